@@ -1,0 +1,34 @@
+# make search   the whole road on the built-in corpus: set-up, data, search, ensemble, test figure
+# make test     every test
+# make venv     the set-up alone (.venv with the versions of requirements.lock)
+# make check    ruff and mypy
+# make lock     write requirements.lock anew from what .venv holds
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: search test venv check lock
+search: venv
+	$(BIN)/python -m mgc_ray.search --family gru
+
+test: venv
+	$(BIN)/python -m pytest
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+venv: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "mgc_ray needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: venv
+	{ sed -n '/^#/p' requirements.lock; \
+	  $(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu//'; } > requirements.new
+	mv requirements.new requirements.lock

@@ -1,0 +1,98 @@
+"""Audio files -> mono waveforms, and the reasons why a file is no usable track.
+
+A waveform is float32 [samples], mono, within about -1..1. Decoding is libsndfile's (WAV, AU, FLAC,
+MP3, OGG, AIFF, ...), resampling is soxr's "HQ", which is also librosa's default.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+SILENCE = 1e-4  # peak-to-peak amplitude, -80 dB of full scale: less is the noise floor of 14 bits
+SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
+_BLOCK = 1 << 20  # values decoded at a time: bounds memory for files of many channels
+
+
+class UnusableTrackError(Exception):
+    """This file can be no track; the message is the reason, in words for `skipped.csv`."""
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono samples, float32 [samples], at `sample_rate` Hz."""
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+    def content_hash(self) -> str:
+        """The same for the same decoded sound, whatever the file's name, tags or lossless format."""
+        digest = hashlib.sha256(str(self.sample_rate).encode())
+        digest.update(np.ascontiguousarray(self.samples).tobytes())
+        return digest.hexdigest()
+
+    def resampled(self, sample_rate: int) -> np.ndarray:
+        """The samples at another rate, float32 [round(samples * sample_rate / self.sample_rate)]."""
+        if sample_rate == self.sample_rate:
+            return self.samples
+        return soxr.resample(self.samples, self.sample_rate, sample_rate, quality="HQ")
+
+
+def read_waveform(path: str | Path) -> Waveform:
+    """Decode a file at its own sample rate and average its channels.
+
+    Raises UnusableTrackError where the file is missing, not to be opened, not audio, corrupt, or
+    holds NaN, infinity or nothing but silence.
+    """
+    check_openable(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.samplerate not in SAMPLE_RATES:
+                raise UnusableTrackError(
+                    f"sample rate {file.samplerate} Hz is outside "
+                    f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz"
+                )
+            sample_rate = file.samplerate
+            blocks = []
+            while True:
+                block = file.read(max(1, _BLOCK // file.channels), "float32", always_2d=True)
+                if not len(block):
+                    break
+                blocks.append(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+    # TypeError: libsndfile takes a name ending in .raw for headerless audio and asks for its format
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise UnusableTrackError(f"not audio, or corrupt: {_reason(error)}") from None
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if not np.isfinite(samples).all():
+        raise UnusableTrackError("holds NaN or infinity")
+    if not len(samples):
+        raise UnusableTrackError("holds no samples")
+    if np.ptp(samples) < SILENCE:
+        raise UnusableTrackError(f"silent: peak to peak {np.ptp(samples):.1e} of full scale")
+    return Waveform(samples, sample_rate)
+
+
+def check_openable(path: str | Path) -> None:
+    """Raise UnusableTrackError where a path is no file that this user may read."""
+    try:
+        if not Path(path).is_file():
+            raise UnusableTrackError("not a file" if Path(path).exists() else "no such file")
+        with open(path, "rb") as file:
+            if not file.read(1):
+                raise UnusableTrackError("empty file")
+    except PermissionError:
+        raise UnusableTrackError("no permission to read it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UnusableTrackError(f"cannot be opened: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without the path that every such message starts with."""
+    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

@@ -1,0 +1,975 @@
+"""The built-in corpus: music of ten genres, written out as rules and synthesised.
+
+It stands in for GTZAN where that cannot be had: ten genres of the same names, tracks of 30 s, mono,
+22,050 Hz. A genre is a row of `GENRE_RULES`: tempo, swing, drum grids, bass lines, chord
+progressions, scales, instruments. An artist (three tracks each) draws habits from that row, borrows
+some from a neighbouring genre, and adds a sound of its own: equalisation, band limit, noise, room
+and loudness, so that a track's mean spectrum says more of the artist than of the genre. A track is
+one excerpt of one song: rules -> Artist -> Song -> notes -> waveform.
+
+Waveforms are float32 [samples] in -1..1, times are seconds, tempi beats (quarter notes) a minute,
+levels decibels, pitches MIDI numbers. Patterns are strings of sixteen sixteenth notes, one bar of
+4/4; for drums and chords `x` is a hit, `X` a loud and `o` a soft one; for bass lines and riffs a
+digit is a degree (1 root, 3 third, 5 fifth, 6 sixth, 7 seventh, 8 octave) and `w` a step of a
+walk; `-` holds the note and `.` is silence.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import wave
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from mgc_ray.data.instruments import SAMPLE_RATE, Mix, Timbre, Wave, draw_mix, master, play, strike
+
+T = TypeVar("T")
+
+VERSION = 1  # of the samples: raise it whenever the same arguments give other music
+TRACKS_PER_ARTIST = 3
+STEPS = 16  # sixteenth notes a bar
+BARS_PER_SECTION = 4
+
+
+@dataclass(frozen=True)
+class Groove:
+    """A drum pattern: one grid a drum."""
+
+    kick: str = ""
+    snare: str = ""
+    hat: str = ""
+    open_hat: str = ""
+    ride: str = ""
+    clap: str = ""
+    rim: str = ""
+    tom: str = ""
+    brush: str = ""
+    shaker: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one player may play: instruments and patterns to choose from, and how.
+
+    `style`: block (a chord at once), strum (its notes one after the other), arpeggio (a note a
+    hit), riff (degrees of the scale), bass (degrees of the chord) or lead (a tune).
+    """
+
+    instruments: tuple[str, ...]
+    patterns: tuple[str, ...]
+    style: str = "block"
+    register: int = 60  # MIDI pitch that its notes stay near
+    level: float = -9.0  # decibels relative to the drums
+
+
+@dataclass(frozen=True)
+class Genre:
+    """The rules of one genre; every tuple is a choice that an artist or a song makes."""
+
+    tempo: tuple[float, float]
+    progressions: tuple[str, ...]  # a chord a bar
+    scale: tuple[int, ...]  # semitones above the key
+    grooves: tuple[Groove, ...]
+    bass: Part
+    chords: tuple[Part, ...]
+    leads: tuple[Part, ...]
+    neighbours: tuple[str, ...]  # genres its artists borrow from
+    swing: tuple[float, float] = (0.5, 0.51)  # where in a pair the second note falls
+    swing_steps: int = 2  # sixteenths to half a pair: 2 swings eighths, 1 sixteenths
+    rubato: float = 0.0  # seconds that the beat wanders
+    swell: float = 0.0  # decibels that the loudness wanders
+
+
+MAJOR = (0, 2, 4, 5, 7, 9, 11)
+MINOR = (0, 2, 3, 5, 7, 8, 10)
+DORIAN = (0, 2, 3, 5, 7, 9, 10)
+MIXOLYDIAN = (0, 2, 4, 5, 7, 9, 10)
+PHRYGIAN = (0, 1, 3, 5, 7, 8, 10)
+BLUES = (0, 3, 5, 6, 7, 10)
+PENTATONIC = (0, 2, 4, 7, 9)
+
+BACKBEAT = "....X.......X..."
+EIGHTHS = "X.x.x.x.X.x.x.x."
+FOUR = "X...X...X...X..."
+OFFBEATS = "..x...x...x...x."
+WHOLE = "x---------------"
+
+GENRE_RULES: dict[str, Genre] = {
+    "blues": Genre(
+        tempo=(72, 128),
+        swing=(0.63, 0.68),
+        progressions=(
+            "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7",
+            "I7 IV7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 I7",
+            "i7 i7 i7 i7 iv7 iv7 i7 i7 bVI7 V7 i7 V7",
+        ),
+        scale=BLUES,
+        grooves=(
+            Groove(kick="X.......X.......", snare=BACKBEAT, hat=EIGHTHS),
+            Groove(kick="X.....x.X.......", snare=BACKBEAT, ride=EIGHTHS),
+            Groove(kick="X...x...X...x...", snare="..o.X.o...o.X.o.", hat="x...x...x...x..."),
+        ),
+        bass=Part(
+            ("bass", "bass", "pluck"),
+            ("1-1-3-3-5-5-6-6-", "1-1-5-5-6-6-7-7-", "1---3---5---6---"),
+            "bass",
+            40,
+            -5,
+        ),
+        chords=(
+            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-",), "block", 52, -9),
+            Part(("organ", "piano", "pluck"), ("....x.......x...", "..x-..x-..x-..x-")),
+        ),
+        leads=(
+            Part(
+                ("pluck", "distorted_lead", "reed", "voice"),
+                ("..x-x-x-x-------", "x-x-x---....x-x-", "....x-x---x-x---"),
+                "lead",
+                67,
+                -6,
+            ),
+        ),
+        neighbours=("jazz", "rock", "country"),
+    ),
+    "classical": Genre(
+        tempo=(66, 132),
+        progressions=("I IV V I", "I vi ii V", "i iv V i", "I V vi iii IV I IV V", "i VI iv V"),
+        scale=MAJOR,
+        grooves=(Groove(), Groove(), Groove(tom="X...............")),
+        bass=Part(("bowed", "bowed", "piano"), (WHOLE, "1-------5-------"), "bass", 45, -10),
+        chords=(
+            Part(
+                ("piano", "bowed", "pluck"),
+                ("x-x-x-x-x-x-x-x-", "xxxxxxxxxxxxxxxx"),
+                "arpeggio",
+                60,
+                -7,
+            ),
+            Part(("bowed", "brass", "organ"), (WHOLE, "x-------x-------")),
+        ),
+        leads=(
+            Part(
+                ("bowed", "reed", "piano", "brass"),
+                ("x---x---x-x-x---", "x-x-x-x-x---x---", "xxxxx-x-xxxxx-x-"),
+                "lead",
+                74,
+                -4,
+            ),
+        ),
+        neighbours=("jazz", "pop", "country"),
+        rubato=0.06,
+        swell=6.0,
+    ),
+    "country": Genre(
+        tempo=(92, 144),
+        progressions=("I I IV I I V I V", "I IV V I", "I V IV I", "I vi IV V"),
+        scale=PENTATONIC,
+        swing=(0.5, 0.58),
+        grooves=(
+            Groove(kick="X.......X.......", brush="x.xxX.xxx.xxX.xx"),
+            Groove(kick="X.......X.......", snare="x.xxX.xxx.xxX.xx"),
+            Groove(kick="X.......X.......", rim=BACKBEAT, brush="x.xxX.xxx.xxX.xx"),
+        ),
+        bass=Part(
+            ("bass", "bass", "pluck"), ("1---....5---....", "1---....5---..6-"), "bass", 40, -3
+        ),
+        chords=(
+            Part(("pluck",), ("....x-......x-..", "....x-x-....x-x-"), "strum", 55, -4),
+            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-", "xxxxxxxxxxxxxxxx"), "arpeggio", 62, -8),
+        ),
+        leads=(
+            Part(
+                ("bowed", "voice", "pluck", "reed"),
+                ("x---x-x-x---x---", "x-x-x-x-x-x-x---", "x-------x-x-x---"),
+                "lead",
+                69,
+                -6,
+            ),
+        ),
+        neighbours=("rock", "blues", "pop"),
+    ),
+    "disco": Genre(
+        tempo=(108, 132),
+        progressions=("i7 i7 iv7 iv7", "ii7 V7 Imaj7 vi7", "i7 bVII7 bVI7 V7", "i7 iv7 bVII7 bIII"),
+        scale=DORIAN,
+        grooves=(
+            Groove(kick=FOUR, snare=BACKBEAT, open_hat=OFFBEATS),
+            Groove(kick=FOUR, clap=BACKBEAT, hat="x.xxx.xxx.xxx.xx", open_hat=OFFBEATS),
+            Groove(kick=FOUR, snare=BACKBEAT, clap=BACKBEAT, hat="xxxxxxxxxxxxxxxx"),
+        ),
+        bass=Part(
+            ("bass", "synth_bass"),
+            ("1.8.1.8.1.8.1.8.", "1.8.1.8.5.8.7.8.", "1..8..1.8..1..8."),
+            "bass",
+            38,
+            -4,
+        ),
+        chords=(
+            Part(("pluck",), ("x.xxx.xxx.xxx.xx", "..xx..xx..xx..xx"), "block", 62, -9),
+            Part(
+                ("bowed", "brass", "piano", "pad"), (WHOLE, "x--x--x-....x-x-", "x.....x...x.....")
+            ),
+        ),
+        leads=(
+            Part(
+                ("voice", "bowed", "brass"),
+                ("x---..x-x---....", "..x-x-x-x---x---"),
+                "lead",
+                72,
+                -6,
+            ),
+        ),
+        neighbours=("pop", "hiphop", "rock"),
+    ),
+    "hiphop": Genre(
+        tempo=(78, 106),
+        swing=(0.54, 0.62),
+        swing_steps=1,
+        progressions=("i7 i7 i7 i7", "i7 iv7", "i7 bVI7", "ii7 V7", "i7 i7 bVI V7"),
+        scale=MINOR,
+        grooves=(
+            Groove(kick="X.....x...x.....", snare=BACKBEAT, hat=EIGHTHS),
+            Groove(kick="X..x......X..x..", snare=BACKBEAT, hat="x.x.x.xxx.x.x.xx"),
+            Groove(kick="X.x....x..X.....", clap=BACKBEAT, hat="x.xxx.x.x.xxx.xx"),
+        ),
+        bass=Part(
+            ("synth_bass", "synth_bass", "bass"),
+            ("1-----1...1-----", "1--1......1--5..", "1---------------"),
+            "bass",
+            34,
+            -2,
+        ),
+        chords=(
+            Part(("piano", "pluck", "organ"), ("x--x--x---......", "x-----x---x-....")),
+            Part(("bowed", "pad", "brass"), (WHOLE, "x..x............", "........x.x.x...")),
+        ),
+        leads=(
+            Part(
+                ("rap",),
+                ("x.xxx.x.x.xxx.x.", "xxx.x.xxxxx.x...", "x.x.xxx.x.x.xx.."),
+                "lead",
+                48,
+                -3,
+            ),
+        ),
+        neighbours=("reggae", "disco", "pop"),
+    ),
+    "jazz": Genre(
+        tempo=(104, 216),
+        swing=(0.6, 0.68),
+        progressions=(
+            "ii7 V7 Imaj7 Imaj7",
+            "Imaj7 vi7 ii7 V7",
+            "iii7 VI7 ii7 V7",
+            "i7 i7 iv7 V7",
+            "I7 IV7 I7 I7 IV7 IV7 I7 VI7 ii7 V7 I7 V7",
+        ),
+        scale=DORIAN,
+        grooves=(
+            Groove(ride="x...x.x.x...x.x.", hat="....x.......x...", kick="o...o...o...o..."),
+            Groove(ride="x...x.x.x...x.x.", snare="......o......o..", hat="....x.......x..."),
+            Groove(brush="x...X.x.x...X.x.", hat="....x.......x..."),
+        ),
+        bass=Part(("pluck", "bass"), ("w---w---w---w---",), "bass", 42, -3),
+        chords=(
+            Part(
+                ("piano", "piano", "pluck", "organ"),
+                ("x-----x-........", "......x-......x-", "..x-......x-x-.."),
+                "block",
+                60,
+                -9,
+            ),
+        ),
+        leads=(
+            Part(
+                ("brass", "reed", "piano", "pluck"),
+                ("x-x-x-x-x-x-x-x-", "..x-x-x-x---..x-", "x---..x-x-x-x-x-"),
+                "lead",
+                68,
+                -5,
+            ),
+        ),
+        neighbours=("blues", "classical", "hiphop"),
+    ),
+    "metal": Genre(
+        tempo=(120, 190),
+        progressions=("i5 i5 bII5 i5", "i5 bVI5 bVII5 i5", "i5 i5 bIII5 bII5", "i5 bV5 i5 bII5"),
+        scale=PHRYGIAN,
+        grooves=(
+            Groove(kick="xxxxxxxxxxxxxxxx", snare=BACKBEAT, ride=FOUR),
+            Groove(kick="x.xxx.xxx.xxx.xx", snare=BACKBEAT, open_hat=FOUR),
+            Groove(kick="x.x.x.x.x.x.x.x.", snare="..X...X...X...X.", hat="x.x.x.x.x.x.x.x."),
+        ),
+        bass=Part(("bass",), ("1111111111111111", "1.111.111.111.11"), "bass", 35, -7),
+        chords=(
+            Part(
+                ("palm_mute",),
+                ("1.1112111.111211", "1111111132111111", "1.111.111.113.2."),
+                "riff",
+                40,
+                -3,
+            ),
+            Part(("power_chord",), (WHOLE, "x-------x---x---", "x-x-x-x-x-x-x-x-"), "riff", 42, -4),
+        ),
+        leads=(
+            Part(
+                ("distorted_lead", "distorted_lead", "voice"),
+                ("xxxxxxxxxxxxxxxx", "x-xxx-xxx-xxx---", "x-------x---x---"),
+                "lead",
+                72,
+                -8,
+            ),
+        ),
+        neighbours=("rock", "rock", "hiphop"),
+    ),
+    "pop": Genre(
+        tempo=(92, 132),
+        progressions=("I V vi IV", "vi IV I V", "I vi IV V", "IV V iii vi", "I IV vi V"),
+        scale=MAJOR,
+        grooves=(
+            Groove(kick="X.......X.x.....", snare=BACKBEAT, hat=EIGHTHS),
+            Groove(kick="X..x..X...x.....", clap=BACKBEAT, shaker="xxxxxxxxxxxxxxxx"),
+            Groove(kick="X.....x.X.....x.", snare=BACKBEAT, hat="x.x.x.x.x.x.x.xx"),
+        ),
+        bass=Part(
+            ("synth_bass", "bass"),
+            ("1-1-1-1-1-1-1-1-", "1-----1-1-------", "1--1--1-1--1--1-"),
+            "bass",
+            38,
+            -5,
+        ),
+        chords=(
+            Part(("piano", "pluck", "organ"), ("x---x---x---x---", "x--x--x-x--x--x-")),
+            Part(("pad", "bowed"), (WHOLE,), "block", 64, -11),
+            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-",), "arpeggio", 67, -10),
+        ),
+        leads=(
+            Part(
+                ("voice", "voice", "reed", "piano"),
+                ("x-x---x-x---x-x-", "..x-x-x-x---....", "x---x---x-x-x---"),
+                "lead",
+                68,
+                -4,
+            ),
+        ),
+        neighbours=("disco", "rock", "country"),
+    ),
+    "reggae": Genre(
+        tempo=(66, 92),
+        swing=(0.52, 0.62),
+        progressions=("i7 iv7", "I IV", "I ii", "I V vi IV", "i7 bVII"),
+        scale=MINOR,
+        grooves=(
+            Groove(kick="........X.......", rim="........X.......", hat=EIGHTHS),
+            Groove(kick="........X.......", snare="........X.....o.", hat="x.xxx.x.x.xxx.x."),
+            Groove(kick=FOUR, rim="........X.......", hat="..x...x...x...x."),
+        ),
+        bass=Part(
+            ("bass", "synth_bass"),
+            ("1-..3.5-....5.3.", "..1-1.3-5---....", "1---..1.5.5-3---"),
+            "bass",
+            36,
+            -1,
+        ),
+        chords=(
+            Part(("pluck", "piano"), ("..x...x...x...x.", "..xx..x...xx..x."), "block", 62, -6),
+            Part(("organ",), ("..xx..xx..xx..xx", ".xx..xx..xx..xx."), "block", 60, -9),
+        ),
+        leads=(
+            Part(
+                ("voice", "voice", "brass", "organ"),
+                ("....x-x-x---....", "x---x-x---......", "..x-x-x-......x-"),
+                "lead",
+                67,
+                -6,
+            ),
+        ),
+        neighbours=("hiphop", "pop", "blues"),
+    ),
+    "rock": Genre(
+        tempo=(100, 152),
+        progressions=("I bVII IV I", "I IV V IV", "i bVII bVI bVII", "I V IV IV", "vi IV I V"),
+        scale=MIXOLYDIAN,
+        grooves=(
+            Groove(kick="X.x.....X.x.....", snare=BACKBEAT, hat=EIGHTHS),
+            Groove(kick="X.......XX....x.", snare=BACKBEAT, open_hat="x...x...x...x..."),
+            Groove(kick="X.....x.X.x.....", snare=BACKBEAT, ride=EIGHTHS),
+        ),
+        bass=Part(
+            ("bass",), ("1-1-1-1-1-1-1-1-", "1-1-1-1-1-1-5-6-", "1-----1-1---5---"), "bass", 38, -6
+        ),
+        chords=(
+            Part(
+                ("power_chord",),
+                ("x-x-x-x-x-x-x-x-", "x---..x-x-------", "x--x--x-----x-x-"),
+                "riff",
+                45,
+                -5,
+            ),
+            Part(
+                ("pluck", "organ", "piano"),
+                ("x---x-x---x-x-x-", "x---x---x---x-x-"),
+                "strum",
+                57,
+                -9,
+            ),
+        ),
+        leads=(
+            Part(
+                ("voice", "distorted_lead", "voice"),
+                ("x---x-x-x---....", "x-x-x-x-x-------", "..x-x---x-x-x---"),
+                "lead",
+                69,
+                -6,
+            ),
+        ),
+        neighbours=("metal", "pop", "blues"),
+    ),
+}
+
+GENRES: tuple[str, ...] = tuple(sorted(GENRE_RULES))
+
+BORROW = 0.15  # chance that an artist takes one kind of part (instruments, say) from a neighbour
+CROSSOVER = 0.05  # chance that a single track takes its groove from a neighbour
+
+SECTIONS = {
+    "verse": {"drums", "bass", "lead", "chords"},
+    "chorus": {"drums", "bass", "lead", "chords", "more chords"},
+    "break": {"bass", "chords", "more chords"},
+    "drum break": {"drums", "bass"},
+}
+GAINS = {"X": 1.0, "x": 0.7, "o": 0.3}  # amplitudes of a pattern's marks
+DRUM_LEVELS = {"kick": 0.0, "snare": -2.0, "clap": -3.0, "tom": -3.0, "rim": -5.0}  # others -10 dB
+
+
+@dataclass(frozen=True)
+class Player:
+    """A part as an artist plays it."""
+
+    part: Part
+    instrument: str
+    level: float
+
+
+@dataclass(frozen=True)
+class Artist:
+    """The habits that an artist's tracks share."""
+
+    name: str
+    rules: Genre
+    tempo: float
+    swing: float
+    key: int
+    grooves: tuple[Groove, Groove]
+    progressions: tuple[str, ...]
+    band: tuple[tuple[str, Player], ...]  # (role in SECTIONS, player)
+    drum_level: float
+    timbre: Timbre
+    mix: Mix
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A player in one song, with the patterns of verse and chorus."""
+
+    role: str
+    player: Player
+    verse: str
+    chorus: str
+
+
+@dataclass(frozen=True)
+class Song:
+    """One song, and where the excerpt of it lies."""
+
+    artist: Artist
+    tempo: float
+    key: int
+    chords: tuple[str, ...]  # a Roman numeral a bar
+    form: tuple[str, ...]  # sections of four bars, over and over
+    grooves: tuple[Groove, Groove]  # of verse and chorus
+    seats: tuple[Seat, ...]
+    begin: float  # seconds, where the first bar lies: 0 or before the excerpt's beginning
+    first_bar: int  # of the form
+
+    @property
+    def step(self) -> float:
+        """Seconds a sixteenth note."""
+        return 15.0 / self.tempo
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sound: `sound` is an instrument or a drum."""
+
+    sound: str
+    start: float  # seconds from the excerpt's beginning, before which it may lie
+    seconds: float  # 0 for drums, which ring as long as they do
+    pitch: float  # 0 for drums
+    gain: float  # amplitude
+    drum: bool = False
+
+
+def artist_of(genre: str, index: int, seed: int = 0) -> str:
+    """Name of the artist of a track; corpora of different seeds have different artists."""
+    _check(genre, index, seed)
+    name = f"{genre} artist {index // TRACKS_PER_ARTIST:02d}"
+    return f"{name} of seed {seed}" if seed else name
+
+
+def synthesise(genre: str, index: int, seed: int = 0, seconds: float = 30.0) -> Wave:
+    """Track number `index` of `genre`: float32 [seconds x 22,050], |x| <= 1.
+
+    The samples depend on the arguments alone. Raises ValueError for a genre not in GENRES, for
+    `index` or `seed` below 0 and for `seconds` of 0 or less.
+    """
+    _check(genre, index, seed, seconds)
+    number = GENRES.index(genre)
+    artist = _artist(genre, index, seed)
+    rng = np.random.default_rng(np.random.SeedSequence((seed, number, index, 1)))
+    notes = compose(song_of(artist, rng), seconds, rng)
+    return master(_render(notes, artist.timbre, seconds, rng), artist.mix, rng)
+
+
+def _check(genre: str, index: int = 0, seed: int = 0, seconds: float = 1.0) -> None:
+    if genre not in GENRE_RULES:
+        raise ValueError(
+            f"the genre must be one that the corpus knows, but got {genre!r}: "
+            f"choose from {', '.join(GENRES)}"
+        )
+    if index < 0:
+        raise ValueError(f"`index >= 0` must hold, but got {index}: count tracks from 0")
+    if seed < 0:
+        raise ValueError(f"`seed >= 0` must hold, but got {seed}: give a whole number from 0 up")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(
+            f"`seconds > 0` must hold, but got {seconds}: give a track's length, such as 30"
+        )
+
+
+def _artist(genre: str, index: int, seed: int) -> Artist:
+    """Draw the artist of a track from the genre's rules and its neighbours'."""
+    name = artist_of(genre, index, seed)
+    entropy = (seed, GENRES.index(genre), index // TRACKS_PER_ARTIST, 0)
+    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    rules = GENRE_RULES[genre]
+    other = GENRE_RULES[_choose(rules.neighbours, rng)]
+    # What is borrowed is the instrument, which then plays this genre's pattern, or the drumming.
+    bass, lead, *chords = (
+        _player(mine, theirs if rng.random() < BORROW else mine, rng)
+        for mine, theirs in (
+            (rules.bass, other.bass),
+            (_choose(rules.leads, rng), _choose(other.leads, rng)),
+            (rules.chords[0], _choose(other.chords, rng)),
+            *((part, part) for part in rules.chords[1:]),
+        )
+    )
+    grooves = other.grooves if rng.random() < BORROW / 2 else rules.grooves
+    return Artist(
+        name=name,
+        rules=rules,
+        tempo=float(rng.uniform(*rules.tempo)),
+        swing=float(rng.uniform(*rules.swing)),
+        key=int(rng.integers(12)),
+        grooves=(_choose(grooves, rng), _choose(grooves, rng)),
+        progressions=tuple(_choose(rules.progressions, rng) for _ in range(2)),
+        band=(
+            ("bass", bass),
+            ("lead", lead),
+            ("chords", chords[0]),
+            *(("more chords", player) for player in chords[1:]),
+        ),
+        drum_level=float(rng.normal(-3, 3)),
+        timbre=Timbre(
+            brightness=float(rng.uniform(0.1, 0.9)),
+            drive=float(rng.uniform(0.2, 1)),
+            attack=float(rng.uniform(0.7, 1.5)),
+            decay=float(rng.uniform(0.5, 1.6)),
+            detune=float(rng.uniform(2, 15)),
+            vibrato=float(rng.uniform(4, 30)),
+            drum_pitch=float(rng.uniform(0.75, 1.3)),
+            drum_decay=float(rng.uniform(0.6, 1.5)),
+            vowel=int(rng.integers(4)),
+        ),
+        mix=draw_mix(rng),
+    )
+
+
+def _choose(options: tuple[T, ...], rng: np.random.Generator) -> T:
+    return options[int(rng.integers(len(options)))]
+
+
+def _player(part: Part, sound: Part, rng: np.random.Generator) -> Player:
+    return Player(part, _choose(sound.instruments, rng), part.level + float(rng.normal(0, 2.5)))
+
+
+@cache
+def _chord(name: str) -> tuple[int, tuple[int, ...]]:
+    """Root (semitones above the key) and intervals of a Roman numeral such as bVII7 or ii7."""
+    flat = name.startswith("b")
+    numeral = name.lstrip("b").rstrip("5maj7")
+    suffix = name.lstrip("b")[len(numeral) :]
+    root = MAJOR[("i", "ii", "iii", "iv", "v", "vi", "vii").index(numeral.lower())] - flat
+    triad = (0, 3, 7) if numeral.islower() else (0, 4, 7)
+    return root % 12, {"": triad, "5": (0, 7, 12), "7": (*triad, 10), "maj7": (*triad, 11)}[suffix]
+
+
+def _hits(pattern: str) -> Iterator[tuple[int, str, int]]:
+    """(step, mark, length in steps) of every note of a pattern; `-` lengthens the one before."""
+    for step, mark in enumerate(pattern):
+        if mark not in ".-":
+            held = len(pattern[step + 1 :]) - len(pattern[step + 1 :].lstrip("-"))
+            yield step, mark, 1 + held
+
+
+def _near(pitch: int, register: int) -> int:
+    """The octave of `pitch` that is nearest to `register`."""
+    return pitch + 12 * round((register - pitch) / 12)
+
+
+def song_of(artist: Artist, rng: np.random.Generator) -> Song:
+    """A new song of `artist`, and where in it the excerpt begins."""
+    rules = artist.rules
+    tempo = float(np.clip(artist.tempo * rng.normal(1, 0.03), *rules.tempo))
+    grooves = artist.grooves
+    if rng.random() < CROSSOVER:
+        borrowed = _choose(GENRE_RULES[_choose(rules.neighbours, rng)].grooves, rng)
+        grooves = (borrowed, borrowed)
+    breaks = ("break", "drum break") if grooves[0].kick else ("break",)
+    return Song(
+        artist=artist,
+        tempo=tempo,
+        key=(artist.key + int(rng.choice((0, 0, 2, 5, 7, 9)))) % 12,
+        chords=tuple(_choose(artist.progressions, rng).split()),
+        form=("verse", "chorus", "verse", _choose(breaks, rng), "chorus"),
+        grooves=grooves,
+        seats=tuple(
+            Seat(
+                role, player, _choose(player.part.patterns, rng), _choose(player.part.patterns, rng)
+            )
+            for role, player in artist.band
+        ),
+        begin=-float(rng.uniform(0, 1)) * STEPS * 15 / tempo,
+        first_bar=int(rng.integers(5 * BARS_PER_SECTION)),
+    )
+
+
+def compose(song: Song, seconds: float, rng: np.random.Generator) -> list[Note]:
+    """Notes of the song's excerpt of this length, in no order; some may begin before it."""
+    bars = int(np.ceil((seconds - song.begin) / (STEPS * song.step)))
+    rules = song.artist.rules
+    registers = [seat.player.part.register for seat in song.seats]
+    tunes = [_tune(song.key, rules.scale, register, rng) for register in registers]
+    notes: list[Note] = []
+    for bar in range(bars):
+        place = song.first_bar + bar
+        section = song.form[place // BARS_PER_SECTION % len(song.form)]
+        of_section = place % BARS_PER_SECTION
+        chord = song.chords[place % len(song.chords)]
+        swell = _amplitude(rules.swell * np.sin(2 * np.pi * bar / 5))
+        if "drums" in SECTIONS[section]:
+            notes += _drum_bar(song, bar, section, of_section, rng)
+        for seat, tune in zip(song.seats, tunes, strict=True):
+            if seat.role in SECTIONS[section]:
+                pattern = seat.chorus if section == "chorus" else seat.verse
+                notes += _bar_of(song, seat.player, pattern, bar, chord, swell, tune, rng)
+    return notes
+
+
+def _amplitude(decibels: float) -> float:
+    return float(10 ** (decibels / 20))
+
+
+def _start(song: Song, bar: int, position: float, rng: np.random.Generator) -> float:
+    """Seconds from the excerpt's beginning to a sixteenth of a bar: swung, and not quite exact."""
+    rules = song.artist.rules
+    half = rules.swing_steps
+    pair, within = divmod(position, 2 * half)
+    swing = song.artist.swing
+    second = max(0.0, within / half - 1)  # how far into the pair's second half
+    warped = 2 * half * (swing * min(within / half, 1) + (1 - swing) * second)
+    start = song.begin + (bar * STEPS + pair * 2 * half + warped) * song.step
+    start += rules.rubato * np.sin(2 * np.pi * start / 3.1)
+    return float(start + rng.normal(0, 0.004))  # 4 ms: what good players stray
+
+
+def _bar_of(
+    song: Song,
+    player: Player,
+    pattern: str,
+    bar: int,
+    chord: str,
+    swell: float,
+    tune: Iterator[int],
+    rng: np.random.Generator,
+) -> list[Note]:
+    """One bar of one player."""
+    part = player.part
+    notes: list[Note] = []
+    for position, mark, length in _hits(pattern):
+        pitches = _pitches(song, part, mark, position, chord, tune, rng)
+        start = _start(song, bar, position, rng)
+        held = max(0.06, (length - 0.1) * song.step)
+        gain = _amplitude(player.level) * GAINS.get(mark, 0.8) * swell / len(pitches) ** 0.5
+        spread = 0.014 if part.style == "strum" else 0.0
+        notes += [
+            Note(player.instrument, start + order * spread, held, pitch, gain)
+            for order, pitch in enumerate(pitches)
+        ]
+    return notes
+
+
+def _pitches(
+    song: Song,
+    part: Part,
+    mark: str,
+    position: int,
+    chord: str,
+    tune: Iterator[int],
+    rng: np.random.Generator,
+) -> list[int]:
+    """What a part plays at one hit over a chord, as its style says."""
+    root, intervals = _chord(chord)
+    root += song.key
+    if part.style == "lead":
+        return [next(tune)]
+    if part.style == "bass":
+        return [_bass_pitch(mark, root, intervals, part.register, rng)]
+    if part.style == "riff":
+        scale = song.artist.rules.scale
+        degree = int(mark) - 1 if mark.isdigit() else 0
+        return [_near(root, part.register) + scale[degree % len(scale)]]
+    pitches = sorted(_near(root + interval, part.register) for interval in intervals)
+    if part.style == "arpeggio":
+        return [pitches[(position * 5 // 2) % len(pitches)]]
+    return pitches
+
+
+def _drum_bar(
+    song: Song, bar: int, section: str, of_section: int, rng: np.random.Generator
+) -> list[Note]:
+    """One bar of drums; a section may open with a crash and end in a fill of toms or snare."""
+    groove = song.grooves[section == "chorus"]
+    grids = {field.name: getattr(groove, field.name) for field in fields(groove)}
+    if groove.kick and of_section == BARS_PER_SECTION - 1 and rng.random() < 0.6:
+        fill = int(rng.choice((8, 12)))
+        grids = {drum: grid[:fill] for drum, grid in grids.items()}
+        grids["tom" if rng.random() < 0.5 else "snare"] = "." * fill + "x" * (STEPS - fill)
+    if groove.kick and of_section == 0 and rng.random() < 0.4:
+        grids["crash"] = "x"
+    return [
+        Note(
+            drum,
+            _start(song, bar, position, rng),
+            0.0,
+            0.0,
+            _amplitude(song.artist.drum_level + DRUM_LEVELS.get(drum, -10.0))
+            * GAINS[mark]
+            * float(rng.uniform(0.85, 1)),
+            drum=True,
+        )
+        for drum, grid in grids.items()
+        for position, mark, _ in _hits(grid)
+    ]
+
+
+def _tune(
+    key: int, scale: tuple[int, ...], register: int, rng: np.random.Generator
+) -> Iterator[int]:
+    """An endless walk along the scale, drawn back to the register the further it has gone."""
+    ladder = [key + note + 12 * octave for octave in range(-1, 9) for note in scale]
+    here = int(np.argmin(np.abs(np.asarray(ladder) - register)))
+    while True:
+        move = round(float(rng.normal((register - ladder[here]) / 8, 1.6)))
+        here = int(np.clip(here + move, 0, len(ladder) - 1))
+        yield ladder[here]
+
+
+def _bass_pitch(
+    mark: str, root: int, intervals: tuple[int, ...], register: int, rng: np.random.Generator
+) -> int:
+    low = _near(root, register)
+    if mark == "w":
+        return low + int(rng.choice((*intervals, 2, -1, 9)))
+    third = intervals[1] if intervals[1] < 5 else 0
+    steps = {"1": 0, "3": third, "5": 7, "6": 9, "7": 10, "8": 12}
+    return low + steps.get(mark, 0)
+
+
+def _render(notes: list[Note], timbre: Timbre, seconds: float, rng: np.random.Generator) -> Wave:
+    """Add every note's waveform; equal notes are synthesised once. Returns [samples]."""
+    out = np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
+    sounds: dict[tuple[str, float, float], Wave] = {}
+    for note in notes:
+        length = round(note.seconds, 2)
+        wave_of = (note.sound, note.pitch, length)
+        if wave_of not in sounds:
+            sounds[wave_of] = (
+                strike(note.sound, timbre, rng)
+                if note.drum
+                else play(note.sound, note.pitch, length, timbre, rng)
+            )
+        sound = sounds[wave_of]
+        start = round(note.start * SAMPLE_RATE)
+        skip = max(0, -start)
+        stop = min(len(out), start + len(sound))
+        if stop > max(start, 0):
+            out[start + skip : stop] += note.gain * sound[skip : stop - start]
+    return out
+
+
+def write_corpus(
+    out: Path,
+    tracks_per_genre: int,
+    seed: int = 0,
+    seconds: float = 30.0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write OUT/GENRE/GENRE.00000.wav ... (16-bit, mono), OUT/corpus.json and OUT/tracks.csv.
+
+    `workers` processes share the work (None: one a core); `progress` is called with (done, total)
+    after every track. A run that was interrupted goes on where it stopped: each file is whole or
+    absent, and tracks.csv, whose path is returned, is written last. Raises ValueError when an
+    argument is out of range or OUT holds a corpus made with other settings.
+    """
+    _check(GENRES[0], 0, seed, seconds)
+    if tracks_per_genre < 1:
+        raise ValueError(
+            f"`tracks_per_genre >= 1` must hold, but got {tracks_per_genre}: "
+            "ask for at least one track a genre"
+        )
+    if workers is not None and workers < 1:
+        raise ValueError(
+            f"`workers >= 1` must hold, but got {workers}: leave it out for one process a core"
+        )
+    out = Path(out)
+    settings = Settings(seed, float(seconds), tracks_per_genre, VERSION)
+    _claim(out, settings)
+    tracks = [(genre, index) for genre in GENRES for index in range(tracks_per_genre)]
+    jobs = [(out, genre, index, seed, float(seconds)) for genre, index in tracks]
+    jobs = [job for job in jobs if not _complete(_track_path(*job[:3]), float(seconds))]
+    done = len(tracks) - len(jobs)
+    if progress is not None and done:
+        progress(done, len(tracks))
+    for number in _each_done(jobs, workers or os.cpu_count() or 1):
+        if progress is not None:
+            progress(done + number, len(tracks))
+    table = out / "tracks.csv"
+    with _whole(table).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "genre", "track_id", "artist"))
+        for genre, index in tracks:
+            path = _track_path(out, genre, index)
+            writer.writerow(
+                (path.relative_to(out).as_posix(), genre, path.stem, artist_of(genre, index, seed))
+            )
+    os.replace(_whole(table), table)
+    return table
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a corpus is made of, as corpus.json keeps it."""
+
+    seed: int
+    seconds: float
+    tracks_per_genre: int
+    version: int
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Write OUT/corpus.json, or refuse a folder whose corpus.json says something else."""
+    file = out / "corpus.json"
+    wanted = json.dumps(asdict(settings))
+    if file.exists():
+        found = file.read_text(encoding="utf-8")
+        try:
+            same = json.loads(found) == asdict(settings)
+        except ValueError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"a folder holds one corpus, but {out} was made with {found.strip()} and now "
+                f"{wanted} is asked for: choose another folder or delete this one"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    _whole(file).write_text(wanted + "\n", encoding="utf-8")
+    os.replace(_whole(file), file)
+
+
+def _whole(path: Path) -> Path:
+    """Temporary name in the same folder: what is renamed to `path` is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _track_path(out: Path, genre: str, index: int) -> Path:
+    return out / genre / f"{genre}.{index:05d}.wav"
+
+
+def _complete(path: Path, seconds: float) -> bool:
+    header = 44  # bytes of a PCM WAV header as the wave module writes it
+    return path.exists() and path.stat().st_size == header + 2 * round(seconds * SAMPLE_RATE)
+
+
+def _write_track(out: Path, genre: str, index: int, seed: int, seconds: float) -> None:
+    samples = synthesise(genre, index, seed, seconds)
+    path = _track_path(out, genre, index)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(_whole(path)), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
+    os.replace(_whole(path), path)
+
+
+def _each_done(jobs: list[tuple[Path, str, int, int, float]], workers: int) -> Iterator[int]:
+    """Write the tracks, here or in processes; yields 1, 2, ... as they are done."""
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        for number, job in enumerate(jobs, 1):
+            _write_track(*job)
+            yield number
+        return
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_a_process():
+        pool = ProcessPoolExecutor(workers, context, _ignore_interrupt)
+        try:
+            pending = [pool.submit(_write_track, *job) for job in jobs]
+            for number, future in enumerate(as_completed(pending), 1):
+                future.result()
+                yield number
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches all processes of a terminal: the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _one_thread_a_process() -> Iterator[None]:
+    """Processes started within have one-threaded numerical libraries; must precede their import."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

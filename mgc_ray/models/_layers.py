@@ -1,0 +1,77 @@
+"""Parts that several families share."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvBlocks(nn.Sequential):
+    """Blocks of 3 x 3 convolution, batch norm, ReLU, max-pooling and dropout.
+
+    x[B, 1, bands, frames] -> [B, out_channels, out_bands, frames / 2**time_pools]. Each block halves
+    the bands, the first `time_pools` blocks the frames too (rounded up, so one frame stays one).
+    Channels double from block to block, up to eight times the first's.
+    """
+
+    def __init__(
+        self, bands: int, blocks: int, channels: int, dropout: float, time_pools: int
+    ) -> None:
+        super().__init__()
+        inputs = 1
+        for block in range(blocks):
+            outputs = channels * min(2**block, 8)
+            pool = (2, 2) if block < time_pools else (2, 1)
+            self.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
+            self.append(nn.BatchNorm2d(outputs))
+            self.append(nn.ReLU(inplace=True))
+            self.append(nn.MaxPool2d(pool, ceil_mode=True))
+            # whole feature maps: neighbouring pixels are too alike for single ones to matter
+            self.append(nn.Dropout2d(dropout))
+            inputs = outputs
+            bands = -(-bands // 2)
+        self.features = inputs * bands  # values a frame, when channels and bands are laid in a row
+
+
+class ConvRecurrent(nn.Module):
+    """Convolutions, then a recurrent layer over time, its outputs averaged, fully connected layers.
+
+    `recurrent` is `nn.GRU` or `nn.LSTM`. x[B, bands, frames] -> logits[B, genres].
+    """
+
+    def __init__(
+        self,
+        recurrent: type[nn.GRU] | type[nn.LSTM],
+        bands: int,
+        genres: int,
+        *,
+        blocks: int,
+        channels: int,
+        hidden: int,
+        layers: int,
+        bidirectional: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        # Two halvings leave the recurrent layer 46 ms steps at a hop of 256: fine enough for rhythm.
+        self.convolutions = ConvBlocks(bands, blocks, channels, dropout / 2, time_pools=2)
+        self.recurrent = recurrent(
+            self.convolutions.features,
+            hidden,
+            layers,
+            batch_first=True,
+            bidirectional=bidirectional,
+            dropout=dropout if layers > 1 else 0.0,
+        )
+        self.head = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(hidden * (2 if bidirectional else 1), genres)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.convolutions(as_images(x))
+        outputs, _ = self.recurrent(maps.flatten(1, 2).transpose(1, 2))
+        logits: Tensor = self.head(outputs.mean(1))
+        return logits
+
+
+def as_images(x: Tensor) -> Tensor:
+    """[B, bands, frames] -> [B, 1, bands, frames] in the memory order that convolutions like."""
+    return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)

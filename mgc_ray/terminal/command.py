@@ -1,0 +1,75 @@
+"""How a command starts and ends, the same for all of them.
+
+Standard output carries results (`--json`: one line of JSON), standard error all that is meant for a
+person. Exit status: 0 done, 1 failed or done in part, 2 the request was refused, 130 Ctrl-C.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from mgc_ray import RequestError
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except where there is none worth showing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS) or action.required:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def run(name: str, main: Callable[[], int]) -> None:
+    """Call a command's `main` and end the process with its exit status."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except RequestError as error:
+        console.print(f"{name}: error: {error}", style="red", markup=False)
+        status = 2
+    except KeyboardInterrupt:
+        console.print(f"{name}: stopped by Ctrl-C", markup=False)
+        status = 130
+    except BrokenPipeError:  # the reader of our output went away, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def print_json(content: Any) -> None:
+    """Print one line of JSON on standard output; NaN and infinity become null."""
+    print(json.dumps(_finite(content), ensure_ascii=False), flush=True)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and content - content != 0:
+        return None
+    return content
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, but it is {number}")
+    return number
+
+
+def seed(text: str) -> int:
+    """An argparse type: a seed, 0 to 2**31 - 1."""
+    number = int(text)
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {2**31 - 1}, but it is {number}")
+    return number

@@ -1,0 +1,1 @@
+"""Training one configuration: plain PyTorch, no Ray, no Optuna."""

@@ -1,0 +1,68 @@
+"""Settings of training that every family shares, and how flat parameters become configurations."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from mgc_ray import RequestError
+from mgc_ray.models import config_fields, family_module
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; the defaults are the published baseline's (Adam, 0.001, 30 epochs)."""
+
+    max_epochs: int = 30
+    patience: int = 8  # epochs without a better validation figure before training stops
+    batch_size: int = 32  # chunks
+    optimizer: str = "adam"  # adam, adamw
+    lr: float = 1e-3  # learning rate at its highest
+    weight_decay: float = 0.0
+    warmup_epochs: int = 0  # the learning rate rises linearly from 0
+    schedule: str = "constant"  # constant, cosine (down to 0 at max_epochs)
+    label_smoothing: float = 0.0
+    freq_mask: int = 16  # SpecAugment: widest mask, bands
+    time_mask: float = 0.15  # SpecAugment: widest mask, share of the frames
+    masks: int = 2  # SpecAugment: masks of each kind
+    mixup: float = 0.2  # alpha of the Beta distribution; 0 switches it off
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rules: dict[str, tuple[bool, str]] = {
+            "max_epochs": (self.max_epochs >= 1, "1 or more"),
+            "patience": (self.patience >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "optimizer": (self.optimizer in ("adam", "adamw"), "adam or adamw"),
+            "lr": (self.lr > 0, "above 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "warmup_epochs": (self.warmup_epochs >= 0, "0 or more"),
+            "schedule": (self.schedule in ("constant", "cosine"), "constant or cosine"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "from 0 to below 1"),
+            "freq_mask": (self.freq_mask >= 0, "0 or more bands"),
+            "time_mask": (0 <= self.time_mask <= 1, "a share of the frames, 0 to 1"),
+            "masks": (self.masks >= 0, "0 or more"),
+            "mixup": (self.mixup >= 0, "0 or more"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise RequestError(f"{name} must be {rule}, but it is {getattr(self, name)!r}")
+
+
+def train_fields() -> set[str]:
+    return {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def configure(family: str, params: dict[str, Any]) -> tuple[Any, TrainConfig]:
+    """Flat parameters -> the family's Config and the TrainConfig; the rest keeps its default.
+
+    Raises RequestError for a name that neither of them has, with all such names.
+    """
+    own, shared = config_fields(family), train_fields()
+    unknown = sorted(set(params) - own - shared)
+    if unknown:
+        raise RequestError(
+            f"{', '.join(unknown)}: no setting of family {family!r}; it has "
+            f"{', '.join(sorted(own))}, and training has {', '.join(sorted(shared))}"
+        )
+    config = family_module(family).Config(**{k: v for k, v in params.items() if k in own})
+    return config, TrainConfig(**{k: v for k, v in params.items() if k in shared})

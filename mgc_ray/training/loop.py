@@ -1,0 +1,219 @@
+"""Train one configuration, an epoch at a time; the caller decides whether to go on.
+
+    for epoch in train("gru", {"lr": 3e-4}, chunks):
+        print(epoch.number, epoch.metrics["val_track_accuracy"])
+
+The spectrograms lie on the device as they are stored, batches are gathered there by index and
+augmented whole; nothing waits for the device inside an epoch.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgc_ray import RequestError
+from mgc_ray.data.dataset import Chunks
+from mgc_ray.models import Classifier
+from mgc_ray.training.augment import mixup, spec_augment
+from mgc_ray.training.config import TrainConfig, configure
+from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
+
+METRIC = "val_track_accuracy"
+_CHUNKS_AT_A_TIME = 256  # in evaluation: bounds memory
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training has diverged; the message says at which epoch and step."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave.
+
+    `metrics`: train_loss, val_loss, val_track_accuracy, val_chunk_accuracy, val_macro_f1 (of
+    tracks), lr, epoch_seconds, chunks_per_second. `best`: no earlier epoch had a higher
+    val_track_accuracy (ties: a lower val_loss). `last`: training ends here by itself. `classifier`
+    is the live model: copy what you keep.
+    """
+
+    number: int
+    metrics: dict[str, float]
+    best: bool
+    last: bool
+    classifier: Classifier
+
+
+def train(
+    family: str,
+    params: dict[str, Any],
+    chunks: Chunks,
+    device: str | torch.device = "cpu",
+    autocast: bool | None = None,
+) -> Iterator[Epoch]:
+    """Train `family` with flat parameters (see TrainConfig and the family's Config).
+
+    `autocast`: bf16 arithmetic in training (evaluation is float32 always); None takes it where it
+    is faster. Raises NonFiniteLossError when the loss is no number any more, at the end of the
+    epoch; RequestError for parameters that do not exist and for chunks without both parts.
+    """
+    config, settings = configure(family, params)
+    device = torch.device(device)
+    rows = {split: chunks.rows(split) for split in ("train", "valid")}
+    for split, indices in rows.items():
+        if not len(indices):
+            raise RequestError(f"training needs {split} chunks, but the dataset has none")
+    random = np.random.default_rng(settings.seed)
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+
+    info = chunks.info
+    classifier = Classifier(family, config, info.features.bands, len(info.genres))
+    mean, deviation = chunks.band_statistics
+    classifier.mean.copy_(torch.from_numpy(mean))
+    classifier.deviation.copy_(torch.from_numpy(deviation))
+    classifier = classifier.to(device).to(memory_format=torch.channels_last)
+
+    spectrograms = on_device(chunks.spectrograms, device)
+    genre = torch.from_numpy(chunks.genre).to(device)
+    train_rows = torch.from_numpy(rows["train"]).to(device)
+    steps = math.ceil(len(train_rows) / settings.batch_size)
+    optimizer = _optimizer(classifier, settings, device)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _share_of_lr(step / steps, settings)
+    )
+    precision = _precision(device, autocast)
+
+    best, waited = (-1.0, 0.0), 0
+    for number in range(1, settings.max_epochs + 1):
+        started = time.perf_counter()
+        classifier.train()
+        order = train_rows[torch.randperm(len(train_rows), generator=generator, device=device)]
+        losses = torch.zeros(steps, device=device)
+        lr = schedule.get_last_lr()[0]
+        for step, batch in enumerate(order.split(settings.batch_size)):
+            if len(batch) == 1 and steps > 1:
+                continue  # batch norm cannot take the deviation of one
+            x = classifier.standardise(spectrograms[batch])
+            x = spec_augment(
+                x, settings.freq_mask, settings.time_mask, settings.masks, generator
+            )
+            x, target = mixup(x, genre[batch], len(info.genres), settings.mixup, random)
+            with precision:
+                logits = classifier.network(x)
+            loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses[step] = loss.detach()
+        _check_finite(losses, number)
+        trained = time.perf_counter() - started
+
+        metrics = {
+            "train_loss": float(losses.mean()),
+            **_validate(classifier, spectrograms, chunks, rows["valid"]),
+            "lr": lr,
+            "epoch_seconds": time.perf_counter() - started,
+            "chunks_per_second": len(train_rows) / trained,
+        }
+        if not math.isfinite(metrics["val_loss"]):
+            raise NonFiniteLossError(f"validation loss is {metrics['val_loss']} in epoch {number}")
+        score = (metrics[METRIC], -metrics["val_loss"])
+        waited = 0 if score > best else waited + 1
+        is_best, best = score > best, max(score, best)
+        last = number == settings.max_epochs or waited >= settings.patience
+        yield Epoch(number, metrics, is_best, last, classifier)
+        if last:
+            return
+
+
+def predict_probs(classifier: Classifier, spectrograms: Tensor, rows: np.ndarray) -> np.ndarray:
+    """Probabilities float64 [n, genres] of the chunks `rows`, in float32, batch norm at rest."""
+    classifier.eval()
+    probs = []
+    with torch.inference_mode():
+        for part in torch.from_numpy(rows).to(spectrograms.device).split(_CHUNKS_AT_A_TIME):
+            probs.append(classifier(spectrograms[part]).softmax(1).double())
+        return torch.cat(probs).cpu().numpy()
+
+
+def on_device(spectrograms: np.ndarray, device: str | torch.device) -> Tensor:
+    """The array as a tensor there; no copy on the CPU, also of Ray's read-only memory."""
+    with warnings.catch_warnings():  # nothing ever writes into it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(spectrograms).to(device)
+
+
+def best_device() -> torch.device:
+    """CUDA where there is a GPU that this process may use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _validate(
+    classifier: Classifier, spectrograms: Tensor, chunks: Chunks, rows: np.ndarray
+) -> dict[str, float]:
+    probs = predict_probs(classifier, spectrograms, rows)
+    true = chunks.genre[rows]
+    tracks, by_track = track_probs(probs, chunks.track[rows])
+    track_true, track_predicted = chunks.track_genre[tracks], by_track.argmax(1)
+    return {
+        "val_loss": float(-np.log(np.maximum(probs[np.arange(len(true)), true], 1e-12)).mean())
+        if np.isfinite(probs).all()
+        else math.nan,
+        METRIC: accuracy(track_predicted, track_true),
+        "val_chunk_accuracy": accuracy(probs.argmax(1), true),
+        "val_macro_f1": macro_f1(track_predicted, track_true, len(chunks.info.genres)),
+    }
+
+
+def _optimizer(
+    classifier: Classifier, settings: TrainConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(
+        classifier.parameters(),
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _share_of_lr(epoch: float, settings: TrainConfig) -> float:
+    """The learning rate at a (fractional) epoch from 0, as a share of its highest."""
+    if epoch < settings.warmup_epochs:
+        return (epoch + 0.01) / settings.warmup_epochs
+    if settings.schedule == "constant":
+        return 1.0
+    left = max(settings.max_epochs - settings.warmup_epochs, 1)
+    return 0.5 * (1 + math.cos(math.pi * min((epoch - settings.warmup_epochs) / left, 1.0)))
+
+
+def _precision(device: torch.device, autocast: bool | None) -> AbstractContextManager[Any]:
+    if autocast is None:
+        # A CPU without matrix units for bf16 converts to and fro and becomes slower.
+        autocast = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else torch.cpu._is_amx_tile_supported()
+        )
+    return torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext()
+
+
+def _check_finite(losses: Tensor, epoch: int) -> None:
+    """One look at the whole epoch, so that no step waits for the device."""
+    bad = torch.nonzero(~torch.isfinite(losses)).flatten()
+    if len(bad):
+        step = int(bad[0])
+        raise NonFiniteLossError(
+            f"loss is {float(losses[step])} in epoch {epoch}, step {step + 1} of {len(losses)}: "
+            "a smaller lr may help"
+        )
