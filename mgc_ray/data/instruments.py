@@ -1,9 +1,10 @@
-"""Sounds of the built-in corpus: one function an instrument, from a pitch to a waveform.
+"""Sounds of the built-in corpus: an instrument a function, and the mix of a recording.
 
-Every note is a mono float32 array [samples] at 22,050 Hz with a peak of about 1; `play` finds the
-instrument by its name and `strike` the drum. Pitches are MIDI numbers (69 is A4, 440 Hz; fractions
-are allowed), lengths are seconds, frequencies hertz. A `Timbre` holds what one artist's instruments
-have in common. Randomness comes only from the generator that is passed in.
+Every note is a mono float32 array [samples] at 22,050 Hz with a peak of about 1: `play` finds the
+instrument by its name, `strike` the drum. `master` turns the sum of the notes into a recording.
+Pitches are MIDI numbers (69 is A4, 440 Hz; fractions are allowed), lengths are seconds, frequencies
+hertz. A `Timbre` holds what one artist's instruments have in common, a `Mix` what one artist's
+recordings do. Randomness comes only from the generator that is passed in.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,11 +47,11 @@ def _samples(seconds: float) -> int:
 
 
 def _time(seconds: float) -> Wave:
-    return np.arange(_samples(seconds), dtype=np.float32) / SAMPLE_RATE
+    return np.asarray(np.arange(_samples(seconds)) / SAMPLE_RATE, dtype=np.float32)
 
 
 def _decay(seconds: float, time_constant: float) -> Wave:
-    return np.exp(-_time(seconds) / max(time_constant, 1e-3)).astype(np.float32)
+    return np.asarray(np.exp(-_time(seconds) / max(time_constant, 1e-3)), dtype=np.float32)
 
 
 def _gate(wave: Wave, attack: float, release: float = 0.03) -> Wave:
@@ -66,7 +67,7 @@ def _peak(wave: NDArray[np.floating]) -> Wave:
     return (wave / max(float(np.abs(wave).max()), 1e-9)).astype(np.float32)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)  # 32 KiB each
 def _table(amplitudes: tuple[float, ...], highest: int) -> Wave:
     """One period of a sum of harmonics [TABLE_SIZE], harmonics above `highest` left out."""
     spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=np.complex128)
@@ -84,7 +85,7 @@ def _oscillate(
     vibrato: float = 0.0,
     rate: float = 5.5,
 ) -> Wave:
-    """A steady tone with these harmonic amplitudes; `vibrato` in cents, setting in after 0.15 s."""
+    """A steady tone with these harmonic amplitudes; `vibrato` in cents, growing over 0.3 s."""
     frequency = frequency_of(pitch)
     highest = max(1, int(0.45 * SAMPLE_RATE / frequency))
     time = _time(seconds)
@@ -93,7 +94,7 @@ def _oscillate(
         depth = frequency * (2 ** (vibrato / 1200) - 1) / (2 * np.pi * rate)
         turns -= depth * np.minimum(time / 0.3, 1) * np.cos(2 * np.pi * rate * time)
     index = (turns * TABLE_SIZE).astype(np.int64) & (TABLE_SIZE - 1)
-    return _table(tuple(amplitudes), highest)[index]
+    return np.asarray(_table(tuple(amplitudes), highest)[index])
 
 
 @lru_cache(maxsize=256)
@@ -277,13 +278,14 @@ def distorted_lead(pitch: float, seconds: float, timbre: Timbre, rng: np.random.
 
 @lru_cache(maxsize=64)
 def _lowpass(cutoff: float) -> NDArray[np.float32]:
-    return butter(2, cutoff, "low", fs=SAMPLE_RATE, output="sos").astype(np.float32)
+    sos = butter(2, cutoff, "low", fs=SAMPLE_RATE, output="sos")
+    return np.asarray(sos, dtype=np.float32)
 
 
 @lru_cache(maxsize=64)
 def _band(low: float, high: float) -> NDArray[np.float32]:
     sos = butter(2, (low, min(high, 10500)), "band", fs=SAMPLE_RATE, output="sos")
-    return sos.astype(np.float32)
+    return np.asarray(sos, dtype=np.float32)
 
 
 def _noise(seconds: float, low: float, high: float, decay: float, rng: np.random.Generator) -> Wave:
@@ -295,7 +297,7 @@ def _sweep(seconds: float, high: float, low: float, fall: float, decay: float) -
     """Sine that falls from `high` to `low` hertz with time constant `fall`."""
     time = _time(seconds)
     turns = low * time + (high - low) * fall * (1 - np.exp(-time / fall))
-    return (np.sin(2 * np.pi * turns) * _decay(seconds, decay)).astype(np.float32)
+    return np.asarray(np.sin(2 * np.pi * turns) * _decay(seconds, decay), dtype=np.float32)
 
 
 def strike(drum: str, timbre: Timbre, rng: np.random.Generator) -> Wave:
@@ -329,7 +331,8 @@ def _ride(tune: float, ring: float, rng: np.random.Generator) -> Wave:
     time = _time(0.6 * ring)
     partials = tune * np.array([2650, 3480, 4210, 5370, 6440, 7720], dtype=np.float32)
     ping = np.sin(2 * np.pi * partials[:, None] * time).sum(0) / 6 * _decay(0.6 * ring, 0.16 * ring)
-    return (ping + 0.5 * _noise(0.6 * ring, 5000, 10500, 0.1 * ring, rng)).astype(np.float32)
+    wash = _noise(0.6 * ring, 5000, 10500, 0.1 * ring, rng)
+    return np.asarray(ping + 0.5 * wash, dtype=np.float32)
 
 
 DRUMS: dict[str, Callable[[float, float, np.random.Generator], Wave]] = {
@@ -408,7 +411,7 @@ def draw_mix(rng: np.random.Generator) -> Mix:
         room=float(rng.uniform(0.2, 1.8)),
         wet=float(rng.uniform(0.02, 0.35)),
         compression=float(rng.uniform(0, 0.6)),
-        loudness=float(rng.uniform(-24, -12)),
+        loudness=float(rng.uniform(-23, -12)),
     )
 
 
@@ -430,4 +433,4 @@ def master(dry: Wave, mix: Mix, rng: np.random.Generator) -> Wave:
     level = np.sqrt(np.mean(wet**2)) + 1e-9
     wet = wet / level + 10 ** (mix.noise / 20) * hiss
     # tanh is the limiter: it bounds the peaks that the wanted loudness would push past 1.
-    return np.tanh(10 ** (mix.loudness / 20) * wet).astype(np.float32)
+    return np.asarray(np.tanh(10 ** (mix.loudness / 20) * wet), dtype=np.float32)

@@ -121,21 +121,21 @@ GENRE_RULES: dict[str, Genre] = {
         bass=Part(
             ("bass", "bass", "pluck"),
             ("1-1-3-3-5-5-6-6-", "1-1-5-5-6-6-7-7-", "1---3---5---6---"),
-            "bass",
-            40,
-            -5,
+            style="bass",
+            register=40,
+            level=-5,
         ),
         chords=(
-            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-",), "block", 52, -9),
+            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-",), style="block", register=52, level=-9),
             Part(("organ", "piano", "pluck"), ("....x.......x...", "..x-..x-..x-..x-")),
         ),
         leads=(
             Part(
                 ("pluck", "distorted_lead", "reed", "voice"),
                 ("..x-x-x-x-------", "x-x-x---....x-x-", "....x-x---x-x---"),
-                "lead",
-                67,
-                -6,
+                style="lead",
+                register=67,
+                level=-6,
             ),
         ),
         neighbours=("jazz", "rock", "country"),
@@ -145,14 +145,20 @@ GENRE_RULES: dict[str, Genre] = {
         progressions=("I IV V I", "I vi ii V", "i iv V i", "I V vi iii IV I IV V", "i VI iv V"),
         scale=MAJOR,
         grooves=(Groove(), Groove(), Groove(tom="X...............")),
-        bass=Part(("bowed", "bowed", "piano"), (WHOLE, "1-------5-------"), "bass", 45, -10),
+        bass=Part(
+            ("bowed", "bowed", "piano"),
+            (WHOLE, "1-------5-------"),
+            style="bass",
+            register=45,
+            level=-10,
+        ),
         chords=(
             Part(
                 ("piano", "bowed", "pluck"),
                 ("x-x-x-x-x-x-x-x-", "xxxxxxxxxxxxxxxx"),
-                "arpeggio",
-                60,
-                -7,
+                style="arpeggio",
+                register=60,
+                level=-7,
             ),
             Part(("bowed", "brass", "organ"), (WHOLE, "x-------x-------")),
         ),
@@ -160,9 +166,9 @@ GENRE_RULES: dict[str, Genre] = {
             Part(
                 ("bowed", "reed", "piano", "brass"),
                 ("x---x---x-x-x---", "x-x-x-x-x---x---", "xxxxx-x-xxxxx-x-"),
-                "lead",
-                74,
-                -4,
+                style="lead",
+                register=74,
+                level=-4,
             ),
         ),
         neighbours=("jazz", "pop", "country"),
@@ -180,19 +186,35 @@ GENRE_RULES: dict[str, Genre] = {
             Groove(kick="X.......X.......", rim=BACKBEAT, brush="x.xxX.xxx.xxX.xx"),
         ),
         bass=Part(
-            ("bass", "bass", "pluck"), ("1---....5---....", "1---....5---..6-"), "bass", 40, -3
+            ("bass", "bass", "pluck"),
+            ("1---....5---....", "1---....5---..6-"),
+            style="bass",
+            register=40,
+            level=-3,
         ),
         chords=(
-            Part(("pluck",), ("....x-......x-..", "....x-x-....x-x-"), "strum", 55, -4),
-            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-", "xxxxxxxxxxxxxxxx"), "arpeggio", 62, -8),
+            Part(
+                ("pluck",),
+                ("....x-......x-..", "....x-x-....x-x-"),
+                style="strum",
+                register=55,
+                level=-4,
+            ),
+            Part(
+                ("pluck", "piano"),
+                ("x-x-x-x-x-x-x-x-", "xxxxxxxxxxxxxxxx"),
+                style="arpeggio",
+                register=62,
+                level=-8,
+            ),
         ),
         leads=(
             Part(
                 ("bowed", "voice", "pluck", "reed"),
                 ("x---x-x-x---x---", "x-x-x-x-x-x-x---", "x-------x-x-x---"),
-                "lead",
-                69,
-                -6,
+                style="lead",
+                register=69,
+                level=-6,
             ),
         ),
         neighbours=("rock", "blues", "pop"),
@@ -209,12 +231,18 @@ GENRE_RULES: dict[str, Genre] = {
         bass=Part(
             ("bass", "synth_bass"),
             ("1.8.1.8.1.8.1.8.", "1.8.1.8.5.8.7.8.", "1..8..1.8..1..8."),
-            "bass",
-            38,
-            -4,
+            style="bass",
+            register=38,
+            level=-4,
         ),
         chords=(
-            Part(("pluck",), ("x.xxx.xxx.xxx.xx", "..xx..xx..xx..xx"), "block", 62, -9),
+            Part(
+                ("pluck",),
+                ("x.xxx.xxx.xxx.xx", "..xx..xx..xx..xx"),
+                style="block",
+                register=62,
+                level=-9,
+            ),
             Part(
                 ("bowed", "brass", "piano", "pad"), (WHOLE, "x--x--x-....x-x-", "x.....x...x.....")
             ),
@@ -223,9 +251,9 @@ GENRE_RULES: dict[str, Genre] = {
             Part(
                 ("voice", "bowed", "brass"),
                 ("x---..x-x---....", "..x-x-x-x---x---"),
-                "lead",
-                72,
-                -6,
+                style="lead",
+                register=72,
+                level=-6,
             ),
         ),
         neighbours=("pop", "hiphop", "rock"),
@@ -244,9 +272,9 @@ GENRE_RULES: dict[str, Genre] = {
         bass=Part(
             ("synth_bass", "synth_bass", "bass"),
             ("1-----1...1-----", "1--1......1--5..", "1---------------"),
-            "bass",
-            34,
-            -2,
+            style="bass",
+            register=34,
+            level=-2,
         ),
         chords=(
             Part(("piano", "pluck", "organ"), ("x--x--x---......", "x-----x---x-....")),
@@ -256,15 +284,15 @@ GENRE_RULES: dict[str, Genre] = {
             Part(
                 ("rap",),
                 ("x.xxx.x.x.xxx.x.", "xxx.x.xxxxx.x...", "x.x.xxx.x.x.xx.."),
-                "lead",
-                48,
-                -3,
+                style="lead",
+                register=48,
+                level=-3,
             ),
         ),
         neighbours=("reggae", "disco", "pop"),
     ),
     "jazz": Genre(
-        tempo=(104, 216),
+        tempo=(112, 196),
         swing=(0.6, 0.68),
         progressions=(
             "ii7 V7 Imaj7 Imaj7",
@@ -277,25 +305,25 @@ GENRE_RULES: dict[str, Genre] = {
         grooves=(
             Groove(ride="x...x.x.x...x.x.", hat="....x.......x...", kick="o...o...o...o..."),
             Groove(ride="x...x.x.x...x.x.", snare="......o......o..", hat="....x.......x..."),
-            Groove(brush="x...X.x.x...X.x.", hat="....x.......x..."),
+            Groove(ride="x...x...x...x...", brush="x...X.x.x...X.x.", hat="....x.......x..."),
         ),
-        bass=Part(("pluck", "bass"), ("w---w---w---w---",), "bass", 42, -3),
+        bass=Part(("pluck", "bass"), ("w---w---w---w---",), style="bass", register=42, level=-1),
         chords=(
             Part(
                 ("piano", "piano", "pluck", "organ"),
                 ("x-----x-........", "......x-......x-", "..x-......x-x-.."),
-                "block",
-                60,
-                -9,
+                style="block",
+                register=60,
+                level=-9,
             ),
         ),
         leads=(
             Part(
-                ("brass", "reed", "piano", "pluck"),
+                ("brass", "brass", "reed", "piano"),
                 ("x-x-x-x-x-x-x-x-", "..x-x-x-x---..x-", "x---..x-x-x-x-x-"),
-                "lead",
-                68,
-                -5,
+                style="lead",
+                register=68,
+                level=-5,
             ),
         ),
         neighbours=("blues", "classical", "hiphop"),
@@ -309,24 +337,32 @@ GENRE_RULES: dict[str, Genre] = {
             Groove(kick="x.xxx.xxx.xxx.xx", snare=BACKBEAT, open_hat=FOUR),
             Groove(kick="x.x.x.x.x.x.x.x.", snare="..X...X...X...X.", hat="x.x.x.x.x.x.x.x."),
         ),
-        bass=Part(("bass",), ("1111111111111111", "1.111.111.111.11"), "bass", 35, -7),
+        bass=Part(
+            ("bass",), ("1111111111111111", "1.111.111.111.11"), style="bass", register=35, level=-7
+        ),
         chords=(
             Part(
                 ("palm_mute",),
                 ("1.1112111.111211", "1111111132111111", "1.111.111.113.2."),
-                "riff",
-                40,
-                -3,
+                style="riff",
+                register=40,
+                level=-3,
             ),
-            Part(("power_chord",), (WHOLE, "x-------x---x---", "x-x-x-x-x-x-x-x-"), "riff", 42, -4),
+            Part(
+                ("power_chord",),
+                (WHOLE, "x-------x---x---", "x-x-x-x-x-x-x-x-"),
+                style="riff",
+                register=42,
+                level=-4,
+            ),
         ),
         leads=(
             Part(
                 ("distorted_lead", "distorted_lead", "voice"),
                 ("xxxxxxxxxxxxxxxx", "x-xxx-xxx-xxx---", "x-------x---x---"),
-                "lead",
-                72,
-                -8,
+                style="lead",
+                register=72,
+                level=-8,
             ),
         ),
         neighbours=("rock", "rock", "hiphop"),
@@ -336,29 +372,31 @@ GENRE_RULES: dict[str, Genre] = {
         progressions=("I V vi IV", "vi IV I V", "I vi IV V", "IV V iii vi", "I IV vi V"),
         scale=MAJOR,
         grooves=(
-            Groove(kick="X.......X.x.....", snare=BACKBEAT, hat=EIGHTHS),
+            Groove(kick="X.......X.x.....", clap=BACKBEAT, snare=BACKBEAT, hat=EIGHTHS),
             Groove(kick="X..x..X...x.....", clap=BACKBEAT, shaker="xxxxxxxxxxxxxxxx"),
-            Groove(kick="X.....x.X.....x.", snare=BACKBEAT, hat="x.x.x.x.x.x.x.xx"),
+            Groove(kick="X.....x.X.....x.", clap=BACKBEAT, shaker="X.x.X.x.X.x.X.x."),
         ),
         bass=Part(
             ("synth_bass", "bass"),
             ("1-1-1-1-1-1-1-1-", "1-----1-1-------", "1--1--1-1--1--1-"),
-            "bass",
-            38,
-            -5,
+            style="bass",
+            register=38,
+            level=-5,
         ),
         chords=(
             Part(("piano", "pluck", "organ"), ("x---x---x---x---", "x--x--x-x--x--x-")),
-            Part(("pad", "bowed"), (WHOLE,), "block", 64, -11),
-            Part(("pluck", "piano"), ("x-x-x-x-x-x-x-x-",), "arpeggio", 67, -10),
+            Part(("pad", "bowed"), (WHOLE,), style="block", register=64, level=-11),
+            Part(
+                ("pluck", "piano"), ("x-x-x-x-x-x-x-x-",), style="arpeggio", register=67, level=-10
+            ),
         ),
         leads=(
             Part(
                 ("voice", "voice", "reed", "piano"),
                 ("x-x---x-x---x-x-", "..x-x-x-x---....", "x---x---x-x-x---"),
-                "lead",
-                68,
-                -4,
+                style="lead",
+                register=68,
+                level=-4,
             ),
         ),
         neighbours=("disco", "rock", "country"),
@@ -376,21 +414,33 @@ GENRE_RULES: dict[str, Genre] = {
         bass=Part(
             ("bass", "synth_bass"),
             ("1-..3.5-....5.3.", "..1-1.3-5---....", "1---..1.5.5-3---"),
-            "bass",
-            36,
-            -1,
+            style="bass",
+            register=36,
+            level=-1,
         ),
         chords=(
-            Part(("pluck", "piano"), ("..x...x...x...x.", "..xx..x...xx..x."), "block", 62, -6),
-            Part(("organ",), ("..xx..xx..xx..xx", ".xx..xx..xx..xx."), "block", 60, -9),
+            Part(
+                ("pluck", "piano"),
+                ("..x...x...x...x.", "..xx..x...xx..x."),
+                style="block",
+                register=62,
+                level=-6,
+            ),
+            Part(
+                ("organ",),
+                ("..xx..xx..xx..xx", ".xx..xx..xx..xx."),
+                style="block",
+                register=60,
+                level=-9,
+            ),
         ),
         leads=(
             Part(
                 ("voice", "voice", "brass", "organ"),
                 ("....x-x-x---....", "x---x-x---......", "..x-x-x-......x-"),
-                "lead",
-                67,
-                -6,
+                style="lead",
+                register=67,
+                level=-6,
             ),
         ),
         neighbours=("hiphop", "pop", "blues"),
@@ -405,31 +455,35 @@ GENRE_RULES: dict[str, Genre] = {
             Groove(kick="X.....x.X.x.....", snare=BACKBEAT, ride=EIGHTHS),
         ),
         bass=Part(
-            ("bass",), ("1-1-1-1-1-1-1-1-", "1-1-1-1-1-1-5-6-", "1-----1-1---5---"), "bass", 38, -6
+            ("bass",),
+            ("1-1-1-1-1-1-1-1-", "1-1-1-1-1-1-5-6-", "1-----1-1---5---"),
+            style="bass",
+            register=38,
+            level=-6,
         ),
         chords=(
             Part(
                 ("power_chord",),
                 ("x-x-x-x-x-x-x-x-", "x---..x-x-------", "x--x--x-----x-x-"),
-                "riff",
-                45,
-                -5,
+                style="riff",
+                register=45,
+                level=-5,
             ),
             Part(
                 ("pluck", "organ", "piano"),
                 ("x---x-x---x-x-x-", "x---x---x---x-x-"),
-                "strum",
-                57,
-                -9,
+                style="strum",
+                register=57,
+                level=-9,
             ),
         ),
         leads=(
             Part(
                 ("voice", "distorted_lead", "voice"),
                 ("x---x-x-x---....", "x-x-x-x-x-------", "..x-x---x-x-x---"),
-                "lead",
-                69,
-                -6,
+                style="lead",
+                register=69,
+                level=-6,
             ),
         ),
         neighbours=("metal", "pop", "blues"),
@@ -438,8 +492,8 @@ GENRE_RULES: dict[str, Genre] = {
 
 GENRES: tuple[str, ...] = tuple(sorted(GENRE_RULES))
 
-BORROW = 0.15  # chance that an artist takes one kind of part (instruments, say) from a neighbour
-CROSSOVER = 0.05  # chance that a single track takes its groove from a neighbour
+BORROW = 0.07  # chance that an artist takes one kind of part (instruments, say) from a neighbour
+CROSSOVER = 0.04  # chance that a single track takes its groove from a neighbour
 
 SECTIONS = {
     "verse": {"drums", "bass", "lead", "chords"},
@@ -448,7 +502,15 @@ SECTIONS = {
     "drum break": {"drums", "bass"},
 }
 GAINS = {"X": 1.0, "x": 0.7, "o": 0.3}  # amplitudes of a pattern's marks
-DRUM_LEVELS = {"kick": 0.0, "snare": -2.0, "clap": -3.0, "tom": -3.0, "rim": -5.0}  # others -10 dB
+DRUM_LEVELS = {  # decibels; a drum not named here is at -10
+    "kick": 0.0,
+    "snare": -2.0,
+    "clap": -3.0,
+    "tom": -3.0,
+    "rim": -4.0,
+    "ride": -4.0,
+    "brush": -6.0,
+}
 
 
 @dataclass(frozen=True)
@@ -534,7 +596,7 @@ def synthesise(genre: str, index: int, seed: int = 0, seconds: float = 30.0) -> 
     """
     _check(genre, index, seed, seconds)
     number = GENRES.index(genre)
-    artist = _artist(genre, index, seed)
+    artist = draw_artist(genre, index, seed)
     rng = np.random.default_rng(np.random.SeedSequence((seed, number, index, 1)))
     notes = compose(song_of(artist, rng), seconds, rng)
     return master(_render(notes, artist.timbre, seconds, rng), artist.mix, rng)
@@ -556,7 +618,7 @@ def _check(genre: str, index: int = 0, seed: int = 0, seconds: float = 1.0) -> N
         )
 
 
-def _artist(genre: str, index: int, seed: int) -> Artist:
+def draw_artist(genre: str, index: int, seed: int) -> Artist:
     """Draw the artist of a track from the genre's rules and its neighbours'."""
     name = artist_of(genre, index, seed)
     entropy = (seed, GENRES.index(genre), index // TRACKS_PER_ARTIST, 0)
@@ -588,15 +650,15 @@ def _artist(genre: str, index: int, seed: int) -> Artist:
             ("chords", chords[0]),
             *(("more chords", player) for player in chords[1:]),
         ),
-        drum_level=float(rng.normal(-3, 3)),
+        drum_level=float(rng.normal(-2, 2)),
         timbre=Timbre(
-            brightness=float(rng.uniform(0.1, 0.9)),
+            brightness=float(rng.uniform(0.25, 0.75)),
             drive=float(rng.uniform(0.2, 1)),
             attack=float(rng.uniform(0.7, 1.5)),
             decay=float(rng.uniform(0.5, 1.6)),
             detune=float(rng.uniform(2, 15)),
             vibrato=float(rng.uniform(4, 30)),
-            drum_pitch=float(rng.uniform(0.75, 1.3)),
+            drum_pitch=float(rng.uniform(0.85, 1.2)),
             drum_decay=float(rng.uniform(0.6, 1.5)),
             vowel=int(rng.integers(4)),
         ),
@@ -609,7 +671,7 @@ def _choose(options: tuple[T, ...], rng: np.random.Generator) -> T:
 
 
 def _player(part: Part, sound: Part, rng: np.random.Generator) -> Player:
-    return Player(part, _choose(sound.instruments, rng), part.level + float(rng.normal(0, 2.5)))
+    return Player(part, _choose(sound.instruments, rng), part.level + float(rng.normal(0, 2)))
 
 
 @cache
@@ -650,7 +712,7 @@ def song_of(artist: Artist, rng: np.random.Generator) -> Song:
         tempo=tempo,
         key=(artist.key + int(rng.choice((0, 0, 2, 5, 7, 9)))) % 12,
         chords=tuple(_choose(artist.progressions, rng).split()),
-        form=("verse", "chorus", "verse", _choose(breaks, rng), "chorus"),
+        form=("verse", "chorus", "verse", "chorus", _choose(breaks, rng), "chorus"),
         grooves=grooves,
         seats=tuple(
             Seat(
@@ -659,7 +721,7 @@ def song_of(artist: Artist, rng: np.random.Generator) -> Song:
             for role, player in artist.band
         ),
         begin=-float(rng.uniform(0, 1)) * STEPS * 15 / tempo,
-        first_bar=int(rng.integers(5 * BARS_PER_SECTION)),
+        first_bar=int(rng.integers(6 * BARS_PER_SECTION)),
     )
 
 
@@ -827,6 +889,16 @@ def _render(notes: list[Note], timbre: Timbre, seconds: float, rng: np.random.Ge
     return out
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What a corpus is made of, as corpus.json keeps it."""
+
+    seed: int
+    seconds: float
+    tracks_per_genre: int
+    version: int
+
+
 def write_corpus(
     out: Path,
     tracks_per_genre: int,
@@ -875,16 +947,6 @@ def write_corpus(
             )
     os.replace(_whole(table), table)
     return table
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a corpus is made of, as corpus.json keeps it."""
-
-    seed: int
-    seconds: float
-    tracks_per_genre: int
-    version: int
 
 
 def _claim(out: Path, settings: Settings) -> None:

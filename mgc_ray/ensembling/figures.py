@@ -1,0 +1,51 @@
+"""The figures of a classifier on labelled tracks."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mgc_ray.training.metrics import (
+    accuracy,
+    bootstrap_interval,
+    confusion_matrix,
+    macro_f1,
+    track_probs,
+)
+
+
+def measure(
+    chunk_probs: np.ndarray,
+    track: np.ndarray,
+    track_genre: np.ndarray,
+    group: Sequence[str],
+    genres: Sequence[str],
+) -> dict[str, Any]:
+    """Figures from the chunks' probabilities [N, C], as plain JSON values.
+
+    `track` [N] is each chunk's track, an index into `track_genre` [K] and `group` [K].
+    """
+    present, probs = track_probs(chunk_probs, track)
+    true, predicted = track_genre[present], probs.argmax(1)
+    interval = bootstrap_interval(predicted == true, np.asarray(group)[present])
+    return {
+        "track_accuracy": accuracy(predicted, true),
+        "interval_95": asdict(interval),
+        "chunk_accuracy": accuracy(chunk_probs.argmax(1), track_genre[track]),
+        "macro_f1": macro_f1(predicted, true, len(genres)),
+        "tracks": len(present),
+        "chunks": len(track),
+        "genres": list(genres),
+        "confusion_matrix": confusion_matrix(predicted, true, len(genres)).tolist(),
+    }
+
+
+def in_words(figures: dict[str, Any]) -> str:
+    """E.g. `81.2 % of 32 tracks (95 % interval 65.6 to 93.8), chunks 75.0 %, macro-F1 0.803`."""
+    interval = figures["interval_95"]
+    return (
+        f"{figures['track_accuracy']:.1%} of {figures['tracks']} tracks (95 % interval "
+        f"{interval['low']:.1%} to {interval['high']:.1%}), chunks "
+        f"{figures['chunk_accuracy']:.1%}, macro-F1 {figures['macro_f1']:.3f}"
+    )

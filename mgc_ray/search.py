@@ -1,0 +1,379 @@
+"""From a folder of music to a tested classifier: the main job.
+
+    python -m mgc_ray.search --family gru --tracks FOLDER_OR_CSV
+
+Dataset, trials, ensemble and test figure, all under results/NAME; without --tracks on the built-in
+corpus. `search()` is the same as a function call.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mgc_ray import RequestError, __version__
+from mgc_ray.data.dataset import load_chunks, read_info
+from mgc_ray.data.files import read_json, write_json
+from mgc_ray.data.synth import write_corpus
+from mgc_ray.data.tracks import PROTOCOLS
+from mgc_ray.ensembling.figures import in_words
+from mgc_ray.ensembling.gather import candidates_of, gather
+from mgc_ray.models import families, family_module
+from mgc_ray.preprocess import dataset_key, preprocess
+from mgc_ray.terminal.command import HelpFormatter, console, positive_int, print_json, run, seed
+from mgc_ray.terminal.progress import progress
+from mgc_ray.training.config import configure
+from mgc_ray.training.loop import METRIC
+from mgc_ray.tuning.cluster import connected
+from mgc_ray.tuning.display import best_table, clock, settings_in_words
+from mgc_ray.tuning.records import FAILED, TrialRecord, ranked
+from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
+
+BUILT_IN = "built-in corpus"
+# The defaults where no music is named: the whole road within five minutes on two cores.
+BUILT_IN_TRACKS, BUILT_IN_SECONDS = 16, 9.0  # a genre; of three chunks each
+BUILT_IN_SETTINGS = {"trials": 10, "max_epochs": 12, "time_limit": 150.0}
+SMOKE_SETTINGS = {"trials": 2, "max_epochs": 2, "grace_period": 1}
+_SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results folder
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What a search is asked to do; the same request gives the same search."""
+
+    families: tuple[str, ...]
+    name: str
+    results: str
+    tracks: str | None  # None: the built-in corpus
+    protocol: str = "grouped"
+    split_seed: int = 0
+    top_k: int = 5
+    smoke: bool = False
+    settings: TuneSettings = field(default_factory=TuneSettings)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.results) / self.name
+
+
+def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]:
+    """Run a search, or go on with an interrupted one; the content of its search.json.
+
+    Raises RequestError before any work for what cannot be done. KeyboardInterrupt passes through;
+    the same request then goes on where it stopped.
+    """
+    started = time.monotonic()
+    for family in request.families:
+        family_module(family)
+    folder = request.folder
+    with connected(address) as resources:
+        share_resources(request.settings, resources)  # refuses before work starts
+        dataset = _dataset(request)
+        info = read_info(dataset)
+        content: dict[str, Any] = {
+            "name": request.name,
+            "finished": False,
+            "request": dataclasses.asdict(request),
+            "dataset": str(dataset),
+            "tracks": request.tracks or BUILT_IN,
+            "protocol": info.protocol,
+            "leaky": info.leaky,
+            "metric": METRIC,
+            "versions": _versions(),
+            "commit": _commit(),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "search.json", content)
+        chunks = load_chunks(dataset, ("train", "valid"))
+        console.print(
+            f"searching {', '.join(request.families)}: {request.settings.trials} trials of at "
+            f"most {request.settings.max_epochs} epochs on {_parts(chunks.split)} chunks, "
+            f"protocol {info.protocol}{' (leaky)' if info.leaky else ''}",
+            markup=False,
+        )
+        records = run_trials(folder, request.families, chunks, request.settings, resources)
+    content["trials"] = dict(Counter(record.status for record in records))
+    content["epochs"] = sum(record.epochs for record in records)
+    if all(record.status == FAILED for record in records):
+        write_json(folder / "search.json", content | {"failure": records[0].reason})
+        raise SearchFailedError(
+            f"all {len(records)} trials failed; the first: {records[0].reason}; all reasons are in "
+            f"{folder / 'trials'}"
+        )
+    best = ranked(records)[0]
+    _, candidates = candidates_of(folder)
+    ensemble = gather(dataset, candidates, folder / "ensemble", request.top_k)
+    content |= {
+        "best_trial": {"trial": best.trial, "params": best.params, **best.best},
+        "ensemble": ensemble,
+        "seconds": round(time.monotonic() - started, 1),
+        "finished": True,
+    }
+    write_json(folder / "search.json", content)
+    return content
+
+
+class SearchFailedError(Exception):
+    """Every trial failed; the message has the first one's reason."""
+
+
+def _dataset(request: SearchRequest) -> Path:
+    """The folder of the request's dataset, made or completed."""
+    results = Path(request.results)
+    tracks = Path(request.tracks) if request.tracks else _built_in_corpus(results, request.smoke)
+    key = dataset_key(tracks, request.protocol, request.split_seed)
+    name = tracks.parent.name if tracks.name == "tracks.csv" else tracks.stem
+    folder = results / "datasets" / f"{name}-{key}"
+    preprocess(tracks, folder, request.protocol, request.split_seed)
+    return folder
+
+
+def _built_in_corpus(results: Path, smoke: bool) -> Path:
+    """The corpus's track table, written on first use."""
+    tracks, seconds = (9, 3.0) if smoke else (BUILT_IN_TRACKS, BUILT_IN_SECONDS)
+    folder = results / "corpora" / f"built-in-{tracks}x{seconds:g}s"
+    with progress(f"writing the {BUILT_IN}", 10 * tracks, "tracks") as advance:
+        return write_corpus(
+            folder, tracks, seconds=seconds, progress=lambda done, total: advance(done)
+        )
+
+
+def _parts(split: Any) -> str:
+    count = Counter(split.tolist())
+    return " + ".join(f"{count[name]} {name}" for name in ("train", "valid"))
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "ray", "optuna", "numpy", "pyarrow")
+    return {
+        "mgc_ray": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this program's checkout, with a + where files differ; None elsewhere."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+        tracked = ["git", "-C", str(here), "ls-files", "--error-unmatch", "search.py"]
+        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
+        return subprocess.run(
+            describe, capture_output=True, check=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _unused_name(results: Path, families: Sequence[str]) -> str:
+    """gru-001, or the next number that no folder has."""
+    stem = "-".join(families) if len(families) <= 3 else "all"
+    taken = {path.name for path in results.iterdir()} if results.is_dir() else set()
+    return next(n for i in range(1, 100_000) if (n := f"{stem}-{i:03d}") not in taken)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mgc_ray.search",
+        description="Search architectures and hyperparameters, gather the best trials into one "
+        "ensemble and test it once. Without --tracks: on the built-in corpus, in a few minutes.",
+        formatter_class=HelpFormatter,
+    )
+    settings = TuneSettings()
+    add = parser.add_argument
+    add("--family", nargs="+", metavar="NAME", help=f"{', '.join(families())}, several, or all")
+    add("--tracks", help="folder with a subfolder a genre, or CSV path,genre[,artist,split]")
+    add("--protocol", choices=PROTOCOLS, default="grouped", help="how tracks are split")
+    add("--split-seed", type=seed, default=0, help="seed of the split")
+    add("--trials", type=positive_int, help=f"trials in all (default: {settings.trials})")
+    add("--max-epochs", type=positive_int, help=f"of a trial (default: {settings.max_epochs})")
+    add("--time-limit", type=positive_int, metavar="SECONDS", help="stop the trials after that")
+    add("--seed", type=seed, default=0, help="seed of the sampler and of training")
+    add("--concurrent", type=positive_int, help="trials at once (default: what there is room for)")
+    add("--gpus-per-trial", type=float, help="may be a fraction (default: 1 where there are GPUs)")
+    add("--keep", type=positive_int, default=settings.keep, help="trials that keep their weights")
+    add("--top-k", type=positive_int, default=5, help="trials that the ensemble is selected from")
+    add("--results", default="results", metavar="DIR", help="where searches are written")
+    add("--name", help="folder of this search (default: the family and a number)")
+    add("--resume", metavar="NAME", help="go on with an interrupted search")
+    add("--address", help="a Ray cluster, e.g. ray-head:6379 (default: $RAY_ADDRESS, else here)")
+    add("--smoke", action="store_true", help="the smallest run that goes through everything")
+    add("--json", action="store_true", help="print search.json on standard output")
+    return parser
+
+
+def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str | None, bool]:
+    """The request, Ray's address and whether to print JSON; RequestError for what is wrong."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    results = Path(args.results)
+    if args.resume:
+        return _resumed(results, args.resume), args.address, args.json
+    if not args.family:
+        parser.error("--family is needed, e.g. --family gru (or --resume NAME)")
+    chosen = families() if args.family == ["all"] else list(dict.fromkeys(args.family))
+    for family in chosen:
+        family_module(family)
+    if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
+        raise RequestError(f"--gpus-per-trial must be 0 or more, but it is {args.gpus_per_trial:g}")
+    name = args.name or _unused_name(results, chosen)
+    if Path(name).name != name or name in (*_SHARED_FOLDERS, ".", ".."):
+        raise RequestError(
+            f"--name must be one folder name other than {' and '.join(_SHARED_FOLDERS)}, "
+            f"but it is {name!r}"
+        )
+    if (results / name).exists():
+        raise RequestError(
+            f"{results / name} exists already: go on with it by --resume {name}, or take another "
+            "--name"
+        )
+    given = {
+        "trials": args.trials,
+        "max_epochs": args.max_epochs,
+        "time_limit": args.time_limit,
+        "seed": args.seed,
+        "concurrent": args.concurrent,
+        "gpus_per_trial": args.gpus_per_trial,
+        "keep": max(args.keep, args.top_k),
+    }
+    defaults = SMOKE_SETTINGS if args.smoke else {} if args.tracks else BUILT_IN_SETTINGS
+    settings = TuneSettings(**defaults | {k: v for k, v in given.items() if v is not None})
+    request = SearchRequest(
+        families=tuple(chosen),
+        name=name,
+        results=str(results),
+        tracks=args.tracks,
+        protocol=args.protocol,
+        split_seed=args.split_seed,
+        top_k=args.top_k,
+        smoke=args.smoke,
+        settings=settings,
+    )
+    return request, args.address, args.json
+
+
+def _resumed(results: Path, name: str) -> SearchRequest:
+    """The request of an earlier search, which must not have ended."""
+    content = read_json(
+        results / name / "search.json", "search", "see the folders in --results for the names"
+    )
+    if content.get("finished"):
+        raise RequestError(f"{results / name} has ended already: nothing is left to go on with")
+    try:
+        request = content["request"]
+        return SearchRequest(
+            **request
+            | {
+                "families": tuple(request["families"]),
+                "settings": TuneSettings(**request["settings"]),
+                "results": str(results),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise RequestError(
+            f"{results / name} was written by another version of this program ({error}): start "
+            "the search anew under another --name"
+        ) from None
+
+
+def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
+    """Leaderboard, figures, where all lies, and what to do next."""
+    folder = request.folder
+    records = [
+        TrialRecord(**json.loads(path.read_text("utf-8")))
+        for path in (folder / "trials").glob("*/trial.json")
+    ]
+    defaults: dict[str, dict[str, Any]] = {}
+    for family in request.families:
+        config, settings = configure(family, {})
+        defaults[family] = dataclasses.asdict(config) | dataclasses.asdict(settings)
+    shown = [record for record in ranked(records) if record.best][:10]
+    console.print(f"\nLeaderboard ({folder / 'leaderboard.csv'}):", markup=False)
+    console.print(best_table(shown, lambda r: settings_in_words(r.params, defaults[r.family])))
+    counts = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in sorted(content["trials"].items()))
+    console.print(
+        f"{len(records)} trials ({counts}), {content['epochs']} epochs, "
+        f"{clock(content['seconds'])} in all",
+        markup=False,
+    )
+    for record in records:
+        if record.status == FAILED:
+            console.print(f"  {record.trial} failed: {record.reason}", markup=False)
+    ensemble = content["ensemble"]
+    protocol = f"protocol {content['protocol']}{', LEAKY' if content['leaky'] else ''}"
+    members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in ensemble["members"])
+    console.print(f"\nEnsemble of {members}", markup=False)
+    console.print(
+        f"validation ({protocol}; selected on it, so too high): "
+        f"{in_words(ensemble['validation'])}",
+        markup=False,
+    )
+    if ensemble["test"]:
+        console.print(
+            f"TEST ({protocol}): {in_words(ensemble['test'])}", markup=False, style="bold"
+        )
+    else:
+        console.print(
+            "no test figure: this dataset has no test tracks, so the validation figure is all",
+            markup=False,
+        )
+    example = _example(Path(content["dataset"]))
+    again = "" if request.tracks else (
+        f"\n  python -m mgc_ray.search --family {' '.join(request.families)} "
+        "--tracks YOUR_FOLDER    # a subfolder a genre"
+    )
+    console.print(
+        f"\nAll of it lies in {folder}. Next:\n"
+        f"  tensorboard --logdir {folder / 'trials'}\n"
+        f"  python -m mgc_ray.predict --model {folder / 'ensemble'} {example}{again}",
+        markup=False,
+    )
+
+
+def _example(dataset: Path) -> str:
+    """A track to try prediction with: of the test part where there is one."""
+    from mgc_ray.data.dataset import read_track_rows
+
+    tracks = read_track_rows(dataset)[0]
+    tracks.sort(key=lambda track: track.split != "test")
+    return tracks[0].path
+
+
+def main() -> int:
+    """Parse the command line, search, print what came out."""
+    request, address, as_json = parse_request()
+    if request.tracks is None:
+        console.print(
+            f"No --tracks given: searching on the {BUILT_IN}, which the program synthesises; its "
+            "figures say nothing of real music.",
+            markup=False,
+        )
+    try:
+        content = search(request, address)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nstopped by Ctrl-C; what is finished is kept. Go on with:\n  python -m "
+            f"mgc_ray.search --resume {request.name} --results {request.results}",
+            markup=False,
+        )
+        return 130
+    except SearchFailedError as error:
+        console.print(f"mgc_ray.search: {error}", style="red", markup=False)
+        return 1
+    _print_ending(content, request)
+    if as_json:
+        print_json(content)
+    return 0
+
+
+if __name__ == "__main__":
+    run("mgc_ray.search", main)

@@ -1,0 +1,95 @@
+"""Train one configuration, without Ray.
+
+    python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0003
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from mgc_ray import RequestError
+from mgc_ray.data.dataset import load_chunks
+from mgc_ray.models import config_fields, count_parameters, families, family_module
+from mgc_ray.terminal.command import HelpFormatter, console, print_json, run, seed
+from mgc_ray.terminal.progress import progress
+from mgc_ray.training.checkpoint import save_checkpoint
+from mgc_ray.training.config import TrainConfig, configure, train_fields
+from mgc_ray.training.loop import METRIC, NonFiniteLossError, best_device, train
+
+
+def parse_setting(family: str, text: str) -> tuple[str, Any]:
+    """`name=value` as the type that the setting's default has; RequestError says what is wrong."""
+    name, separator, value = text.partition("=")
+    known = config_fields(family) | train_fields()
+    if not separator or name not in known:
+        raise RequestError(
+            f"--set takes NAME=VALUE with NAME one of {', '.join(sorted(known))}, not {text!r}"
+        )
+    holder = TrainConfig if name in train_fields() else family_module(family).Config
+    kind = type(getattr(holder(), name))
+    try:
+        if kind is bool:
+            return name, {"true": True, "false": False}[value.lower()]
+        return name, kind(value)
+    except (ValueError, KeyError):
+        raise RequestError(f"--set {name} must be {kind.__name__}, not {value!r}") from None
+
+
+def main() -> int:
+    """Parse the command line, train, keep the best epoch."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mgc_ray.train",
+        description="Train one configuration, without Ray, and keep its best epoch.",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--family", required=True, help=f"one of {', '.join(families())}")
+    parser.add_argument("--dataset", required=True, metavar="DIR", help="what preprocess made")
+    parser.add_argument("--out", metavar="DIR", help="where to write the checkpoint")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of weights and batches")
+    parser.add_argument("--json", action="store_true", help="print the best epoch's metrics")
+    args = parser.parse_args()
+
+    family_module(args.family)
+    params = {"seed": args.seed} | dict(parse_setting(args.family, s) for s in args.set)
+    settings = configure(args.family, params)[1]
+    if args.out and (Path(args.out) / "config.json").exists():
+        raise RequestError(f"--out {args.out} holds a checkpoint already: name another folder")
+    chunks = load_chunks(args.dataset, ("train", "valid"))
+    device = best_device()
+    best: dict[str, Any] = {}
+    started = time.perf_counter()
+    with progress(args.family, settings.max_epochs, "epochs") as advance:
+        try:
+            for epoch in train(args.family, params, chunks, device):
+                if epoch.number == 1:
+                    console.print(
+                        f"{args.family}, {count_parameters(epoch.classifier):,} parameters, "
+                        f"on {device}, protocol {chunks.info.protocol}"
+                        f"{' (leaky)' if chunks.info.leaky else ''}"
+                    )
+                if epoch.best:
+                    best = {"epoch": epoch.number, **epoch.metrics}
+                    if args.out:
+                        save_checkpoint(Path(args.out), epoch, args.family, params, chunks.info)
+                advance(epoch.number, f"best {METRIC} {best[METRIC]:.3f}")
+        except NonFiniteLossError as error:
+            console.print(f"training has diverged: {error}", style="red", markup=False)
+            if not best:
+                return 1
+    console.print(
+        f"best epoch {best['epoch']}: track accuracy {best[METRIC]:.3f}, chunk accuracy "
+        f"{best['val_chunk_accuracy']:.3f}, macro-F1 {best['val_macro_f1']:.3f} on validation "
+        f"tracks; {time.perf_counter() - started:.0f} s"
+        + (f"; checkpoint in {args.out}" if args.out else "")
+    )
+    if args.json:
+        print_json(best)
+    return 0
+
+
+if __name__ == "__main__":
+    run("mgc_ray.train", main)

@@ -1,0 +1,108 @@
+"""A trained classifier on disk: weights as safetensors, all else as JSON; nothing is pickled.
+
+    DIR/config.json        family, parameters, features, genres, protocol: the same for all epochs
+    DIR/model.safetensors  weights, mean and deviation; epoch and its metrics in the file's header
+
+Both are written whole and then renamed, so a checkpoint that can be read is one of a single epoch.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from mgc_ray import RequestError, __version__
+from mgc_ray.data.dataset import DatasetInfo
+from mgc_ray.data.files import read_json, write_json, written_whole
+from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
+from mgc_ray.models import Classifier
+from mgc_ray.training.config import configure
+from mgc_ray.training.loop import Epoch
+
+_WHAT, _REMEDY = "checkpoint", "name a folder with config.json and model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A classifier with what it needs to be applied and what it came from."""
+
+    classifier: Classifier
+    family: str
+    params: dict[str, Any]  # flat: the family's Config and TrainConfig together, defaults included
+    features: Features
+    genres: tuple[str, ...]
+    dataset: dict[str, Any]  # protocol, seed, source and listing of the dataset it was trained on
+    epoch: int
+    metrics: dict[str, float]
+
+
+def save_checkpoint(
+    folder: Path, epoch: Epoch, family: str, params: dict[str, Any], info: DatasetInfo
+) -> None:
+    """Write (or replace) the checkpoint in `folder` by this epoch's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.json").exists():
+        config, settings = configure(family, params)
+        write_json(
+            folder / "config.json",
+            {
+                "version": __version__,
+                "family": family,
+                "params": dataclasses.asdict(config) | dataclasses.asdict(settings),
+                "features": features_to_json(info.features),
+                "genres": list(info.genres),
+                "dataset": {
+                    "protocol": info.protocol,
+                    "leaky": info.leaky,
+                    "seed": info.seed,
+                    "source": info.source,
+                    "listing": info.listing,
+                },
+            },
+        )
+    weights = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in epoch.classifier.state_dict().items()
+    }
+    header = {"epoch": str(epoch.number), "metrics": json.dumps(epoch.metrics)}
+    with written_whole(folder / "model.safetensors") as temporary:
+        temporary.write_bytes(save(weights, metadata=header))
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint, on the CPU; raise RequestError for what is none or is damaged."""
+    folder = Path(folder)
+    content = read_json(folder / "config.json", _WHAT, _REMEDY)
+    try:
+        family, params = content["family"], content["params"]
+        features = features_from_json(content["features"])
+        genres = tuple(content["genres"])
+        classifier = Classifier(family, configure(family, params)[0], features.bands, len(genres))
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        classifier.load_state_dict(weights)
+        metrics = json.loads(header["metrics"])
+        epoch = int(header["epoch"])
+    except RequestError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RequestError(
+            f"{folder} is no {_WHAT} that can be read "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); {_REMEDY}"
+        ) from None
+    return Checkpoint(
+        classifier=classifier.to(memory_format=torch.channels_last).eval(),
+        family=family,
+        params=params,
+        features=features,
+        genres=genres,
+        dataset=dict(content.get("dataset", {})),
+        epoch=epoch,
+        metrics=metrics,
+    )

@@ -1,0 +1,79 @@
+"""A family's search space: found, checked, and its defaults as a first trial."""
+
+import dataclasses
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+
+from mgc_ray import RequestError
+from mgc_ray.models import config_fields
+from mgc_ray.training.config import configure, train_fields
+
+Suggest = Callable[[optuna.Trial], dict[str, Any]]
+
+_SAMPLES = 30  # random samples that a space is checked with; a conditional branch is seldom rarer
+
+
+def load_space(family: str) -> Suggest:
+    """`suggest` of search_spaces/FAMILY.py, checked; raises RequestError for a space that is wrong.
+
+    Checked are: every name it suggests is a setting, every sample configures the family, and what
+    it returns is what it suggested.
+    """
+    try:
+        module = importlib.import_module(f"search_spaces.{family}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("search_spaces", f"search_spaces.{family}"):
+            raise
+        raise RequestError(
+            f"family {family!r} needs a search space: search_spaces/{family}.py with "
+            "suggest(trial) -> dict is missing"
+        ) from None
+    suggest: Suggest = module.suggest
+    check_space(family, suggest)
+    return suggest
+
+
+def check_space(family: str, suggest: Suggest) -> None:
+    """Raise RequestError where a space names what is no setting or gives an invalid sample."""
+    known = config_fields(family) | train_fields()
+    study = _quiet_study(optuna.samplers.RandomSampler(seed=0))
+    for _ in range(_SAMPLES):
+        trial = study.ask()
+        params = suggest(trial)
+        unknown = sorted((set(params) | set(trial.params)) - known)
+        if unknown:
+            raise RequestError(
+                f"search_spaces/{family}.py suggests {', '.join(unknown)}, which is no field of "
+                f"{family}'s Config ({', '.join(sorted(config_fields(family)))}) or of "
+                f"TrainConfig ({', '.join(sorted(train_fields()))})"
+            )
+        configure(family, params)
+
+
+def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
+    """The family's defaults for just the names that the space suggests for them.
+
+    Raises RequestError where a default lies outside of the space: it could not be the first trial.
+    """
+    config, settings = configure(family, {})
+    defaults = dataclasses.asdict(config) | dataclasses.asdict(settings)
+    trial = optuna.trial.FixedTrial(defaults)
+    try:
+        with warnings.catch_warnings():  # optuna warns of a fixed value out of range
+            warnings.simplefilter("error")
+            suggest(trial)  # type: ignore[arg-type]  # FixedTrial has the same methods
+    except (ValueError, UserWarning) as error:
+        raise RequestError(
+            f"search_spaces/{family}.py must contain the family's defaults, as the first trial "
+            f"runs them, but: {error}"
+        ) from None
+    return dict(trial.params)
+
+
+def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(sampler=sampler)

@@ -1,0 +1,97 @@
+"""Follows the trials of a search as Tune reports them, and keeps the results folder true to that."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+
+from mgc_ray.training.loop import METRIC
+from mgc_ray.tuning.records import FAILED, TrialRecord, ranked, write_leaderboard
+from mgc_ray.tuning.searcher import outcome
+
+_METRICS = (
+    "train_loss",
+    "val_loss",
+    METRIC,
+    "val_chunk_accuracy",
+    "val_macro_f1",
+    "lr",
+    "epoch_seconds",
+    "chunks_per_second",
+)
+
+
+class Listener(Protocol):
+    """What is told of every trial: the display and TensorBoard."""
+
+    def on_start(self, record: TrialRecord) -> None: ...
+    def on_epoch(self, record: TrialRecord) -> None: ...
+    def on_end(self, record: TrialRecord) -> None: ...
+
+
+class TrialLog(tune.Callback):
+    """Keeps a record of each trial, writes it and the leaderboard when it ends.
+
+    `keep` best trials keep their weights, the others' are deleted, so that disk use does not grow
+    with the number of trials. `records` also holds those of an earlier, interrupted run.
+    """
+
+    def __init__(
+        self, folder: Path, keep: int, earlier: Sequence[TrialRecord], listeners: Sequence[Listener]
+    ) -> None:
+        self._folder = folder
+        self._keep = keep
+        self._listeners = listeners
+        self._started: dict[str, float] = {}
+        self.records: dict[str, TrialRecord] = {record.trial: record for record in earlier}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Any], trial: Any, **info: Any
+    ) -> None:
+        name = trial.config["trial"]
+        self._started[name] = time.monotonic()
+        record = TrialRecord(name, trial.config["family"], dict(trial.config["params"]))
+        self.records[name] = record
+        for listener in self._listeners:
+            listener.on_start(record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        record = self.records[trial.config["trial"]]
+        if METRIC not in result:
+            record.reason = result.get("failure", "")
+            return
+        del record.curve[result["epoch"] - 1 :]  # a trial run again after its machine failed
+        record.curve.append({name: result[name] for name in _METRICS})
+        if result["best"]:
+            record.best_epoch = result["epoch"]
+        for listener in self._listeners:
+            listener.on_epoch(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial, error=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial, error=True)
+
+    def _end(self, trial: Any, error: bool) -> None:
+        record = self.records[trial.config["trial"]]
+        record.status = outcome(trial.last_result, error)
+        record.seconds = time.monotonic() - self._started.pop(record.trial, time.monotonic())
+        if record.status == FAILED and not record.reason:
+            record.reason = "its process or node died"
+        folder = self._folder / "trials" / record.trial
+        record.write(folder)
+        ended = [r for r in self.records.values() if r.ended]
+        write_leaderboard(self._folder / "leaderboard.csv", ended)
+        self._delete_weights(ended)
+        for listener in self._listeners:
+            listener.on_end(record)
+
+    def _delete_weights(self, ended: Sequence[TrialRecord]) -> None:
+        for record in ranked(ended)[self._keep :]:
+            shutil.rmtree(self._folder / "trials" / record.trial / "checkpoint", ignore_errors=True)
