@@ -258,7 +258,7 @@ def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int]) -> No
             write_shard(folder, item["shard"], info, rows)
         return {"tracks": len(item["rows"]), "changed": changed}
 
-    items = []
+    items: list[dict[str, Any]] = []
     for shard in missing:
         part = slice(shard * TRACKS_PER_SHARD, (shard + 1) * TRACKS_PER_SHARD)
         rows = [
@@ -267,7 +267,8 @@ def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int]) -> No
         ]
         items.append({"shard": shard, "rows": rows})
     total = sum(len(item["rows"]) for item in items)
-    done, changed = 0, []
+    done = 0
+    changed: list[dict[str, str]] = []
     with progress("spectrograms of", total, "tracks") as advance:
         for row in _map(items, write):
             done += row["tracks"]
@@ -290,7 +291,9 @@ def _map(
 
     # One column of Python objects: Arrow would turn nested rows with missing keys into None-filled
     # structs, and all items into one type.
-    source = ray.data.from_items([{"item": [item]} for item in items], override_num_blocks=len(items))
+    source = ray.data.from_items(
+        [{"item": [item]} for item in items], override_num_blocks=len(items)
+    )
 
     def apply(row: dict[str, Any]) -> dict[str, Any]:
         return {"item": [function(row["item"][0])]}
@@ -327,9 +330,7 @@ def main() -> int:
     parser.add_argument("--address", help="a Ray cluster, e.g. ray-head:6379")
     parser.add_argument("--json", action="store_true", help="print dataset.json on standard output")
     args = parser.parse_args()
-    info = preprocess(
-        args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address
-    )
+    info = preprocess(args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address)
     tracks, found = read_track_rows(Path(args.dataset))
     chunks = sum(inspection.chunks for inspection in found)
     parts = Counter(track.split or "split by chunk" for track in tracks)

@@ -313,8 +313,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in ensemble["members"])
     console.print(f"\nEnsemble of {members}", markup=False)
     console.print(
-        f"validation ({protocol}; selected on it, so too high): "
-        f"{in_words(ensemble['validation'])}",
+        f"validation ({protocol}; selected on it, so too high): {in_words(ensemble['validation'])}",
         markup=False,
     )
     if ensemble["test"]:
@@ -327,9 +326,13 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
             markup=False,
         )
     example = _example(Path(content["dataset"]))
-    again = "" if request.tracks else (
-        f"\n  python -m mgc_ray.search --family {' '.join(request.families)} "
-        "--tracks YOUR_FOLDER    # a subfolder a genre"
+    again = (
+        ""
+        if request.tracks
+        else (
+            f"\n  python -m mgc_ray.search --family {' '.join(request.families)} "
+            "--tracks YOUR_FOLDER    # a subfolder a genre"
+        )
     )
     console.print(
         f"\nAll of it lies in {folder}. Next:\n"

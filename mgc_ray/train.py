@@ -1,6 +1,6 @@
 """Train one configuration, without Ray.
 
-    python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0003
+python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0003
 """
 
 import argparse

@@ -33,13 +33,13 @@ class Waveform:
         return len(self.samples) / self.sample_rate
 
     def content_hash(self) -> str:
-        """The same for the same decoded sound, whatever the file's name, tags or lossless format."""
+        """The same for the same decoded sound, whatever the name, tags or lossless format."""
         digest = hashlib.sha256(str(self.sample_rate).encode())
         digest.update(np.ascontiguousarray(self.samples).tobytes())
         return digest.hexdigest()
 
     def resampled(self, sample_rate: int) -> np.ndarray:
-        """The samples at another rate, float32 [round(samples * sample_rate / self.sample_rate)]."""
+        """The samples at another rate, float32, as many as the same time takes at that rate."""
         if sample_rate == self.sample_rate:
             return self.samples
         return soxr.resample(self.samples, self.sample_rate, sample_rate, quality="HQ")

@@ -2,8 +2,8 @@
 
 Two kinds of features share one interface (`bands`, `frames`, `dtype`, `inspect`, `chunks`):
 
-- `LogMel`: audio -> dB log-mel float32, equal to librosa's `power_to_db(melspectrogram(...))` within
-  1e-3 dB, at a third of its time (float32 FFT; sparse mel product, as 98 % of the filters is zero).
+- `LogMel`: audio -> dB log-mel float32, equal to librosa's `power_to_db(melspectrogram(...))`
+  within 1e-3 dB, in a third of its time (float32 FFT; sparse mel product, as 98 % of it is zero).
 - `Precomputed`: `.npy` spectrograms [bands, frames], cut into equal pieces.
 
 Neither needs librosa or torch, so a preprocessing worker starts in a fraction of a second.
@@ -37,7 +37,7 @@ class Inspection:
 class LogMel:
     """dB log-mel spectrograms of fixed-length chunks; the defaults are the published baseline's.
 
-    A track gives as many whole chunks as fit (ten in 30 s), a shorter one is repeated up to a chunk.
+    A track gives as many whole chunks as fit (ten in 30 s), a shorter one is repeated up to one.
     """
 
     sample_rate: int = 22050  # Hz
@@ -188,7 +188,7 @@ def _sparse_mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> scipy.spar
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> np.ndarray:
-    """Triangular filters of equal area from 0 Hz to half the rate, float32 [n_mels, 1 + n_fft // 2].
+    """Triangular filters of equal area up to half the rate, float32 [n_mels, 1 + n_fft // 2].
 
     The same numbers as `librosa.filters.mel` (Slaney's scale and norm); computed here because the
     first call of librosa costs each worker two seconds.

@@ -11,6 +11,7 @@ import os.path
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ _OPTIONAL_COLUMNS = ("track_id", "artist", "split")
 
 @dataclass(frozen=True)
 class Track:
-    """One row of a track table; `artist`, `group` and `split` are "" where not known or not drawn."""
+    """One row of a track table; `artist`, `group`, `split` are "" where not known or drawn."""
 
     path: str
     genre: str
@@ -112,9 +113,7 @@ def _read_folder(source: Path) -> TrackTable:
         path = Path(track.path)
         unique = stems[path.stem] == 1
         named.append(
-            replace(
-                track, track_id=path.stem if unique else path.relative_to(source).as_posix()
-            )
+            replace(track, track_id=path.stem if unique else path.relative_to(source).as_posix())
         )
     return TrackTable(source, named, skipped)
 
@@ -371,7 +370,7 @@ def chunk_splits(counts: Sequence[int], seed: int) -> list[list[str]]:
     held_out = np.random.default_rng(seed).permutation(total)
     sides[held_out[: round(total * RANDOM_CHUNKS_SHARES["valid"])]] = "valid"
     bounds = np.cumsum([0, *counts])
-    return [list(sides[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [list(sides[a:b]) for a, b in pairwise(bounds)]
 
 
 def groups_on_several_sides(tracks: Iterable[Track]) -> list[str]:

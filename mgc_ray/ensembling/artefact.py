@@ -1,7 +1,7 @@
 """An ensemble on disk and in use: all that prediction needs, in one folder.
 
-    DIR/ensemble.json        members and weights, genres, features, protocol, figures
-    DIR/members/NAME/        one checkpoint each (see training/checkpoint.py)
+DIR/ensemble.json        members and weights, genres, features, protocol, figures
+DIR/members/NAME/        one checkpoint each (see training/checkpoint.py)
 """
 
 import os

@@ -35,9 +35,7 @@ class Candidate:
     score: tuple[float, float]
 
 
-def gather(
-    dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
-) -> dict[str, Any]:
+def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int) -> dict[str, Any]:
     """Select from the `top_k` best candidates on validation tracks, save, then test once.
 
     Returns what is also in OUT/ensemble.json: members with weights and `validation` and `test`
@@ -64,9 +62,7 @@ def gather(
         track_probs(member_probs(checkpoint, valid.spectrograms), valid.track)
         for checkpoint in checkpoints
     ]
-    weights = select(
-        np.stack([probs for _, probs in by_track]), valid.track_genre[by_track[0][0]]
-    )
+    weights = select(np.stack([probs for _, probs in by_track]), valid.track_genre[by_track[0][0]])
     members = [
         (candidate.name, candidate.checkpoint, float(weight))
         for candidate, weight in zip(chosen, weights, strict=True)
@@ -106,9 +102,7 @@ def _measure(ensemble: Path, chunks: Chunks) -> dict[str, Any]:
 
 def candidates_of(search: Path) -> tuple[Path, list[Candidate]]:
     """The dataset of a search's results folder, and its trials that kept their weights."""
-    content = read_json(
-        search / "search.json", "search", "name a folder that mgc_ray.search wrote"
-    )
+    content = read_json(search / "search.json", "search", "name a folder that mgc_ray.search wrote")
     candidates = []
     for path in sorted((search / "trials").glob("*/trial.json")):
         record = read_json(path, "trial", "delete its folder")
@@ -117,4 +111,7 @@ def candidates_of(search: Path) -> tuple[Path, list[Candidate]]:
             best = record["curve"][record["best_epoch"] - 1]
             score = (best["val_track_accuracy"], -best["val_loss"])
             candidates.append(Candidate(path.parent.name, checkpoint, score))
-    return Path(content["dataset"]), candidates
+    dataset = Path(content["dataset"])
+    if not dataset.exists():  # the results were moved, or this is another working folder
+        dataset = search.parent / "datasets" / dataset.name
+    return dataset, candidates

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class ConvBlocks(nn.Sequential):
     """Blocks of 3 x 3 convolution, max-pooling, batch norm, ReLU and dropout.
 
-    x[B, 1, bands, frames] -> [B, out_channels, out_bands, frames / 2**time_pools]. Each block halves
+    x[B, 1, bands, frames] -> [B, out_channels, out_bands, frames / 2**time_pools]. Each halves
     the bands, the first `time_pools` blocks the frames too (rounded up, so one frame stays one).
     Channels double from block to block, up to eight times the first's. Pooling comes before batch
     norm and ReLU, which then touch a quarter of the values: 1.4 times the speed of the other order
@@ -53,7 +53,7 @@ class ConvRecurrent(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        # Two halvings leave the recurrent layer 46 ms steps at a hop of 256: fine enough for rhythm.
+        # Two halvings give the recurrent layer steps of 46 ms (hop 256): fine enough for rhythm.
         self.convolutions = ConvBlocks(bands, blocks, channels, dropout / 2, time_pools=2)
         self.recurrent = recurrent(
             self.convolutions.features,

@@ -1,4 +1,4 @@
-"""Convolutions with a GRU over time: the published baseline's CNN+GRU (91.29 % there, leaky protocol)."""
+"""Convolutions, then GRU: the published baseline's CNN+GRU (91.29 % there, leaky protocol)."""
 
 from dataclasses import asdict, dataclass
 

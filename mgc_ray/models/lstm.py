@@ -1,4 +1,4 @@
-"""Convolutions with a LSTM over time: the published baseline's CNN+LSTM (87.63 % there, leaky protocol)."""
+"""Convolutions, then LSTM: the published baseline's CNN+LSTM (87.63 % there, leaky protocol)."""
 
 from dataclasses import asdict, dataclass
 

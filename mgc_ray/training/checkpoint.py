@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -97,7 +96,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             f"({type(error).__name__}: {str(error).splitlines()[0]}); {_REMEDY}"
         ) from None
     return Checkpoint(
-        classifier=classifier.to(memory_format=torch.channels_last).eval(),
+        classifier=classifier.eval(),
         family=family,
         params=params,
         features=features,

@@ -80,7 +80,7 @@ def train(
     mean, deviation = chunks.band_statistics
     classifier.mean.copy_(torch.from_numpy(mean))
     classifier.deviation.copy_(torch.from_numpy(deviation))
-    classifier = classifier.to(device).to(memory_format=torch.channels_last)
+    classifier = classifier.to(device)
 
     spectrograms = on_device(chunks.spectrograms, device)
     genre = torch.from_numpy(chunks.genre).to(device)
@@ -98,14 +98,12 @@ def train(
         classifier.train()
         order = train_rows[torch.randperm(len(train_rows), generator=generator, device=device)]
         losses = torch.zeros(steps, device=device)
-        lr = schedule.get_last_lr()[0]
+        lr = float(schedule.get_last_lr()[0])
         for step, batch in enumerate(order.split(settings.batch_size)):
             if len(batch) == 1 and steps > 1:
                 continue  # batch norm cannot take the deviation of one
             x = classifier.standardise(spectrograms[batch])
-            x = spec_augment(
-                x, settings.freq_mask, settings.time_mask, settings.masks, generator
-            )
+            x = spec_augment(x, settings.freq_mask, settings.time_mask, settings.masks, generator)
             x, target = mixup(x, genre[batch], len(info.genres), settings.mixup, random)
             with precision:
                 logits = classifier.network(x)
@@ -118,7 +116,7 @@ def train(
         _check_finite(losses, number)
         trained = time.perf_counter() - started
 
-        metrics = {
+        metrics: dict[str, float] = {
             "train_loss": float(losses.mean()),
             **_validate(classifier, spectrograms, chunks, rows["valid"]),
             "lr": lr,

@@ -84,4 +84,4 @@ def _wilson(share: float, n: int) -> Interval:
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
     if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"both need the same length of at least 1, but they have {len(a)}, {len(b)}")
+        raise ValueError(f"both need one length of at least 1, but they have {len(a)}, {len(b)}")

@@ -1,1 +1,15 @@
-"""The only room, with preprocess.py, that knows Ray: trials on a cluster, and what is seen of them."""
+"""Trials on a cluster: the only room, with preprocess.py, that knows Ray."""
+
+import os
+
+# Read when Ray is imported, which is after this: a search is shown by display.py alone, and its
+# files are written by trial_log.py alone.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# a failed trial reports its reason and no metric
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+# Ctrl-C reaches the command, which says how to go on
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is run here

@@ -5,18 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Read when Ray is imported: the progress of a search is shown by display.py alone, and its files are
-# written by trial_log.py alone.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# a failed trial reports its reason and no metric
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-# Ctrl-C reaches the command, which says how to go on
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is run here
-
 import ray
 
 from mgc_ray import RequestError
@@ -38,7 +26,7 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             address=address,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            **({} if address else {"include_dashboard": False}),
+            include_dashboard=None if address else False,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:

@@ -75,7 +75,7 @@ class Display:
         how = f"failed: {record.reason}" if record.status == FAILED else figures(record)
         console.print(
             f"[{self._counts()[0]}/{self._planned}] {record.trial} "
-            f"{record.status.replace('_', ' ')} after {record.epochs} epochs, {how}, "
+            f"{record.status.replace('_', ' ')} after {count_of(record.epochs, 'epoch')}, {how}, "
             f"{self.settings(record)}",
             markup=False,
         )
@@ -144,7 +144,7 @@ def figures(record: TrialRecord) -> str:
 
 
 def settings_in_words(params: dict[str, Any], defaults: dict[str, Any]) -> str:
-    """What differs from the family's defaults, e.g. `lr 0.00042, batch size 16, not bidirectional`."""
+    """What differs from the family's defaults, e.g. `lr 0.00042, not bidirectional`."""
     words = []
     for name, value in params.items():
         if value == defaults.get(name):
@@ -157,6 +157,11 @@ def settings_in_words(params: dict[str, Any], defaults: dict[str, Any]) -> str:
         else:
             words.append(f"{spoken} {value}")
     return ", ".join(words) or "the defaults"
+
+
+def count_of(number: int, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:

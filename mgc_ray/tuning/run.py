@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import Chunks
 from mgc_ray.training.config import configure
-from mgc_ray.tuning import cluster as _  # sets what Ray reads when it is imported, below
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.searcher import OptunaSearcher
@@ -19,10 +21,6 @@ from mgc_ray.tuning.space import load_space
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from mgc_ray.tuning.trainable import run_trial
 from mgc_ray.tuning.trial_log import TrialLog
-
-# isort: split
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class TuneSettings:
     concurrent: int | None = None  # None: as many as the cluster has CPUs or GPUs for
     gpus_per_trial: float | None = None  # None: 1 where the cluster has GPUs
     keep: int = 20  # trials whose weights are kept
-    grace_period: int = 2  # epochs before ASHA may stop a trial
+    grace_period: int = 3  # epochs before ASHA may stop a trial
     reduction_factor: int = 3  # of the trials at a rung, ASHA lets one in so many go on
     time_limit: float | None = None  # seconds; then running trials are stopped and no more start
 

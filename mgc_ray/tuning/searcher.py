@@ -6,7 +6,7 @@ told as pruned with the values it reported, a failed one as failed. The study is
 it outlives the driver and opens in optuna-dashboard.
 """
 
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from mgc_ray.training.loop import METRIC
-from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, RUNNING
+from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY
 from mgc_ray.tuning.space import Suggest, default_params
 
 _STATES = {
@@ -119,17 +119,17 @@ def load_studies(journal: Path) -> dict[str, optuna.Study]:
     }
 
 
-def _study(
-    storage: JournalStorage, family: str, suggest: Suggest, seed: int
-) -> optuna.Study:
+def _study(storage: JournalStorage, family: str, suggest: Suggest, seed: int) -> optuna.Study:
     study = optuna.create_study(
         study_name=family, storage=storage, direction="maximize", load_if_exists=True
     )
     known = len(study.get_trials(deepcopy=False))
     # group: parameters of one branch of a conditional space are modelled together
-    study.sampler = optuna.samplers.TPESampler(
-        seed=seed + known, multivariate=True, group=True, constant_liar=True
-    )
+    with warnings.catch_warnings():  # that `group` is experimental is known and accepted
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + known, multivariate=True, group=True, constant_liar=True
+        )
     if not known:
         study.enqueue_trial(default_params(family, suggest))
     return study

@@ -47,7 +47,7 @@ class TensorBoardWriter:
         chosen: dict[str, Any] = {"family": record.family, "status": record.status} | record.params
         # add_hparams would put these into a run of their own, beside the trial's
         for summary in hparams(chosen, figures):
-            writer.file_writer.add_summary(summary)
+            writer._get_file_writer().add_summary(summary)
         for tag, value in figures.items():
             writer.add_scalar(tag, value, record.best_epoch)
         writer.close()

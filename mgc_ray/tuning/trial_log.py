@@ -1,4 +1,4 @@
-"""Follows the trials of a search as Tune reports them, and keeps the results folder true to that."""
+"""Follows the trials as Tune reports them, and keeps the results folder true to that."""
 
 import shutil
 import time
@@ -48,9 +48,7 @@ class TrialLog(tune.Callback):
         self._started: dict[str, float] = {}
         self.records: dict[str, TrialRecord] = {record.trial: record for record in earlier}
 
-    def on_trial_start(
-        self, iteration: int, trials: list[Any], trial: Any, **info: Any
-    ) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["trial"]
         self._started[name] = time.monotonic()
         record = TrialRecord(name, trial.config["family"], dict(trial.config["params"]))
