@@ -49,6 +49,7 @@ from mgc_ray.terminal.progress import progress
 from mgc_ray.tuning.cluster import connected
 
 _CHUNKS_PER_ARRAY = 10  # the baseline's ten pieces of a track
+_WITHOUT_DATASET = ("tracks.parquet", "skipped.csv")  # are written before dataset.json
 _TRACKS_PER_TASK = 8  # inspected at a time: short enough for a lively progress bar
 
 
@@ -69,10 +70,13 @@ def preprocess(
     table = read_tracks(tracks)
     check_table(table, protocol)
     listing = _listing(table)
+    _check_folder(folder, table)
     if anew and (folder / "dataset.json").exists():
-        for name in ("dataset.json", "tracks.parquet", "skipped.csv"):
+        # in this order, so that what is left by an end in between is a dataset or nothing
+        if (folder / "chunks").exists():
+            shutil.rmtree(folder / "chunks")
+        for name in ("dataset.json", *_WITHOUT_DATASET):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "chunks", ignore_errors=True)
     info = None
     if (folder / "dataset.json").exists():
         info = read_info(folder)
@@ -80,16 +84,34 @@ def preprocess(
         missing = _missing_shards(folder, info)
         if info.finished and not missing:
             return info
-    elif folder.exists() and any(folder.iterdir()):
-        raise RequestError(
-            f"--dataset {folder} is a folder with other things in it: name a new or empty one"
-        )
     with connected(address):
         if info is None:
             info = _inspect_and_split(folder, table, listing, protocol, seed)
             missing = _missing_shards(folder, info)
         _write_shards(folder, info, missing)
     return finish(folder, info)
+
+
+def _check_folder(folder: Path, table: TrackTable) -> None:
+    """Refuse a place for the dataset where it cannot be, or where other things are."""
+    if table.source.is_dir() and folder.resolve().is_relative_to(table.source.resolve()):
+        raise RequestError(
+            f"--dataset {folder} lies in --tracks {table.source}, whose folders are genres: name "
+            "one elsewhere"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise RequestError(
+            f"--dataset {folder} cannot be made: {error.strerror}; name another folder"
+        ) from None
+    # a refusal by what the files hold, or an end before dataset.json, leaves these
+    others = {name for name in names if not name.endswith(".tmp")} - set(_WITHOUT_DATASET)
+    if others and "dataset.json" not in names:
+        raise RequestError(
+            f"--dataset {folder} is a folder with other things in it: name a new or empty one"
+        )
 
 
 def dataset_key(tracks: str | Path, protocol: str, seed: int) -> str:
@@ -147,7 +169,6 @@ def _inspect_and_split(
     found, skipped = _inspect(table.tracks, features)
     skipped = [*table.skipped, *skipped]
     usable = [track for track in table.tracks if track.path in found]
-    folder.mkdir(parents=True, exist_ok=True)
     write_skipped(folder, skipped)  # also for the one whose request is refused by what was found
     _tell_skipped(folder, skipped)
     # a genre all of whose tracks were unusable must not vanish without a word

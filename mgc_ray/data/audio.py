@@ -95,4 +95,6 @@ def check_openable(path: str | Path) -> None:
 
 def _reason(error: Exception) -> str:
     """libsndfile's own words, without the path that every such message starts with."""
-    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+    reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+    # said of text named .mp3, which was opened by check_openable a moment ago
+    return "Format not recognised" if reason.startswith("File does not exist") else reason

@@ -141,15 +141,19 @@ def read_array(path: str | Path) -> np.ndarray:
     """A `.npy` spectrogram [bands, frames], uint8 or a real type, or raise UnusableTrackError."""
     check_openable(path)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    # a damaged header also ends in SyntaxError, TokenError, OverflowError, ...
+    except Exception as error:
         raise UnusableTrackError(f"no .npy array, or corrupt: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or 0 in array.shape:
-        raise UnusableTrackError(f"not a 2-D array [bands, frames] but {np.shape(array)}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UnusableTrackError(f"not a 2-D array [bands, frames] but {array.shape}")
     if array.dtype.kind not in "uif":
         raise UnusableTrackError(f"holds {array.dtype}, not numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UnusableTrackError("holds NaN or infinity")
+    if max(-float(array.min()), float(array.max())) > float(np.finfo(np.float32).max):
+        raise UnusableTrackError("holds values beyond float32")
     if array.min() == array.max():
         raise UnusableTrackError(f"silent: every value is {array.flat[0]}")
     return array
@@ -163,7 +167,7 @@ def features_to_json(features: Features) -> dict[str, Any]:
 def features_from_json(settings: dict[str, Any]) -> Features:
     """The features that `features_to_json` described."""
     kinds = {"log_mel": LogMel, "precomputed": Precomputed}
-    fields = dict(settings)
+    fields = dict(settings) if isinstance(settings, dict) else {}
     kind = fields.pop("kind", None)
     if kind not in kinds:
         raise RequestError(

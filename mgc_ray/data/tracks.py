@@ -73,6 +73,8 @@ def read_tracks(source: str | Path) -> TrackTable:
     that cannot be a track table: missing, no genre, a path under two genres, an unknown split.
     """
     source = Path(source)
+    if not _is_utf8(source):
+        raise RequestError(f"--tracks must be named in UTF-8, but it is {str(source)!r}: rename it")
     if source.is_dir():
         table = _read_folder(source)
     elif source.is_file():
@@ -105,7 +107,12 @@ def _read_folder(source: Path) -> TrackTable:
         # does not follow links to folders, so a link in a circle does no harm
         for path in sorted(entry.rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-            if not hidden and not path.is_dir():
+            if hidden or path.is_dir():
+                continue
+            if not _is_utf8(path):  # could stand neither in Parquet nor in skipped.csv
+                readable = str(path).encode("utf-8", "backslashreplace").decode()
+                skipped.append(Skipped(readable, "its name is not UTF-8"))
+            else:
                 tracks.append(Track(str(path), entry.name, track_id=""))
     stems = Counter(Path(track.path).stem for track in tracks)
     named = []
@@ -116,6 +123,14 @@ def _read_folder(source: Path) -> TrackTable:
             replace(track, track_id=path.stem if unique else path.relative_to(source).as_posix())
         )
     return TrackTable(source, named, skipped)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_csv(source: Path) -> TrackTable:
@@ -201,7 +216,10 @@ def check_table(table: TrackTable, protocol: str) -> None:
             f"--protocol given takes the split from the table, but {table.source} has no column "
             "split with train and valid in it: add one, or use --protocol grouped"
         )
-    _check_counts(table.tracks, table.genres, protocol)
+    tracks = table.tracks
+    if protocol == "fault-filtered":
+        tracks, _ = _with_published_facts(tracks)
+    _check_counts(tracks, table.genres, protocol)
 
 
 def draw_split(
@@ -256,15 +274,20 @@ def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> li
 
     first_with: dict[tuple[str, str], int] = {}
     for i, track in enumerate(tracks):
-        artist = " ".join(track.artist.casefold().split())
-        for key in (("artist", artist), ("content", content_hashes.get(track.path, ""))):
+        content = content_hashes.get(track.path, "")
+        for key in (("artist", _artist_key(track)), ("content", content)):
             if key[1]:
-                parent[root(i)] = root(first_with.setdefault(key, i))
+                first, later = sorted((root(i), root(first_with.setdefault(key, i))))
+                parent[later] = first
     named = []
     for i, track in enumerate(tracks):
         first = tracks[root(i)]
         named.append(replace(track, group=first.artist or first.track_id))
     return named
+
+
+def _artist_key(track: Track) -> str:
+    return " ".join(track.artist.casefold().split())
 
 
 def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str) -> None:
@@ -278,9 +301,15 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
     groups: dict[str, set[str]] = defaultdict(set)
     by_split: dict[str, set[str]] = defaultdict(set)
     for track in tracks:
-        groups[track.genre].add(track.group or track.artist.casefold() or track.track_id)
+        groups[track.genre].add(track.group or _artist_key(track) or track.track_id)
         by_split[track.split].add(track.genre)
     for genre in genres:
+        if protocol == "fault-filtered" and genre not in by_split["train"]:
+            raise RequestError(
+                "--protocol fault-filtered takes GTZAN's tracks by their track_id (blues.00000 ... "
+                f"rock.00099) and needs published train tracks of every genre, but {genre!r} has "
+                "none: use --protocol grouped, or take the genre out"
+            )
         if not groups[genre]:
             raise RequestError(
                 f"genre {genre!r} has no usable track: see the reasons above or in skipped.csv; "
@@ -296,9 +325,9 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
             raise RequestError(
                 f"--protocol given needs train rows of every genre, but {genre!r} has none"
             )
-    if protocol == "given" and not by_split["valid"]:
+    if protocol in ("given", "fault-filtered") and not by_split["valid"]:
         raise RequestError(
-            "--protocol given needs rows with the split valid to choose configurations by, "
+            f"--protocol {protocol} needs rows with the split valid to choose configurations by, "
             "but there are none: mark some, or use --protocol grouped"
         )
 

@@ -40,7 +40,9 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
             task = bar.add_task(what, total=total, note="")
 
             def show(done: int, note: str = "") -> None:
-                bar.update(task, completed=done, **({"note": note} if note else {}))
+                bar.update(task, completed=done)
+                if note:
+                    bar.update(task, note=note)
 
             yield show
         return
