@@ -39,7 +39,7 @@ from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
 
 BUILT_IN = "built-in corpus"
 # The defaults where no music is named: the whole road within five minutes on two cores.
-BUILT_IN_TRACKS, BUILT_IN_SECONDS = 16, 9.0  # a genre; of three chunks each
+BUILT_IN_TRACKS, BUILT_IN_SECONDS = 30, 6.0  # a genre; of two chunks each
 BUILT_IN_SETTINGS = {"trials": 10, "max_epochs": 12, "time_limit": 150.0}
 SMOKE_SETTINGS = {"trials": 2, "max_epochs": 2, "grace_period": 1}
 _SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results folder
@@ -102,11 +102,15 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
         records = run_trials(folder, request.families, chunks, request.settings, resources)
     content["trials"] = dict(Counter(record.status for record in records))
     content["epochs"] = sum(record.epochs for record in records)
-    if all(record.status == FAILED for record in records):
-        write_json(folder / "search.json", content | {"failure": records[0].reason})
+    if not any(record.best and record.status != FAILED for record in records):
+        reasons = [record.reason for record in records if record.reason]
+        write_json(folder / "search.json", content | {"failure": reasons[:1]})
         raise SearchFailedError(
-            f"all {len(records)} trials failed; the first: {records[0].reason}; all reasons are in "
+            f"all {len(records)} trials failed; the first: {reasons[0]}; all reasons are in "
             f"{folder / 'trials'}"
+            if reasons
+            else f"no trial came to the end of its first epoch within the time limit of "
+            f"{request.settings.time_limit:g} s: give more by --time-limit"
         )
     best = ranked(records)[0]
     _, candidates = candidates_of(folder)
@@ -122,7 +126,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
 
 
 class SearchFailedError(Exception):
-    """Every trial failed; the message has the first one's reason."""
+    """No trial gave anything; the message has the reason."""
 
 
 def _dataset(request: SearchRequest) -> Path:

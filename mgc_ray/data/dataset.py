@@ -134,8 +134,15 @@ def write_tracks(folder: Path, tracks: Sequence[Track], found: Sequence[Inspecti
 
 def read_track_rows(folder: Path) -> tuple[list[Track], list[Inspection]]:
     """What `write_tracks` wrote, in the same order."""
+    path = folder / "tracks.parquet"
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise RequestError(
+            f"{path} is missing or damaged ({error}): make the dataset again with --anew"
+        ) from None
     tracks, found = [], []
-    for row in pq.read_table(folder / "tracks.parquet").to_pylist():
+    for row in rows:
         found.append(Inspection(**{name: row.pop(name) for name in Inspection.__annotations__}))
         tracks.append(Track(**row))
     return tracks, found

@@ -73,10 +73,11 @@ def run_trials(
             trials=trials.resolve(),
             threads=max(1, int(cpus)),
         )
+        searcher = OptunaSearcher(folder / "study.journal", spaces, settings.seed)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=OptunaSearcher(folder / "study.journal", spaces, settings.seed),
+                search_alg=searcher,
                 scheduler=asha(settings),
                 num_samples=remaining,
                 max_concurrent_trials=concurrent,
@@ -94,6 +95,8 @@ def run_trials(
             ),
         )
         tuner.fit()
+        log.end_running()
+        searcher.end_running()
     records = list(log.records.values())
     write_leaderboard(folder / "leaderboard.csv", records)
     return records

@@ -29,8 +29,9 @@ _STATES = {
 
 
 def outcome(result: dict[str, Any] | None, error: bool) -> str:
-    """The status of a trial that has ended with this last result."""
-    if error or not result or result.get("failure"):
+    """The status of a trial that has ended with this last result (None or {}: before any epoch)."""
+    result = result or {}
+    if error or result.get("failure"):
         return FAILED
     return COMPLETED if result.get("finished") else STOPPED_EARLY
 
@@ -93,7 +94,7 @@ class OptunaSearcher(Searcher):
             return
         status = outcome(result, error)
         value = None
-        if status != FAILED and result:
+        if status != FAILED and result and "epoch" in result:
             # Tune does not hand the result on which ASHA stops to on_trial_result
             if result["epoch"] not in _reported(trial):
                 trial.report(result["best_so_far"], result["epoch"])
@@ -101,6 +102,11 @@ class OptunaSearcher(Searcher):
         if result and result.get("failure"):
             trial.set_user_attr("failure", result["failure"])
         trial.study.tell(trial, value, state=_STATES[status])
+
+    def end_running(self) -> None:
+        """Tell Optuna that the trials which the time limit cut short are pruned."""
+        for trial_id in list(self._trials):
+            self.on_trial_complete(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal holds all. Tune wants a file."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ray import tune
 
 from mgc_ray.training.loop import METRIC
-from mgc_ray.tuning.records import FAILED, TrialRecord, ranked, write_leaderboard
+from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord, ranked, write_leaderboard
 from mgc_ray.tuning.searcher import outcome
 
 _METRICS = (
@@ -59,7 +59,7 @@ class TrialLog(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        record = self.records[trial.config["trial"]]
+        record = self._record(trial)
         if METRIC not in result:
             record.reason = result.get("failure", "")
             return
@@ -71,14 +71,21 @@ class TrialLog(tune.Callback):
             listener.on_epoch(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial, error=False)
+        self._end(self._record(trial), outcome(trial.last_result, error=False))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial, error=True)
+        self._end(self._record(trial), outcome(trial.last_result, error=True))
 
-    def _end(self, trial: Any, error: bool) -> None:
-        record = self.records[trial.config["trial"]]
-        record.status = outcome(trial.last_result, error)
+    def _record(self, trial: Any) -> TrialRecord:
+        return self.records[trial.config["trial"]]
+
+    def end_running(self) -> None:
+        """Record as stopped early what the time limit cut short: Tune says nothing of those."""
+        for name in list(self._started):
+            self._end(self.records[name], STOPPED_EARLY)
+
+    def _end(self, record: TrialRecord, status: str) -> None:
+        record.status = status
         record.seconds = time.monotonic() - self._started.pop(record.trial, time.monotonic())
         if record.status == FAILED and not record.reason:
             record.reason = "its process or node died"
