@@ -23,7 +23,7 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.dataset import load_chunks, read_info
 from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.synth import write_corpus
-from mgc_ray.data.tracks import PROTOCOLS
+from mgc_ray.data.tracks import PROTOCOLS, check_table, read_tracks
 from mgc_ray.ensembling.figures import in_words
 from mgc_ray.ensembling.gather import candidates_of, gather
 from mgc_ray.models import families, family_module
@@ -73,6 +73,8 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     started = time.monotonic()
     for family in request.families:
         family_module(family)
+    if request.tracks:  # before Ray starts: a wrong name should not take seconds to be told
+        check_table(read_tracks(request.tracks), request.protocol)
     folder = request.folder
     with connected(address) as resources:
         share_resources(request.settings, resources)  # refuses before work starts

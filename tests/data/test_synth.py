@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mgc_ray.synth
+from mgc_ray.data.genre_rules import FOUR, GENRE_RULES
 from mgc_ray.data.instruments import DRUMS, INSTRUMENTS, SAMPLE_RATE, Timbre, play, strike
 from mgc_ray.data.synth import (
-    FOUR,
-    GENRE_RULES,
     GENRES,
     STEPS,
     _chord,
@@ -311,35 +309,3 @@ def test_nothing_slow_is_imported() -> None:
     code = "import sys, mgc_ray.synth; print({'torch', 'ray', 'librosa'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
-
-
-# --- the command ---
-
-
-def test_the_command_writes_a_corpus_and_says_where(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["--out", str(tmp_path), "--tracks-per-genre", "1", "--seconds", "0.1"]
-    assert mgc_ray.synth.main([*command, "--workers", "1"]) == 0
-    said = capsys.readouterr()
-    assert said.out == f"10 tracks of 0.1 s in 10 genres: {tmp_path / 'tracks.csv'}\n"
-    assert "10/10 tracks" in said.err
-
-
-def test_the_command_reports_a_bad_request_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert mgc_ray.synth.main(["--out", str(tmp_path), "--tracks-per-genre", "0"]) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("mgc_ray.synth: error: `tracks_per_genre >= 1` must hold, but got 0")
-    assert said.err.count("\n") == 1
-
-
-def test_the_command_ends_with_130_when_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> Path:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(mgc_ray.synth, "write_corpus", interrupt)
-    assert mgc_ray.synth.main(["--out", str(tmp_path), "--tracks-per-genre", "1"]) == 130

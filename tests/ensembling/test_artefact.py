@@ -104,5 +104,7 @@ def test_members_of_different_genres_are_refused(saved: Path) -> None:
 
 
 def test_a_folder_without_an_ensemble_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no ensemble: ensemble.json is missing; name the folder"):
+    with pytest.raises(
+        RequestError, match="no ensemble: ensemble.json is missing; name the folder"
+    ):
         load_ensemble(tmp_path)

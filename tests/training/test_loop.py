@@ -12,8 +12,8 @@ from mgc_ray.data.dataset import Chunks
 from mgc_ray.training.config import TrainConfig, configure
 from mgc_ray.training.loop import (
     METRIC,
-    NonFiniteLossError,
     Epoch,
+    NonFiniteLossError,
     _share_of_lr,
     predict_probs,
     train,
@@ -104,9 +104,7 @@ def test_figures_come_from_validation_chunks_alone(chunks: Chunks) -> None:
     """With the training chunks unlearnable, nothing that is told may look good."""
     noise = chunks.spectrograms.copy()
     noise[chunks.rows("valid")] = np.random.default_rng(0).normal(size=(18, 16, 12)) - 30
-    epochs = _run(
-        {"max_epochs": 10, "lr": 3e-3}, dataclasses.replace(chunks, spectrograms=noise)
-    )
+    epochs = _run({"max_epochs": 10, "lr": 3e-3}, dataclasses.replace(chunks, spectrograms=noise))
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
     assert max(epoch.metrics["val_chunk_accuracy"] for epoch in epochs) < 0.7
 

@@ -126,7 +126,7 @@ def test_the_first_trial_of_each_family_is_its_defaults(
 
 
 def test_only_the_best_keep_their_weights(finished: tuple[Path, list[TrialRecord]]) -> None:
-    folder, records = finished
+    folder, _ = finished
     kept = {path.parent.parent.name for path in folder.glob("trials/*/checkpoint/*.safetensors")}
     with open(folder / "leaderboard.csv", newline="") as file:
         best = [row["trial"] for row in csv.DictReader(file)][:6]
@@ -278,4 +278,3 @@ def test_more_than_the_cluster_has_is_refused() -> None:
         share_resources(TuneSettings(gpus_per_trial=0.5), {"CPU": 2})
     with pytest.raises(RequestError, match=r"at most the cluster's CPUs \(2\).*it is 3"):
         share_resources(TuneSettings(concurrent=3), {"CPU": 2})
-

@@ -1,0 +1,268 @@
+"""The commands as a user runs them: real processes, exit statuses, standard output and error."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from mgc_ray.data.synth import GENRES, synthesise
+from mgc_ray.models import families
+
+
+def command(
+    name: str, *args: object, cwd: Path, status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m mgc_ray.NAME ARGS` and see that it ends with `status`."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"mgc_ray.{name}", *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which a smoke search of two families has run; see said.json."""
+    cwd = tmp_path_factory.mktemp("home")
+    done = command(
+        "search", "--family", "gru", "cnn", "--smoke", "--name", "first", "--json", cwd=cwd
+    )
+    (cwd / "said.json").write_text(done.stdout)
+    (cwd / "said.txt").write_text(done.stderr)
+    return cwd
+
+
+def test_search_says_what_it_searches_and_ends_with_all_that_is_needed(home: Path) -> None:
+    said = (home / "said.txt").read_text()
+    assert said.startswith(
+        "No --tracks given: searching on the built-in corpus, which the program synthesises; its "
+        "figures say nothing of real music."
+    )
+    for part in (
+        "Leaderboard (results/first/leaderboard.csv)",
+        "TEST (protocol grouped): ",
+        "95 % interval",
+        "All of it lies in results/first",
+        "tensorboard --logdir results/first/trials",
+        "python -m mgc_ray.predict --model results/first/ensemble results/corpora/",
+        "python -m mgc_ray.search --family gru cnn --tracks YOUR_FOLDER",
+    ):
+        assert part in said
+    assert "INFO" not in said
+    assert "WARNING" not in said
+
+
+def test_standard_output_of_search_is_one_line_of_json_equal_to_the_file(home: Path) -> None:
+    lines = (home / "said.json").read_text().splitlines()
+    assert len(lines) == 1
+    content = json.loads(lines[0])
+    assert content == json.loads((home / "results/first/search.json").read_text())
+    assert content["finished"]
+    assert content["protocol"] == "grouped"
+    assert content["leaky"] is False
+    assert content["request"]["families"] == ["gru", "cnn"]
+    assert set(content["versions"]) >= {"mgc_ray", "python", "torch", "ray", "optuna"}
+    for part in ("validation", "test"):
+        figures = content["ensemble"][part]
+        interval = figures["interval_95"]
+        assert interval["low"] <= figures["track_accuracy"] <= interval["high"]
+        assert np.sum(figures["confusion_matrix"]) == figures["tracks"]
+
+
+def test_a_search_is_one_folder(home: Path) -> None:
+    folder = home / "results/first"
+    assert {path.name for path in folder.iterdir()} == {
+        "search.json",
+        "leaderboard.csv",
+        "study.journal",
+        "trials",
+        "ensemble",
+    }
+    with open(folder / "leaderboard.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["trial"] for row in rows) == ["cnn-0001", "gru-0000"]
+    assert {row["status"] for row in rows} <= {"completed", "stopped_early"}
+
+
+def test_the_test_figure_is_what_evaluate_gives_on_those_tracks(home: Path) -> None:
+
+    import pyarrow.parquet as pq
+
+    content = json.loads((home / "said.json").read_text())
+    tracks = pq.read_table(home / content["dataset"] / "tracks.parquet").to_pylist()
+    with open(home / "test.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "genre", "artist", "split"])
+        writer.writerows(
+            [home / row["path"], row["genre"], row["artist"], row["split"]] for row in tracks
+        )
+    model = home / "results/first/ensemble"
+    done = command(
+        "evaluate", "--model", model, "--tracks", "test.csv", "--split", "test", "--json", cwd=home
+    )
+    figures = json.loads(done.stdout)
+    told = content["ensemble"]["test"]
+    for name in ("track_accuracy", "chunk_accuracy", "macro_f1", "confusion_matrix"):
+        assert figures[name] == told[name]
+    assert figures["tracks"] == sum(row["split"] == "test" for row in tracks)
+
+
+def test_predict_answers_each_format_and_length_and_names_what_it_cannot_read(
+    home: Path, tmp_path: Path
+) -> None:
+    long = synthesise("metal", 0, seconds=20.0)
+    files = {
+        "long.wav": (long, 22050),
+        "stereo.flac": (np.stack([long, -0.5 * long], 1), 44100),
+        "song.mp3": (long[: 22050 * 5], 22050),
+        "short.ogg": (long[:9000], 8000),
+    }
+    for name, (samples, rate) in files.items():
+        soundfile.write(tmp_path / name, samples, rate)
+    (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8 no music")
+    model = home / "results/first/ensemble"
+    names = [*files, "cover.jpg", "missing.wav"]
+    done = command("predict", "--model", model, *names, cwd=tmp_path, status=1)
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(files)
+    assert "cover.jpg: error: not audio" in done.stderr
+    assert "missing.wav: error: no such file" in done.stderr
+
+    done = command("predict", "--model", model, "--json", *names, cwd=tmp_path, status=1)
+    answers = json.loads(done.stdout)
+    assert [answer["file"] for answer in answers] == names
+    for answer in answers[:4]:
+        assert set(answer["genres"]) == set(GENRES)
+        assert sum(answer["genres"].values()) == pytest.approx(1)
+    assert answers[4]["error"].startswith("not audio")
+    command("predict", "--model", model, "long.wav", cwd=tmp_path, status=0)
+
+
+def test_ensemble_gathers_two_searches_over_one_dataset(home: Path) -> None:
+    command("search", "--family", "lstm", "--smoke", "--name", "second", cwd=home)
+    done = command(
+        "ensemble",
+        *("results/first", "results/second", "--out", "both", "--json"),
+        cwd=home,
+    )
+    content = json.loads(done.stdout)
+    considered = {name.split("-")[0] for name in content["considered"]}
+    assert considered == {"first.gru", "first.cnn", "second.lstm"}
+    assert content["test"]["tracks"] == 30
+    files = (home / "results/corpora").rglob("*.wav")
+    command("predict", "--model", "both", next(files), cwd=home)
+
+
+def test_train_writes_a_checkpoint_and_prints_its_figures(home: Path) -> None:
+    dataset = json.loads((home / "said.json").read_text())["dataset"]
+    done = command(
+        "train",
+        *("--family", "cnn", "--dataset", dataset, "--out", "checkpoint"),
+        *("--set", "max_epochs=2", "--set", "lr=0.002", "--json"),
+        cwd=home,
+    )
+    assert json.loads(done.stdout)["epoch"] in (1, 2)
+    assert json.loads((home / "checkpoint/config.json").read_text())["params"]["lr"] == 0.002
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "synth", "ensemble"])
+def test_what_needs_no_cluster_does_not_load_ray(name: str) -> None:
+    code = f"import sys, mgc_ray.{name}; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mgc_ray.search", "--family", "cnn", "--smoke"),
+            *("--trials", "4", "--max-epochs", "12", "--concurrent", "1", "--name", "stopped"),
+        ],
+        cwd=home,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    trials = home / "results/stopped/trials"
+    deadline = time.monotonic() + 120
+    while not list(trials.glob("*/trial.json")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "python -m mgc_ray.search --resume stopped --results results" in said
+    assert "Traceback" not in said
+
+    finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/trial.json")}
+    assert 1 <= len(finished) < 4
+    done = command("search", "--resume", "stopped", "--json", cwd=home)
+    assert sum(json.loads(done.stdout)["trials"].values()) == 4
+    for path, changed in finished.items():
+        assert path.stat().st_mtime_ns == changed
+    again = command("search", "--resume", "stopped", cwd=home, status=2)
+    assert "has ended already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--family", "grü"], "--family must be one of cnn, gru, lstm or all, not 'grü'"),
+        (["--family", "gru", "--tracks", "nowhere"], "but nowhere does not exist"),
+        (["--family", "gru", "--name", "a/b"], "--name must be one folder name"),
+        (["--resume", "nothing"], "is no search: search.json is missing"),
+        (["--family", "gru", "--gpus-per-trial", "3", "--smoke"], "at most the cluster's GPUs (0)"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(args: list[str], text: str, tmp_path: Path) -> None:
+    done = command("search", *args, cwd=tmp_path, status=2)
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("mgc_ray.search: error: ")
+    assert text in error
+    assert not list(tmp_path.glob("results/*/search.json"))
+
+
+def test_a_name_that_is_taken_is_refused_with_both_ways_out(home: Path) -> None:
+    done = command("search", "--family", "gru", "--name", "first", cwd=home, status=2)
+    assert "go on with it by --resume first, or take another --name" in done.stderr
+
+
+def test_synth_writes_a_corpus_and_refuses_another_into_the_same_folder(tmp_path: Path) -> None:
+    args: list[Any] = ["--out", "corpus", "--tracks-per-genre", 1, "--workers", 1]
+    done = command("synth", *args, "--seconds", 0.5, cwd=tmp_path)
+    assert "10 tracks of 0.5 s in 10 genres: corpus/tracks.csv" in done.stderr
+    assert len(list((tmp_path / "corpus").rglob("*.wav"))) == 10
+    done = command("synth", *args, "--seconds", 0.6, cwd=tmp_path, status=2)
+    assert done.stderr.startswith("mgc_ray.synth: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_evaluate_refuses_genres_that_the_model_does_not_know(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,genre\na.wav,polka\n")
+    model = home / "results/first/ensemble"
+    done = command("evaluate", "--model", model, "--tracks", "t.csv", cwd=tmp_path, status=2)
+    assert "but the table has polka" in done.stderr
+
+
+def test_every_command_has_help_and_the_readme_names_it() -> None:
+    package = Path(__file__).parents[1] / "mgc_ray"
+    readme = (package.parent / "README.md").read_text()
+    for path in sorted(package.glob("[a-z]*.py")):
+        done = command(path.stem, "--help", cwd=package)
+        assert done.stdout.startswith(f"usage: python -m mgc_ray.{path.stem}")
+        assert f"mgc_ray.{path.stem}" in readme
+    assert families()
