@@ -51,6 +51,8 @@ def read_waveform(path: str | Path) -> Waveform:
     Raises UnusableTrackError where the file is missing, not to be opened, not audio, corrupt, or
     holds NaN, infinity or nothing but silence.
     """
+    if str(path).lower().endswith(".npy"):
+        raise UnusableTrackError("a .npy spectrogram, but this dataset or model is made of audio")
     check_openable(path)
     try:
         with soundfile.SoundFile(path) as file:

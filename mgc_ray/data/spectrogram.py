@@ -139,6 +139,8 @@ Features = LogMel | Precomputed
 
 def read_array(path: str | Path) -> np.ndarray:
     """A `.npy` spectrogram [bands, frames], uint8 or a real type, or raise UnusableTrackError."""
+    if not str(path).lower().endswith(".npy"):
+        raise UnusableTrackError("not a .npy spectrogram, which this dataset or model is made of")
     check_openable(path)
     try:
         with open(path, "rb") as file:

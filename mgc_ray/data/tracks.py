@@ -24,6 +24,7 @@ PROTOCOLS = ("grouped", "given", "fault-filtered", "random-chunks")
 LEAKY_PROTOCOLS = ("random-chunks",)
 GROUPED_SHARES = {"train": 0.64, "valid": 0.16, "test": 0.20}  # 20 % test, then 20 % of the rest
 RANDOM_CHUNKS_SHARES = {"train": 0.80, "valid": 0.20}  # the published baseline's, see chunk_splits
+_ORDERS = 100  # tried before a split is called impossible
 
 _REQUIRED_COLUMNS = ("path", "genre")
 _OPTIONAL_COLUMNS = ("track_id", "artist", "split")
@@ -277,8 +278,8 @@ def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> li
         content = content_hashes.get(track.path, "")
         for key in (("artist", _artist_key(track)), ("content", content)):
             if key[1]:
-                first, later = sorted((root(i), root(first_with.setdefault(key, i))))
-                parent[later] = first
+                earlier, later = sorted((root(i), root(first_with.setdefault(key, i))))
+                parent[later] = earlier
     named = []
     for i, track in enumerate(tracks):
         first = tracks[root(i)]
@@ -336,7 +337,8 @@ def _grouped(tracks: Sequence[Track], seed: int) -> list[Track]:
     """Split whole groups 64/16/20, each genre as near to that as its groups allow.
 
     Groups are taken largest first, ties in random order, each to the part that lacks most of its
-    genres' tracks; afterwards a part without any group of some genre is given one.
+    genres' tracks; afterwards a part without any group of some genre is given one. Where artists
+    who play several genres leave none to give, other orders are tried.
     """
     genres = sorted({track.genre for track in tracks})
     members: dict[str, list[int]] = defaultdict(list)
@@ -346,11 +348,26 @@ def _grouped(tracks: Sequence[Track], seed: int) -> list[Track]:
         group: np.array([sum(tracks[i].genre == g for i in indices) for g in genres], float)
         for group, indices in members.items()
     }
-    total = sum(counts.values())
-    lacking = {split: total * share for split, share in GROUPED_SHARES.items()}
+    names = sorted(members)
     random = np.random.default_rng(seed)
-    order = [sorted(members)[i] for i in random.permutation(len(members))]
-    order.sort(key=lambda group: -counts[group].sum())  # stable: the random order within a size
+    for attempt in range(_ORDERS):
+        order = [names[i] for i in random.permutation(len(names))]
+        if attempt == 0:  # stable: the random order within a size
+            order.sort(key=lambda group: -counts[group].sum())
+        side = _nearest_sides(order, counts)
+        try:
+            for g, genre in enumerate(genres):
+                _give_each_split_a_group(side, {k: c for k, c in counts.items() if c[g]}, genre)
+            break
+        except RequestError:
+            if attempt == _ORDERS - 1:
+                raise
+    return [replace(track, split=side[track.group]) for track in tracks]
+
+
+def _nearest_sides(order: Sequence[str], counts: dict[str, np.ndarray]) -> dict[str, str]:
+    total = sum(counts.values(), np.zeros(1))
+    lacking = {split: total * share for split, share in GROUPED_SHARES.items()}
     side: dict[str, str] = {}
     for group in order:
         share = counts[group]
@@ -358,9 +375,7 @@ def _grouped(tracks: Sequence[Track], seed: int) -> list[Track]:
         need = {s: float(share @ (lacking[s] / (total * GROUPED_SHARES[s]))) for s in SPLITS}
         side[group] = max(SPLITS, key=lambda split: need[split])
         lacking[side[group]] = lacking[side[group]] - share
-    for g, genre in enumerate(genres):
-        _give_each_split_a_group(side, {k: c for k, c in counts.items() if c[g]}, genre)
-    return [replace(track, split=side[track.group]) for track in tracks]
+    return side
 
 
 def _give_each_split_a_group(

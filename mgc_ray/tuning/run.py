@@ -17,7 +17,7 @@ from mgc_ray.training.config import configure
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.searcher import OptunaSearcher
-from mgc_ray.tuning.space import load_space
+from mgc_ray.tuning.space import load_space, parameter_types
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from mgc_ray.tuning.trainable import run_trial
 from mgc_ray.tuning.trial_log import TrialLog
@@ -65,7 +65,11 @@ def run_trials(
         ) as display,
         tempfile.TemporaryDirectory(prefix="mgc_ray_tune_") as tune_folder,
     ):
-        log = TrialLog(folder, settings.keep, earlier, [TensorBoardWriter(trials), display])
+        types: dict[str, type] = {}
+        for suggest in spaces.values():
+            types |= parameter_types(suggest)
+        writer = TensorBoardWriter(trials, types)
+        log = TrialLog(folder, settings.keep, earlier, [writer, display])
         trainable = tune.with_parameters(
             run_trial,
             chunks=chunks,

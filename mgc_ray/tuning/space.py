@@ -54,6 +54,15 @@ def check_space(family: str, suggest: Suggest) -> None:
         configure(family, params)
 
 
+def parameter_types(suggest: Suggest) -> dict[str, type]:
+    """Every name that a space suggests in any of its branches, with the type of its values."""
+    study = _quiet_study(optuna.samplers.RandomSampler(seed=0))
+    types: dict[str, type] = {}
+    for _ in range(_SAMPLES):
+        types |= {name: type(value) for name, value in suggest(study.ask()).items()}
+    return types
+
+
 def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
     """The family's defaults for just the names that the space suggests for them.
 

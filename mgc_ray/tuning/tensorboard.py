@@ -1,9 +1,14 @@
-"""TensorBoard: one run a trial, scalars for training and validation, the HParams tab."""
+"""TensorBoard: one run a trial, scalars for training and validation, the HParams tab.
+
+The HParams tab shows the columns that one summary in TRIALS itself lists, for all trials: a name
+that only some trials have (it is conditional, or of one family) is an empty cell for the others.
+"""
 
 import logging
 from pathlib import Path
 from typing import Any
 
+from tensorboard.plugins.hparams import api_pb2, summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -24,12 +29,18 @@ _TAGS = {
 
 
 class TensorBoardWriter:
-    """Writes each trial's events to TRIALS/NAME, as a Listener of the trial log."""
+    """Writes each trial's events to TRIALS/NAME, as a Listener of the trial log.
 
-    def __init__(self, trials: Path) -> None:
+    `types`: all names that the families' spaces can suggest, with the type of their values.
+    """
+
+    def __init__(self, trials: Path, types: dict[str, type]) -> None:
         self._trials = trials
         self._writers: dict[str, SummaryWriter] = {}
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
+        if not list(trials.glob("events.out.tfevents.*")):  # a resumed search has it already
+            with SummaryWriter(str(trials)) as writer:
+                writer._get_file_writer().add_summary(_columns(types))
 
     def on_start(self, record: TrialRecord) -> None:
         self._writers[record.trial] = SummaryWriter(str(self._trials / record.trial))
@@ -45,9 +56,29 @@ class TensorBoardWriter:
             return
         figures = {f"best/{name}": record.best[name] for name in _TAGS if name in record.best}
         chosen: dict[str, Any] = {"family": record.family, "status": record.status} | record.params
-        # add_hparams would put these into a run of their own, beside the trial's
-        for summary in hparams(chosen, figures):
-            writer._get_file_writer().add_summary(summary)
+        # add_hparams would put these into a run of their own, beside the trial's; the first of the
+        # three lists columns from this trial alone, which _columns does for all
+        _, start, end = hparams(chosen, figures)
+        for part in (start, end):
+            writer._get_file_writer().add_summary(part)
         for tag, value in figures.items():
             writer.add_scalar(tag, value, record.best_epoch)
         writer.close()
+
+
+def _columns(types: dict[str, type]) -> Any:
+    """The summary that lists the HParams tab's columns: parameters, then figures."""
+    kinds = {
+        bool: api_pb2.DATA_TYPE_BOOL,
+        int: api_pb2.DATA_TYPE_FLOAT64,
+        float: api_pb2.DATA_TYPE_FLOAT64,
+    }
+    parameters = [
+        api_pb2.HParamInfo(name=name, type=kinds.get(kind, api_pb2.DATA_TYPE_STRING))
+        for name, kind in ({"family": str, "status": str} | types).items()
+    ]
+    figures = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"best/{name}"), display_name=name)
+        for name in _TAGS
+    ]
+    return summary.experiment_pb(hparam_infos=parameters, metric_infos=figures)

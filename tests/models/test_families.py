@@ -20,9 +20,7 @@ def test_the_published_families_are_there() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("bands", "frames"), [(128, 258), (128, 38), (128, 1), (40, 600)])
-def test_a_model_takes_any_number_of_bands_and_frames(
-    family: str, bands: int, frames: int
-) -> None:
+def test_a_model_takes_any_number_of_bands_and_frames(family: str, bands: int, frames: int) -> None:
     config = family_module(family).Config()
     model = Classifier(family, config, bands, genres=10).eval()
     assert model(torch.randn(3, bands, frames)).shape == (3, 10)

@@ -1,7 +1,14 @@
 """Whole searches on a real Ray cluster, over a dataset small enough for seconds."""
 
+import contextlib
 import csv
+import json
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -151,6 +158,56 @@ def test_each_trial_is_a_tensorboard_run_with_scalars_and_hparams(
         assert (best.step, best.value) == (record.best_epoch, pytest.approx(record.accuracy))
 
 
+def test_tensorboards_hparams_tab_shows_every_trial_and_parameter(
+    finished: tuple[Path, list[TrialRecord]],
+) -> None:
+    """Asked of a real TensorBoard, the way its page asks."""
+    folder, records = finished
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tensorboard.main", "--logdir", str(folder / "trials")),
+            *("--host", "127.0.0.1", "--port", str(port), "--load_fast=false"),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}/data/plugin/hparams/"
+
+    def ask(what: str, **question: Any) -> dict[str, Any]:
+        body = json.dumps({"experimentName": "", **question}).encode()
+        request = urllib.request.Request(address + what, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            content: dict[str, Any] = json.load(answer)
+            return content
+
+    try:
+        deadline = time.monotonic() + 60
+        experiment: dict[str, Any] = {}
+        while not experiment.get("hparamInfos") and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                experiment = ask("experiment")
+            time.sleep(0.5)
+        shown = {info["name"] for info in experiment["hparamInfos"]}
+        parameters = {name for record in records for name in record.params}
+        assert shown == parameters | {"family", "status"}
+        metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
+        assert "best/val_track_accuracy" in metrics
+        groups = ask(
+            "session_groups",
+            startIndex=0,
+            sliceSize=100,
+            allowedStatuses=["STATUS_SUCCESS", "STATUS_UNKNOWN", "STATUS_RUNNING"],
+            colParams=[{"hparam": name} for name in sorted(shown)],
+        )
+        names = {session["name"] for g in groups["sessionGroups"] for session in g["sessions"]}
+        assert names == {record.trial for record in records}
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
 def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) -> None:
     folder, _ = finished
     names = {path.name for path in folder.rglob("*") if path.is_file()}
@@ -278,3 +335,29 @@ def test_more_than_the_cluster_has_is_refused() -> None:
         share_resources(TuneSettings(gpus_per_trial=0.5), {"CPU": 2})
     with pytest.raises(RequestError, match=r"at most the cluster's CPUs \(2\).*it is 3"):
         share_resources(TuneSettings(concurrent=3), {"CPU": 2})
+
+
+def test_one_trial_at_a_time_gives_the_same_search_again(
+    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(name: str, seed: int) -> list[tuple[Any, ...]]:
+        records = _search(
+            tmp_path / name,
+            monkeypatch,
+            ray_cluster,
+            _with_hopeless_ones,
+            make_chunks(),
+            trials=8,
+            max_epochs=3,
+            grace_period=1,
+            concurrent=1,
+            seed=seed,
+        )
+        timeless = [
+            [m["train_loss"] for m in r.curve] + [m["val_loss"] for m in r.curve] for r in records
+        ]
+        return [(r.trial, r.status, r.params, c) for r, c in zip(records, timeless, strict=True)]
+
+    first = search("a", 0)
+    assert search("b", 0) == first
+    assert search("c", 1) != first
