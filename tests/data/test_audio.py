@@ -1,0 +1,328 @@
+"""Audio files -> waveforms, and the reason of each file that is no track."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import mgc_ray.data.audio
+from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable, read_waveform
+
+RATE = 22050
+NOBODY = 65534
+
+
+def tone(samples: int = 5000, rate: int = RATE, hz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(samples) / rate)).astype(np.float32)
+
+
+def noise(samples: int = 5000, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
+
+
+def written(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str | None = None) -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+def reason(path: str | Path) -> str:
+    with pytest.raises(UnusableTrackError) as caught:
+        read_waveform(path)
+    return str(caught.value)
+
+
+# --- what is read ---
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "tolerance"),
+    [
+        ("a.wav", "PCM_16", 2**-15),
+        ("a.wav", "PCM_24", 2**-23),
+        ("a.wav", "FLOAT", 0),
+        ("a.wav", "PCM_U8", 2**-7),
+        ("a.au", "PCM_16", 2**-15),
+        ("a.flac", "PCM_16", 2**-15),
+        ("a.flac", "PCM_24", 2**-23),
+        ("a.aiff", "PCM_16", 2**-15),
+    ],
+)
+def test_lossless_formats_give_back_the_samples(
+    tmp_path: Path, name: str, subtype: str, tolerance: float
+) -> None:
+    samples = noise()
+    waveform = read_waveform(written(tmp_path / name, samples, subtype=subtype))
+    assert waveform.sample_rate == RATE
+    assert waveform.samples.dtype == np.float32
+    assert waveform.samples.shape == (5000,)
+    assert np.abs(waveform.samples - samples).max() <= tolerance
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_lossy_formats_give_back_the_sound(tmp_path: Path, name: str, channels: int) -> None:
+    samples = tone(RATE, 44100)
+    path = written(tmp_path / name, np.stack([samples] * channels, axis=1), 44100)
+    waveform = read_waveform(path)
+    assert waveform.sample_rate == 44100
+    assert abs(len(waveform.samples) - RATE) < 2304  # two MP3 frames of padding at most
+    loudest = np.abs(np.fft.rfft(waveform.samples)).argmax() * 44100 / len(waveform.samples)
+    assert loudest == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
+def test_the_files_own_sample_rate_is_kept(tmp_path: Path, rate: int) -> None:
+    waveform = read_waveform(written(tmp_path / "a.wav", tone(2 * rate, rate), rate))
+    assert waveform.sample_rate == rate
+    assert len(waveform.samples) == 2 * rate
+    assert waveform.seconds == 2.0
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    frames = np.array([[0.5, 0.25], [-0.5, 0.25], [0.0, -1.0], [0.125, 0.125]], np.float32)
+    waveform = read_waveform(written(tmp_path / "a.wav", frames, subtype="FLOAT"))
+    np.testing.assert_array_equal(
+        waveform.samples, np.array([0.375, -0.125, -0.5, 0.125], np.float32)
+    )
+
+
+def test_six_channels_are_averaged(tmp_path: Path) -> None:
+    frames = np.array([[0.75, 0, 0, 0, 0, 0], [0.25, 0.25, 0.5, 0.5, 0, -0.375]], np.float32)
+    waveform = read_waveform(written(tmp_path / "a.wav", frames, subtype="FLOAT"))
+    np.testing.assert_array_equal(waveform.samples, np.array([0.125, 0.1875], np.float32))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_a_long_file_is_read_in_blocks_without_a_seam(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    frames = np.stack([noise(10_001, seed) for seed in range(channels)], axis=1)
+    path = written(tmp_path / "a.flac", frames)
+    whole = read_waveform(path).samples
+    monkeypatch.setattr(mgc_ray.data.audio, "_BLOCK", 1000)
+    np.testing.assert_array_equal(read_waveform(path).samples, whole)
+    assert len(whole) == 10_001
+
+
+def test_a_wav_that_breaks_off_is_as_long_as_what_is_there(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", noise())
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 3000])
+    assert len(read_waveform(path).samples) == 3000
+
+
+def test_the_name_of_a_readable_file_does_not_matter(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", noise())
+    for name in ("no_suffix", "a.mp3", "Ünïcode – 音楽.flac", "a.WAV"):
+        shutil.copy(path, tmp_path / name)
+        assert len(read_waveform(tmp_path / name).samples) == 5000
+
+
+# --- resampling ---
+
+
+def test_resampling_keeps_the_tone_and_the_length() -> None:
+    waveform = Waveform(tone(44_100, 44_100), 44_100)
+    samples = waveform.resampled(22_050)
+    assert samples.dtype == np.float32
+    assert len(samples) == 22_050
+    # away from the ends, where the filter sees the silence beside the file
+    assert np.abs(samples - tone(22_050))[1000:-1000].max() < 1e-3
+
+
+def test_the_same_rate_is_not_resampled() -> None:
+    waveform = Waveform(tone(), RATE)
+    assert waveform.resampled(RATE) is waveform.samples
+
+
+# --- what is no track ---
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    assert reason(tmp_path / "a.wav") == "no such file"
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    assert reason(tmp_path / "loop.wav") == "no such file"
+    (tmp_path / "file").touch()
+    assert reason(tmp_path / "file" / "a.wav") == "no such file"
+
+
+def test_a_folder_is_told(tmp_path: Path) -> None:
+    assert reason(tmp_path) == "not a file"
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    assert reason(tmp_path / "a.wav") == "not a file"
+
+
+def test_an_empty_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    assert reason(tmp_path / "a.wav") == "empty file"
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a"])
+def test_text_is_told_whatever_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("this is no music\n" * 100)
+    assert reason(tmp_path / name) == "not audio, or corrupt: Format not recognised"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
+def test_a_truncated_flac_is_told(tmp_path: Path, share: float) -> None:
+    path = written(tmp_path / "a.flac", noise(20_000))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert reason(path) == "not audio, or corrupt: flac decoder lost sync"
+
+
+def test_a_wav_of_a_header_alone_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", noise())
+    path.write_bytes(path.read_bytes()[:44])
+    assert reason(path) == "holds no samples"
+
+
+def test_a_wav_that_breaks_off_in_its_header_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", noise())
+    path.write_bytes(path.read_bytes()[:30])
+    assert reason(path).startswith("not audio, or corrupt: Error in WAV file")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_told(tmp_path: Path, value: float) -> None:
+    samples = noise()
+    samples[4321] = value
+    path = written(tmp_path / "a.wav", samples, subtype="FLOAT")
+    assert reason(path) == "holds NaN or infinity"
+
+
+def test_silence_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", np.zeros(5000))
+    assert reason(path) == "silent: peak to peak 0.0e+00 of full scale"
+    path = written(tmp_path / "b.wav", noise() * 1e-5, subtype="FLOAT")
+    assert reason(path) == "silent: peak to peak 1.0e-05 of full scale"
+
+
+def test_a_constant_voltage_is_silence(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", np.full(5000, 0.5))
+    assert reason(path) == "silent: peak to peak 0.0e+00 of full scale"
+
+
+def test_channels_that_cancel_each_other_are_silence(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", np.stack([tone(), -tone()], axis=1), subtype="FLOAT")
+    assert reason(path).startswith("silent")
+
+
+def test_a_quiet_passage_is_no_silence(tmp_path: Path) -> None:
+    samples = np.concatenate([np.zeros(50_000, np.float32), 1e-3 * noise(100)])
+    assert len(read_waveform(written(tmp_path / "a.flac", samples)).samples) == 50_100
+
+
+def test_headerless_audio_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(noise().tobytes())
+    assert reason(path) == "not audio, or corrupt: samplerate must be specified"
+
+
+def test_a_nul_in_the_name_is_told(tmp_path: Path) -> None:
+    assert reason(f"{tmp_path}/a\0.wav") == "no such file"
+
+
+def test_a_name_longer_than_the_system_takes_is_told(tmp_path: Path) -> None:
+    assert reason(tmp_path / ("a" * 300 + ".wav")).startswith("cannot be opened: ")
+
+
+@pytest.mark.parametrize("rate", [10, 999, 768_001, 2_000_000_000])
+def test_an_absurd_sample_rate_is_told(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate // 4 if rate > 10**9 else rate)
+        file.writeframes((noise() * 32767).astype("<i2").tobytes())
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert reason(path) == f"sample rate {rate} Hz is outside 1000 to 768000 Hz"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user reaches; pytest's own belong to one user."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_file_without_permission_is_told(open_folder: Path) -> None:
+    path = written(open_folder / "a.wav", noise())
+    path.chmod(0)
+    locked = open_folder / "locked"
+    locked.mkdir()
+    written(locked / "b.wav", noise())
+    locked.chmod(0)
+    readable = written(open_folder / "c.wav", noise())
+    # all is imported before the change of user, who may not reach the interpreter's folder
+    script = f"""
+import os
+from mgc_ray.data.audio import UnusableTrackError, check_openable, read_waveform
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+for path in {[str(readable), str(path), str(locked / "b.wav")]!r}:
+    try:
+        check_openable(path)
+        print("ok", flush=True)
+        read_waveform(path)
+    except UnusableTrackError as error:
+        print(error, flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    locked.chmod(0o755)
+    lines = done.stdout.splitlines()
+    if done.returncode or lines[:1] != ["ok"]:
+        pytest.skip(f"an unprivileged user cannot be tried here: {lines} {done.stderr[-300:]}")
+    assert lines[1:] == ["no permission to read it"] * 2
+
+
+def test_a_usable_file_is_openable(tmp_path: Path) -> None:
+    check_openable(written(tmp_path / "a.wav", noise()))
+
+
+# --- identical content ---
+
+
+def test_the_same_samples_have_the_same_hash_in_another_format(tmp_path: Path) -> None:
+    samples = (noise() * 32767).astype(np.int16)
+    one = read_waveform(written(tmp_path / "a.wav", samples))
+    other = read_waveform(written(tmp_path / "b.flac", samples))
+    assert one.content_hash() == other.content_hash()
+
+
+def test_a_mono_file_and_its_doubled_channel_have_the_same_hash(tmp_path: Path) -> None:
+    samples = noise()
+    mono = read_waveform(written(tmp_path / "a.wav", samples))
+    stereo = read_waveform(written(tmp_path / "b.wav", np.stack([samples, samples], axis=1)))
+    assert mono.content_hash() == stereo.content_hash()
+
+
+def test_other_samples_another_length_or_rate_have_another_hash() -> None:
+    samples = noise()
+    changed = samples.copy()
+    changed[2500] += 2**-15
+    hashes = {
+        Waveform(samples, RATE).content_hash(),
+        Waveform(changed, RATE).content_hash(),
+        Waveform(samples[:-1], RATE).content_hash(),
+        Waveform(samples, 44_100).content_hash(),
+    }
+    assert len(hashes) == 4

@@ -1,0 +1,630 @@
+"""The track table and the split: what is read, what is refused, and what is never on both sides."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import mgc_ray.data
+from mgc_ray import RequestError
+from mgc_ray.data.gtzan import fault_filtered
+from mgc_ray.data.tracks import (
+    SPLITS,
+    Skipped,
+    Track,
+    TrackTable,
+    assign_groups,
+    check_table,
+    chunk_splits,
+    draw_split,
+    groups_on_several_sides,
+    read_tracks,
+)
+
+GENRES = ("blues", "jazz", "rock")
+
+
+def touched(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def csv_file(folder: Path, text: str | bytes) -> Path:
+    path = folder / "tracks.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def tracks_of(counts: dict[str, int], **fields: str) -> list[Track]:
+    """As many tracks of each genre as said, each of an artist of its own."""
+    return [
+        Track(f"/music/{genre}/{i}.wav", genre, f"{genre}.{i}", **fields)
+        for genre, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def table_of(tracks: Sequence[Track]) -> TrackTable:
+    return TrackTable(Path("tracks.csv"), list(tracks), [])
+
+
+def sides_of_groups(tracks: Iterable[Track]) -> dict[str, set[str]]:
+    sides = defaultdict(set)
+    for track in tracks:
+        sides[track.group].add(track.split)
+    return sides
+
+
+# --- a folder ---
+
+
+def test_a_subfolder_is_a_genre_and_the_file_names_are_the_ids(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/b.wav", "jazz/a.flac", "blues/live/c.mp3")
+    table = read_tracks(tmp_path)
+    assert table.source == tmp_path
+    assert table.genres == ["blues", "jazz"]
+    assert table.skipped == []
+    assert table.tracks == [
+        Track(str(tmp_path / "blues/live/c.mp3"), "blues", "c"),
+        Track(str(tmp_path / "jazz/a.flac"), "jazz", "a"),
+        Track(str(tmp_path / "jazz/b.wav"), "jazz", "b"),
+    ]
+
+
+def test_files_of_one_name_get_their_path_as_id(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/1.wav", "blues/1.wav", "blues/1.flac", "blues/2.wav")
+    ids = [track.track_id for track in read_tracks(tmp_path).tracks]
+    assert ids == ["blues/1.flac", "blues/1.wav", "2", "jazz/1.wav"]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/a.wav", "jazz/.DS_Store", ".git/b.wav", "jazz/.trash/c.wav", ".hidden")
+    table = read_tracks(tmp_path)
+    assert [track.track_id for track in table.tracks] == ["a"]
+    assert table.skipped == []
+
+
+def test_a_hidden_folder_above_the_tracks_hides_nothing(tmp_path: Path) -> None:
+    source = touched(tmp_path / ".music", "jazz/a.wav")
+    assert [track.track_id for track in read_tracks(source).tracks] == ["a"]
+
+
+def test_files_outside_of_the_genre_folders_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/a.wav", "README.txt")
+    assert read_tracks(tmp_path).skipped == [
+        Skipped(str(tmp_path / "README.txt"), "lies outside of the genre folders")
+    ]
+
+
+def test_a_link_in_a_circle_does_no_harm(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/a.wav")
+    (tmp_path / "jazz/again").symlink_to(tmp_path)
+    assert [track.track_id for track in read_tracks(tmp_path).tracks] == ["a"]
+
+
+def test_a_name_that_is_not_utf_8_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/a.wav")
+    (tmp_path / "jazz" / b"caf\xe9.wav".decode("utf-8", "surrogateescape")).touch()
+    table = read_tracks(tmp_path)
+    assert [track.track_id for track in table.tracks] == ["a"]
+    assert table.skipped == [
+        Skipped(str(tmp_path / "jazz" / "caf\\udce9.wav"), "its name is not UTF-8")
+    ]
+
+
+def test_a_source_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / b"caf\xe9".decode("utf-8", "surrogateescape")
+    touched(folder, "jazz/a.wav")
+    with pytest.raises(RequestError, match="--tracks must be named in UTF-8, but it is .*udce9"):
+        read_tracks(folder)
+
+
+def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"holds no track: expected FOLDER/GENRE/FILE, or a CSV"):
+        read_tracks(tmp_path)
+
+
+def test_a_missing_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"--tracks must be a folder .*nowhere does not exist"):
+        read_tracks(tmp_path / "nowhere")
+
+
+def test_a_source_that_is_no_file_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"/dev/null is neither"):
+        read_tracks("/dev/null")
+
+
+# --- a CSV ---
+
+
+def test_a_csv_is_read_with_all_its_columns_and_paths_relative_to_it(tmp_path: Path) -> None:
+    source = csv_file(
+        tmp_path,
+        "path,genre,track_id,artist,split\n"
+        "a.wav,jazz,one,Ella,train\n"
+        "../b.wav,blues,two,B. B.,valid\n"
+        "/music/c.wav,blues,three,,\n",
+    )
+    assert read_tracks(source).tracks == [
+        Track(str(tmp_path / "a.wav"), "jazz", "one", "Ella", split="train"),
+        Track(str(tmp_path.parent / "b.wav"), "blues", "two", "B. B.", split="valid"),
+        Track("/music/c.wav", "blues", "three"),
+    ]
+
+
+def test_a_byte_order_mark_spaces_and_quotes_do_not_count(tmp_path: Path) -> None:
+    source = csv_file(
+        tmp_path,
+        b"\xef\xbb\xbf path , genre ,artist\r\n"
+        b" a.wav , jazz , Ella \r\n"
+        b'"b, live.wav",jazz,"Ella"\r\n',
+    )
+    assert read_tracks(source).tracks == [
+        Track(str(tmp_path / "a.wav"), "jazz", "a.wav", "Ella"),
+        Track(str(tmp_path / "b, live.wav"), "jazz", "b, live.wav", "Ella"),
+    ]
+
+
+def test_missing_columns_short_rows_and_further_columns_are_no_fault(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "genre,path,year,artist\njazz,a.wav\nblues,b.wav,1960,Ella,more\n")
+    assert read_tracks(source).tracks == [
+        Track(str(tmp_path / "a.wav"), "jazz", "a.wav"),
+        Track(str(tmp_path / "b.wav"), "blues", "b.wav", "Ella"),
+    ]
+
+
+def test_a_row_without_a_genre_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    table = read_tracks(csv_file(tmp_path, "path,genre\na.wav,jazz\nb.wav,\nc.wav\n"))
+    assert [track.track_id for track in table.tracks] == ["a.wav"]
+    reason = "the table names no genre for it"
+    assert table.skipped == [
+        Skipped(str(tmp_path / "b.wav"), reason),
+        Skipped(str(tmp_path / "c.wav"), reason),
+    ]
+
+
+def test_a_row_without_a_path_is_refused_with_its_line(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "path,genre\na.wav,jazz\n,jazz\n")
+    with pytest.raises(RequestError, match="line 3: each row needs a path, but this one has none"):
+        read_tracks(source)
+
+
+def test_the_first_of_repeated_rows_counts(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "path,genre,artist\na.wav,jazz,Ella\nx/../a.wav,jazz,Nina\n")
+    table = read_tracks(source)
+    assert [track.artist for track in table.tracks] == ["Ella"]
+    assert table.skipped == [
+        Skipped(str(tmp_path / "a.wav"), "repeated in line 3; the first row counts")
+    ]
+
+
+def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
+    text = "path,genre,track_id\na.wav,jazz,one\nb.wav,jazz,one\nc.wav,jazz,two\nd.wav,jazz,two\n"
+    source = csv_file(tmp_path, text)
+    with pytest.raises(
+        RequestError, match=r"track_id must be unique, but 'one' stands at .*\(and 1 more ids\)"
+    ):
+        read_tracks(source)
+
+
+def test_two_genres_for_one_path_are_refused_with_both_named(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "path,genre\na.wav,jazz\nb.wav,jazz\n./a.wav,rock\n")
+    with pytest.raises(
+        RequestError, match=r"line 4: a path has one genre, but \./a.wav .* 'jazz' and as 'rock'"
+    ):
+        read_tracks(source)
+
+
+def test_an_unknown_split_is_refused_with_its_line(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "path,genre,split\na.wav,jazz,train\n\nb.wav,jazz,dev\n")
+    with pytest.raises(
+        RequestError, match="line 4: split must be one of train, valid, test or empty, .* 'dev'"
+    ):
+        read_tracks(source)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("path,artist\na.wav,Ella\n", "genre is missing from its first line: 'path,artist'"),
+        ("a.wav;jazz\n", "path and genre is missing from its first line: 'a.wav;jazz'"),
+        ("", "path and genre is missing"),
+    ],
+)
+def test_missing_columns_are_named(tmp_path: Path, text: str, missing: str) -> None:
+    with pytest.raises(RequestError, match=missing):
+        read_tracks(csv_file(tmp_path, text))
+
+
+def test_a_csv_of_a_header_alone_holds_no_track(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="holds no track"):
+        read_tracks(csv_file(tmp_path, "path,genre\n"))
+
+
+@pytest.mark.parametrize("text", [b"path,genre\ncaf\xe9.wav,jazz\n", b"\xff\xfep\0a\0t\0h\0"])
+def test_text_that_is_not_utf_8_is_refused(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises(RequestError, match="a track table is UTF-8 text, but 'utf-8' codec"):
+        read_tracks(csv_file(tmp_path, text))
+
+
+def test_an_endless_cell_is_refused(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "path,genre\n" + "a" * 200_000 + ",jazz\n")
+    with pytest.raises(RequestError, match="no readable CSV: field larger than field limit"):
+        read_tracks(source)
+
+
+# --- what is refused before any file is opened ---
+
+
+def test_an_unknown_protocol_is_refused_with_those_there_are() -> None:
+    with pytest.raises(
+        RequestError,
+        match="must be one of grouped, given, fault-filtered, random-chunks, not 'random'",
+    ):
+        check_table(table_of(tracks_of({"jazz": 9, "rock": 9})), "random")
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "random-chunks"])
+def test_one_genre_alone_is_refused(protocol: str) -> None:
+    with pytest.raises(RequestError, match="at least two genres, but there is only 'jazz'"):
+        check_table(table_of(tracks_of({"jazz": 9})), protocol)
+
+
+def test_arrays_and_audio_in_one_table_are_refused() -> None:
+    tracks = [*tracks_of({"jazz": 4, "rock": 4}), Track("/music/a.NPY", "rock", "a")]
+    with pytest.raises(
+        RequestError, match="holds audio or .npy arrays, not both, but .* 1 arrays and 8 other"
+    ):
+        check_table(table_of(tracks), "grouped")
+
+
+def test_given_without_a_split_column_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"tracks\.csv has no column split with train and valid"):
+        check_table(table_of(tracks_of({"jazz": 4, "rock": 4})), "given")
+
+
+def test_given_without_train_rows_of_a_genre_is_refused() -> None:
+    tracks = [*tracks_of({"jazz": 4}, split="train"), *tracks_of({"rock": 4}, split="valid")]
+    with pytest.raises(RequestError, match="needs train rows of every genre, but 'rock' has none"):
+        check_table(table_of(tracks), "given")
+
+
+def test_given_without_valid_rows_is_refused() -> None:
+    tracks = tracks_of({"jazz": 4, "rock": 4}, split="train")
+    with pytest.raises(RequestError, match="--protocol given needs rows with the split valid"):
+        check_table(table_of(tracks), "given")
+
+
+def test_fewer_groups_than_the_split_needs_are_refused_with_genre_and_count() -> None:
+    tracks = [*tracks_of({"jazz": 3}), *tracks_of({"rock": 2})]
+    with pytest.raises(RequestError, match=r"grouped needs 3 groups .* but 'rock' has 2: add"):
+        check_table(table_of(tracks), "grouped")
+
+
+def test_tracks_of_one_artist_are_one_group_however_the_name_is_written() -> None:
+    names = ("Ella F", "ELLA F", " ella  f ", "Nina")
+    rock = [Track(f"{i}.wav", "rock", str(i), artist) for i, artist in enumerate(names)]
+    with pytest.raises(RequestError, match="'rock' has 2"):
+        check_table(table_of([*tracks_of({"jazz": 3}), *rock]), "grouped")
+
+
+def test_three_groups_a_genre_are_enough() -> None:
+    check_table(table_of(tracks_of({"jazz": 3, "rock": 3})), "grouped")
+
+
+def test_random_chunks_needs_no_groups() -> None:
+    check_table(table_of(tracks_of({"jazz": 1, "rock": 1})), "random-chunks")
+
+
+def test_fault_filtered_without_ids_of_gtzan_is_refused() -> None:
+    with pytest.raises(
+        RequestError, match="fault-filtered takes GTZAN's tracks by their track_id .* 'jazz' has"
+    ):
+        check_table(table_of(tracks_of({"jazz": 4, "rock": 4})), "fault-filtered")
+
+
+# --- the protocol `grouped` ---
+
+
+@st.composite
+def collections(draw: st.DrawFn) -> tuple[list[Track], dict[str, str]]:
+    """Tracks of 2 or 3 genres, some of named artists, some with the same content as another."""
+    tracks = []
+    for genre in GENRES[: draw(st.integers(2, 3))]:
+        for i in range(draw(st.integers(3, 14))):
+            artist = draw(st.sampled_from(["", "", f"{genre} A", f"{genre} B", "Both"]))
+            tracks.append(Track(f"/{genre}/{i}.wav", genre, f"{genre}.{i}", artist))
+    kinds = max(4, int(len(tracks) * draw(st.floats(0.5, 3))))
+    hashes = {track.path: str(draw(st.integers(0, kinds))) for track in tracks}
+    return tracks, hashes
+
+
+@settings(max_examples=150, deadline=None)
+@given(collections(), st.integers(0, 2**31 - 1))
+def test_no_group_is_on_both_sides_and_every_genre_is_in_every_part(
+    collection: tuple[list[Track], dict[str, str]], seed: int
+) -> None:
+    tracks, hashes = collection
+    try:
+        split, skipped = draw_split(tracks, hashes, "grouped", seed)
+    except RequestError as error:
+        # drawn with too few groups, or with artists that tie the genres together
+        assert "groups" in str(error) or "its artists also play other genres" in str(error)  # noqa: PT017
+        assume(False)
+    assert skipped == []
+    assert [replace(track, group="", split="") for track in split] == tracks
+    assert all(len(sides) == 1 for sides in sides_of_groups(split).values())
+    for key in ("artist", "content"):
+        sides = defaultdict(set)
+        for track in split:
+            value = track.artist if key == "artist" else hashes[track.path]
+            sides[value or track.track_id].add(track.split)
+        assert all(len(found) == 1 for found in sides.values()), key
+    assert {(track.genre, track.split) for track in split} == {
+        (track.genre, part) for track in tracks for part in SPLITS
+    }
+    assert draw_split(tracks, hashes, "grouped", seed) == (split, [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=8), min_size=2, max_size=4))
+def test_three_artists_a_genre_are_always_enough_where_none_plays_two(
+    sizes: list[list[int]],
+) -> None:
+    tracks = [
+        Track(f"{g}-{a}-{i}.wav", f"genre{g}", f"{g}-{a}-{i}", f"{g}-{a}")
+        for g, artists in enumerate(sizes)
+        for a, count in enumerate(artists)
+        for i in range(count)
+    ]
+    split, _ = draw_split(tracks, {}, "grouped", seed=0)
+    assert len({(track.genre, track.split) for track in split}) == 3 * len(sizes)
+    assert all(len(sides) == 1 for sides in sides_of_groups(split).values())
+
+
+def test_the_shares_of_many_tracks_are_64_16_20_in_every_genre() -> None:
+    split, _ = draw_split(tracks_of({"jazz": 100, "rock": 50, "blues": 25}), {}, "grouped", 3)
+    counts = Counter((track.genre, track.split) for track in split)
+    assert {part: counts["jazz", part] for part in SPLITS} == pytest.approx(
+        {"train": 64, "valid": 16, "test": 20}, abs=1
+    )
+    assert {part: counts["rock", part] for part in SPLITS} == pytest.approx(
+        {"train": 32, "valid": 8, "test": 10}, abs=1
+    )
+    assert {part: counts["blues", part] for part in SPLITS} == pytest.approx(
+        {"train": 16, "valid": 4, "test": 5}, abs=1
+    )
+
+
+def test_the_seed_decides_the_split() -> None:
+    tracks = tracks_of({"jazz": 20, "rock": 20})
+    assert draw_split(tracks, {}, "grouped", 1) == draw_split(tracks, {}, "grouped", 1)
+    assert draw_split(tracks, {}, "grouped", 1) != draw_split(tracks, {}, "grouped", 2)
+
+
+def test_too_few_groups_after_joining_identical_content_are_refused() -> None:
+    tracks = tracks_of({"jazz": 3, "rock": 3})
+    same = {track.path: "hash" for track in tracks if track.track_id in ("rock.0", "rock.2")}
+    with pytest.raises(RequestError, match=r"needs 3 groups .* but 'rock' has 2"):
+        draw_split(tracks, same, "grouped", 0)
+
+
+def test_artists_whose_genres_leave_no_split_are_refused() -> None:
+    # every two of the four artists share a genre, so no two may be in one of the three parts
+    genres = {"blues": "BCD", "jazz": "ABC", "pop": "ACD", "rock": "ABD"}
+    tracks = [
+        Track(f"{genre}{artist}.wav", genre, f"{genre}{artist}", artist)
+        for genre, artists in genres.items()
+        for artist in artists
+    ]
+    for seed in range(5):
+        with pytest.raises(RequestError, match="into train, valid and test: its artists also play"):
+            draw_split(tracks, {}, "grouped", seed)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_split_is_found_where_the_same_three_artists_play_all_genres(seed: int) -> None:
+    tracks = [
+        Track(f"{genre}{artist}{i}.wav", genre, f"{genre}{artist}{i}", artist)
+        for genre in GENRES
+        for artist, count in (("A", 1), ("B", 2), ("C", 1 + len(genre)))
+        for i in range(count)
+    ]
+    split, _ = draw_split(tracks, {}, "grouped", seed)
+    assert sorted(map(sorted, sides_of_groups(split).values())) == [["test"], ["train"], ["valid"]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_only_split_that_artists_of_several_genres_leave_is_found(seed: int) -> None:
+    # A, B and E must be apart for jazz, A, D and E for rock: so B is with D, and C with E for blues
+    genres = {"blues": "ABCD", "jazz": "ABE", "rock": "ADE"}
+    tracks = [
+        Track(f"{genre}{artist}.wav", genre, f"{genre}{artist}", artist)
+        for genre, artists in genres.items()
+        for artist in artists
+    ]
+    split, _ = draw_split(tracks, {}, "grouped", seed)
+    side = {track.group: track.split for track in split}
+    assert side["B"] == side["D"]
+    assert side["C"] == side["E"]
+    assert len({side["A"], side["B"], side["C"]}) == 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_part_that_a_genre_does_not_reach_by_size_is_given_a_group(seed: int) -> None:
+    # X and Y play both genres, and by size alone jazz would miss one of the parts
+    jazz, rock = {"J": 3, "X": 2, "Y": 1}, {"X": 7, "Y": 1, "R": 10, "S": 20}
+    tracks = [
+        Track(f"{genre}{artist}{i}.wav", genre, f"{genre}{artist}{i}", artist)
+        for genre, artists in (("jazz", jazz), ("rock", rock))
+        for artist, count in artists.items()
+        for i in range(count)
+    ]
+    split, _ = draw_split(tracks, {}, "grouped", seed)
+    assert {(t.genre, t.split) for t in split} == {(g, s) for g in ("jazz", "rock") for s in SPLITS}
+    assert all(len(sides) == 1 for sides in sides_of_groups(split).values())
+
+
+# --- groups ---
+
+
+def test_artists_are_compared_without_case_and_spaces() -> None:
+    names = ("Ella Fitzgerald", "ELLA  FITZGERALD", " ella fitzgerald ", "Ella")
+    tracks = [Track(f"{i}.wav", "jazz", str(i), name) for i, name in enumerate(names)]
+    groups = [track.group for track in assign_groups(tracks, {})]
+    assert groups == ["Ella Fitzgerald"] * 3 + ["Ella"]
+
+
+def test_a_track_of_unknown_artist_is_a_group_of_its_own() -> None:
+    tracks = tracks_of({"jazz": 3})
+    assert [track.group for track in assign_groups(tracks, {})] == ["jazz.0", "jazz.1", "jazz.2"]
+
+
+def test_identical_content_joins_artists_transitively_and_the_first_names_the_group() -> None:
+    rows = [("0", "A", "x"), ("1", "B", "y"), ("2", "C", "z"), ("3", "B", "x"), ("4", "C", "y")]
+    tracks = [Track(f"{i}.wav", "jazz", i, artist) for i, artist, _ in rows]
+    hashes = {f"{i}.wav": content for i, _, content in rows}
+    assert [track.group for track in assign_groups(tracks, hashes)] == ["A"] * 5
+
+
+def test_a_group_joined_late_is_still_named_by_its_first() -> None:
+    rows = [("0", "A", "x"), ("1", "B", "y"), ("2", "A", "y")]
+    tracks = [Track(f"{i}.wav", "jazz", i, artist) for i, artist, _ in rows]
+    hashes = {f"{i}.wav": content for i, _, content in rows}
+    assert [track.group for track in assign_groups(tracks, hashes)] == ["A"] * 3
+
+
+def test_groups_on_several_sides_are_found() -> None:
+    tracks = [
+        Track("0", "jazz", "0", group="A", split="train"),
+        Track("1", "jazz", "1", group="A", split="test"),
+        Track("2", "jazz", "2", group="B", split="valid"),
+        Track("3", "jazz", "3", group="B", split="valid"),
+    ]
+    assert groups_on_several_sides(tracks) == ["A"]
+    assert groups_on_several_sides(tracks[1:]) == []
+
+
+# --- the protocol `given` ---
+
+
+def test_given_takes_the_tables_own_split_and_leaves_out_rows_without_one() -> None:
+    parts = ("train", "train", "valid", "test", "")
+    tracks = [
+        Track(f"{genre}{i}.wav", genre, f"{genre}{i}", "Both", split=part)
+        for genre in ("jazz", "rock")
+        for i, part in enumerate(parts)
+    ]
+    split, skipped = draw_split(tracks, {}, "given", 0)
+    assert [track.split for track in split] == ["train", "train", "valid", "test"] * 2
+    assert {track.group for track in split} == {"Both"}
+    assert skipped == [
+        Skipped("jazz4.wav", "the table gives it no split"),
+        Skipped("rock4.wav", "the table gives it no split"),
+    ]
+    assert groups_on_several_sides(split) == ["Both"]
+
+
+def test_given_whose_only_train_track_of_a_genre_was_unusable_is_refused() -> None:
+    tracks = [
+        *tracks_of({"jazz": 2}, split="train"),
+        *tracks_of({"rock": 2}, split="valid"),
+    ]
+    with pytest.raises(RequestError, match="train rows of every genre, but 'rock' has none"):
+        draw_split(tracks, {}, "given", 0)
+
+
+# --- the protocol `fault-filtered` ---
+
+
+def test_the_published_lists_hold_1000_ids_in_three_parts() -> None:
+    path = Path(mgc_ray.data.__path__[0]) / "gtzan_fault_filtered.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({row["track_id"] for row in rows}) == 1000
+    parts = Counter(row["fault_filtered_split"] for row in rows)
+    assert parts == {"train": 443, "valid": 197, "test": 290, "": 70}
+    facts = fault_filtered()
+    assert list(facts) == [row["track_id"] for row in rows]
+    assert [(f.artist, f.split) for f in facts.values()] == [
+        (row["artist"], row["fault_filtered_split"]) for row in rows
+    ]
+
+
+def test_no_published_artist_is_in_two_parts() -> None:
+    sides = defaultdict(set)
+    for fact in fault_filtered().values():
+        artist = " ".join(fact.artist.casefold().split())
+        if artist and fact.split:
+            sides[artist].add(fact.split)
+    assert {artist for artist, found in sides.items() if len(found) > 1} == set()
+
+
+def gtzan_tracks() -> list[Track]:
+    return [
+        Track(f"/{i}.wav", i.split(".")[0], i, "as the table says", split="train")
+        for i in fault_filtered()
+    ]
+
+
+def test_fault_filtered_takes_artist_and_split_from_the_published_lists() -> None:
+    tracks = [*gtzan_tracks(), Track("/new.wav", "rock", "rock.00100")]
+    check_table(table_of(tracks), "fault-filtered")
+    split, skipped = draw_split(tracks, {}, "fault-filtered", 0)
+    assert Counter(t.split for t in split) == {"train": 443, "valid": 197, "test": 290}
+    assert all(t.artist == fault_filtered()[t.track_id].artist for t in split)
+    assert groups_on_several_sides(split) == []
+    reasons = Counter(item.reason for item in skipped)
+    assert reasons == {
+        "filtered out by the published lists": 70,
+        "rock.00100 is no id of GTZAN": 1,
+    }
+    assert Skipped("/new.wav", "rock.00100 is no id of GTZAN") in skipped
+    assert Skipped("/country.00008.wav", "filtered out by the published lists") in skipped
+
+
+def test_fault_filtered_without_valid_tracks_is_refused() -> None:
+    tracks = [t for t in gtzan_tracks() if fault_filtered()[t.track_id].split == "train"]
+    with pytest.raises(RequestError, match="fault-filtered needs rows with the split valid"):
+        check_table(table_of(tracks), "fault-filtered")
+
+
+# --- the protocol `random-chunks` ---
+
+
+def test_random_chunks_leaves_the_split_to_the_chunks() -> None:
+    tracks = tracks_of({"jazz": 2, "rock": 2}, split="train")
+    split, skipped = draw_split(tracks, {}, "random-chunks", 0)
+    assert [track.split for track in split] == [""] * 4
+    assert skipped == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(0, 2**31 - 1))
+def test_a_fifth_of_all_chunks_is_held_out(counts: list[int], seed: int) -> None:
+    splits = chunk_splits(counts, seed)
+    assert [len(chunks) for chunks in splits] == counts
+    flat = Counter(part for chunks in splits for part in chunks)
+    assert flat["valid"] == round(sum(counts) / 5)
+    assert flat["train"] == sum(counts) - flat["valid"]
+    assert chunk_splits(counts, seed) == splits
+
+
+def test_chunks_of_one_song_are_on_both_sides_and_the_seed_decides_which() -> None:
+    splits = chunk_splits([10] * 50, 0)
+    assert sum(set(chunks) == {"train", "valid"} for chunks in splits) > 25
+    assert chunk_splits([10] * 50, 1) != splits
+
+
+def test_an_unknown_genre_among_gtzan_is_refused_by_name() -> None:
+    tracks = [*gtzan_tracks(), Track("/t.wav", "techno", "techno.00000")]
+    with pytest.raises(RequestError, match="every genre, but 'techno' has none: use --protocol"):
+        check_table(table_of(tracks), "fault-filtered")
