@@ -96,7 +96,7 @@ def main() -> int:
         description="Accuracy with interval, macro-F1 and confusion matrix on labelled tracks.",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="an ensemble's folder")
+    parser.add_argument("--model", required=True, metavar="DIR", help="an ensemble or a checkpoint")
     parser.add_argument("--tracks", required=True, help="labelled folder or CSV")
     parser.add_argument("--split", choices=SPLITS, help="only rows of this split")
     parser.add_argument("--json", action="store_true", help="print all figures on standard output")

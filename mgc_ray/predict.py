@@ -21,7 +21,7 @@ def main() -> int:
         "spectrograms where the model was trained on such.",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="an ensemble's folder")
+    parser.add_argument("--model", required=True, metavar="DIR", help="an ensemble or a checkpoint")
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument(
         "--json", action="store_true", help="one line: a list of {file, genres} or {file, error}"

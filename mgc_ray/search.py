@@ -8,7 +8,6 @@ corpus. `search()` is the same as a function call.
 
 import argparse
 import dataclasses
-import json
 import platform
 import subprocess
 import time
@@ -34,7 +33,7 @@ from mgc_ray.training.config import configure
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.cluster import connected
 from mgc_ray.tuning.display import best_table, clock, settings_in_words
-from mgc_ray.tuning.records import FAILED, TrialRecord, ranked
+from mgc_ray.tuning.records import FAILED, ranked, read_records
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
 
 BUILT_IN = "built-in corpus"
@@ -294,10 +293,7 @@ def _resumed(results: Path, name: str) -> SearchRequest:
 def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     """Leaderboard, figures, where all lies, and what to do next."""
     folder = request.folder
-    records = [
-        TrialRecord(**json.loads(path.read_text("utf-8")))
-        for path in (folder / "trials").glob("*/trial.json")
-    ]
+    records = read_records(folder / "trials")
     defaults: dict[str, dict[str, Any]] = {}
     for family in request.families:
         config, settings = configure(family, {})
@@ -344,6 +340,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
         f"\nAll of it lies in {folder}. Next:\n"
         f"  tensorboard --logdir {folder / 'trials'}\n"
         f"  python -m mgc_ray.predict --model {folder / 'ensemble'} {example}{again}",
+        soft_wrap=True,
         markup=False,
     )
 
@@ -372,6 +369,7 @@ def main() -> int:
         console.print(
             f"\nstopped by Ctrl-C; what is finished is kept. Go on with:\n  python -m "
             f"mgc_ray.search --resume {request.name} --results {request.results}",
+            soft_wrap=True,
             markup=False,
         )
         return 130

@@ -1,11 +1,13 @@
 """The commands as a user runs them: real processes, exit statuses, standard output and error."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,9 @@ def test_train_writes_a_checkpoint_and_prints_its_figures(home: Path) -> None:
     )
     assert json.loads(done.stdout)["epoch"] in (1, 2)
     assert json.loads((home / "checkpoint/config.json").read_text())["params"]["lr"] == 0.002
+    song = next((home / "results/corpora").rglob("*.wav"))
+    done = command("predict", "--model", "checkpoint", song, cwd=home)
+    assert done.stdout.startswith(f"{song}: ")
 
 
 @pytest.mark.parametrize("name", ["train", "predict", "evaluate", "synth", "ensemble"])
@@ -186,25 +191,41 @@ def test_what_needs_no_cluster_does_not_load_ray(name: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+def _read_all(terminal: int, screen: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # the other end is closed
+        while data := os.read(terminal, 4096):
+            screen.append(data)
+
+
 def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
+    """In a terminal, so that the live display is there too."""
+    terminal, its_end = os.openpty()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mgc_ray.search", "--family", "cnn", "--smoke"),
             *("--trials", "4", "--max-epochs", "12", "--concurrent", "1", "--name", "stopped"),
         ],
         cwd=home,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=its_end,
         start_new_session=True,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"},
     )
+    os.close(its_end)
+    screen: list[bytes] = []
+    reader = threading.Thread(target=_read_all, args=(terminal, screen))
+    reader.start()
     trials = home / "results/stopped/trials"
     deadline = time.monotonic() + 120
     while not list(trials.glob("*/trial.json")) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    status = process.wait(60)
+    reader.join(20)
+    said = b"".join(screen).decode()
+    assert status == 130, said
+    assert "of 4 trials done" in said
+    assert "running: cnn-000" in said
     assert "python -m mgc_ray.search --resume stopped --results results" in said
     assert "Traceback" not in said
 

@@ -5,7 +5,8 @@
     DIR/chunks/*.parquet one row a chunk: track_id, chunk, genre, group, split, log_mel
     DIR/skipped.csv      path,reason of what was left out
 
-`log_mel` has Arrow's fixed-shape tensor type [bands, frames]. The content of dataset.json also
+`log_mel` has Arrow's fixed-shape tensor type [bands, frames]: `pyarrow.parquet.read_table` gives it
+so, `pandas.read_parquet` as one flat array a row, to be reshaped. The content of dataset.json also
 stands in each shard's schema metadata, under the key `mgc_ray`, so a shard explains itself and one
 of other settings is never read as part of this dataset.
 """

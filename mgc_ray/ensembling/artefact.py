@@ -20,7 +20,7 @@ from mgc_ray.data.spectrogram import Features, features_to_json
 from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
 from mgc_ray.training.loop import best_device, on_device, predict_probs
 
-_REMEDY = "name the folder 'ensemble' of a search, or what mgc_ray.ensemble wrote"
+_REMEDY = "name the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,14 @@ def add_figures(folder: Path, figures: dict[str, Any]) -> None:
 
 
 def load_ensemble(folder: str | Path) -> Ensemble:
-    """Read an ensemble; raise RequestError for what is none or is damaged."""
+    """Read an ensemble, or a single checkpoint as an ensemble of one.
+
+    Raises RequestError for what is neither or is damaged.
+    """
     folder = Path(folder)
+    if (folder / "config.json").exists():
+        checkpoint = load_checkpoint(folder)
+        return Ensemble([checkpoint], [1.0], checkpoint.dataset)
     content = read_json(folder / "ensemble.json", "ensemble", _REMEDY)
     try:
         names = [str(member["name"]) for member in content["members"]]

@@ -15,7 +15,9 @@ from rich.console import Console
 
 from mgc_ray import RequestError
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# A terminal gets lines broken between words, a file or pipe gets each message as one line. What is
+# to be copied (commands, paths) is printed with soft_wrap=True.
+console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

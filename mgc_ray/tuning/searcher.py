@@ -61,6 +61,10 @@ class OptunaSearcher(Searcher):
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         ]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles this for a restore of its own, which is never used."""
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Parameters for Tune's trial `trial_id`."""
         if self._unfinished:

@@ -8,7 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from tensorboard.plugins.hparams import api_pb2, summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -66,7 +67,7 @@ class TensorBoardWriter:
         writer.close()
 
 
-def _columns(types: dict[str, type]) -> Any:
+def _columns(types: dict[str, type]) -> Summary:
     """The summary that lists the HParams tab's columns: parameters, then figures."""
     kinds = {
         bool: api_pb2.DATA_TYPE_BOOL,
@@ -81,4 +82,13 @@ def _columns(types: dict[str, type]) -> Any:
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"best/{name}"), display_name=name)
         for name in _TAGS
     ]
-    return summary.experiment_pb(hparam_infos=parameters, metric_infos=figures)
+    # tensorboard.plugins.hparams.summary would do this, but needs TensorFlow
+    content = plugin_data_pb2.HParamsPluginData(
+        experiment=api_pb2.Experiment(hparam_infos=parameters, metric_infos=figures),
+        version=metadata.PLUGIN_DATA_VERSION,
+    )
+    plugin = SummaryMetadata.PluginData(
+        plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
+    )
+    value = Summary.Value(tag=metadata.EXPERIMENT_TAG, metadata=SummaryMetadata(plugin_data=plugin))
+    return Summary(value=[value])

@@ -48,6 +48,10 @@ class TrialLog(tune.Callback):
         self._started: dict[str, float] = {}
         self.records: dict[str, TrialRecord] = {record.trial: record for record in earlier}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles this for a restore of its own, which is never used."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["trial"]
         self._started[name] = time.monotonic()
