@@ -14,7 +14,7 @@ import soxr
 
 SILENCE = 1e-4  # peak-to-peak amplitude, -80 dB of full scale: less is the noise floor of 14 bits
 SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
-_BLOCK = 1 << 20  # values decoded at a time: bounds memory for files of many channels
+_BLOCK = 1 << 25  # values decoded at a time, 128 MiB: bounds memory, and few MP3s are in pieces
 
 
 class UnusableTrackError(Exception):
