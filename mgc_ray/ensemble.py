@@ -3,7 +3,6 @@
 python -m mgc_ray.ensemble results/cnn-001 results/gru-001 --out results/both
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mgc_ray import RequestError
 from mgc_ray.data.dataset import read_info
 from mgc_ray.ensembling.figures import in_words
 from mgc_ray.ensembling.gather import Candidate, candidates_of, gather
-from mgc_ray.terminal.command import HelpFormatter, console, positive_int, print_json, run
+from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run
 
 
 def collect(searches: list[Path]) -> tuple[Path, list[Candidate]]:
@@ -43,10 +42,9 @@ def collect(searches: list[Path]) -> tuple[Path, list[Candidate]]:
 
 def main() -> int:
     """Parse the command line, gather, print the figures."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mgc_ray.ensemble",
         description="Gather the best trials of searches over one dataset into one ensemble.",
-        formatter_class=HelpFormatter,
     )
     parser.add_argument("searches", nargs="+", type=Path, metavar="RESULTS", help="results/NAME")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to save it")

@@ -3,7 +3,6 @@
 python -m mgc_ray.evaluate --model results/gru-001/ensemble --tracks CSV --split test
 """
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.tracks import SPLITS, Track, assign_groups, read_tracks
 from mgc_ray.ensembling.artefact import Ensemble, load_ensemble
 from mgc_ray.ensembling.figures import in_words, measure
-from mgc_ray.terminal.command import HelpFormatter, console, print_json, run
+from mgc_ray.terminal.command import Parser, console, print_json, run
 from mgc_ray.terminal.progress import progress
 
 
@@ -29,7 +28,9 @@ def evaluate(ensemble: Ensemble, source: str | Path, split: str | None = None) -
     table = read_tracks(source)
     tracks = [track for track in table.tracks if split is None or track.split == split]
     if not tracks:
-        raise RequestError(f"--split {split}: {source} has no row of that split")
+        raise RequestError(
+            f"--split {split}: {source} has no row of that split (a CSV has a column split)"
+        )
     unknown = sorted({track.genre for track in tracks} - set(ensemble.genres))
     if unknown:
         raise RequestError(
@@ -91,10 +92,9 @@ def confusion_table(matrix: list[list[int]], genres: list[str]) -> Table:
 
 def main() -> int:
     """Parse the command line, evaluate, print the figures."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mgc_ray.evaluate",
         description="Accuracy with interval, macro-F1 and confusion matrix on labelled tracks.",
-        formatter_class=HelpFormatter,
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="an ensemble or a checkpoint")
     parser.add_argument("--tracks", required=True, help="labelled folder or CSV")

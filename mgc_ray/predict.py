@@ -3,23 +3,21 @@
 python -m mgc_ray.predict --model results/gru-001/ensemble song.mp3
 """
 
-import argparse
 from typing import Any
 
 from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.ensembling.artefact import load_ensemble
-from mgc_ray.terminal.command import HelpFormatter, console, print_json, run
+from mgc_ray.terminal.command import Parser, console, print_json, run
 
 _SHOWN = 3
 
 
 def main() -> int:
     """Parse the command line, predict each file; status 1 where one could not be read."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mgc_ray.predict",
         description="Genres of audio files (WAV, AU, FLAC, MP3, OGG, of any length), or of .npy "
         "spectrograms where the model was trained on such.",
-        formatter_class=HelpFormatter,
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="an ensemble or a checkpoint")
     parser.add_argument("files", nargs="+", metavar="FILE")

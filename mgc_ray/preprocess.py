@@ -6,7 +6,6 @@ Two passes of Ray Data over the tracks: one decodes each file to see what is usa
 identical, so that the split is drawn from whole tracks before any is cut; one writes the chunks.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -44,7 +43,7 @@ from mgc_ray.data.tracks import (
     groups_on_several_sides,
     read_tracks,
 )
-from mgc_ray.terminal.command import HelpFormatter, console, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.tuning.cluster import connected
 
@@ -181,6 +180,7 @@ def _inspect_and_split(
     hashes = {path: inspection.content_hash for path, inspection in found.items()}
     tracks, left_out = draw_split(usable, hashes, protocol, seed)
     write_skipped(folder, [*skipped, *left_out])
+    _tell_contradictions(tracks, hashes)
     if protocol == "given" and (both := groups_on_several_sides(tracks)):
         console.print(
             f"warning: {len(both)} groups (e.g. {both[0]!r}) are on several sides of the table's "
@@ -323,6 +323,20 @@ def _map(
         yield row["item"][0]
 
 
+def _tell_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> None:
+    """Say where one recording stands under two genres: nothing can learn both."""
+    first: dict[str, Track] = {}
+    for track in tracks:
+        other = first.setdefault(hashes[track.path], track)
+        if other.genre != track.genre:
+            console.print(
+                f"warning: {track.path} is the same recording as {other.path}, but their genres "
+                f"are {track.genre!r} and {other.genre!r}",
+                markup=False,
+                style="yellow",
+            )
+
+
 def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     if not skipped:
         return
@@ -336,10 +350,9 @@ def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
 
 def main() -> int:
     """Parse the command line, preprocess, print what was made."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mgc_ray.preprocess",
         description="Turn a folder or table of music into a dataset, in parallel.",
-        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--tracks", required=True, help="folder with a subfolder a genre, or CSV path,genre[,...]"
@@ -351,7 +364,13 @@ def main() -> int:
     parser.add_argument("--address", help="a Ray cluster, e.g. ray-head:6379")
     parser.add_argument("--json", action="store_true", help="print dataset.json on standard output")
     args = parser.parse_args()
-    info = preprocess(args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address)
+    try:
+        info = preprocess(
+            args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address
+        )
+    except KeyboardInterrupt:
+        console.print("stopped by Ctrl-C: the same command again does only what is missing")
+        return 130
     tracks, found = read_track_rows(Path(args.dataset))
     chunks = sum(inspection.chunks for inspection in found)
     parts = Counter(track.split or "split by chunk" for track in tracks)

@@ -6,7 +6,6 @@ Dataset, trials, ensemble and test figure, all under results/NAME; without --tra
 corpus. `search()` is the same as a function call.
 """
 
-import argparse
 import dataclasses
 import platform
 import subprocess
@@ -27,7 +26,7 @@ from mgc_ray.ensembling.figures import in_words
 from mgc_ray.ensembling.gather import candidates_of, gather
 from mgc_ray.models import families, family_module
 from mgc_ray.preprocess import dataset_key, preprocess
-from mgc_ray.terminal.command import HelpFormatter, console, positive_int, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import configure
 from mgc_ray.training.loop import METRIC
@@ -39,7 +38,7 @@ from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
 BUILT_IN = "built-in corpus"
 # The defaults where no music is named: the whole road within five minutes on two cores.
 BUILT_IN_TRACKS, BUILT_IN_SECONDS = 30, 6.0  # a genre; of two chunks each
-BUILT_IN_SETTINGS = {"trials": 10, "max_epochs": 12, "time_limit": 150.0}
+BUILT_IN_SETTINGS = {"trials": 8, "max_epochs": 9, "time_limit": 180.0}
 SMOKE_SETTINGS = {"trials": 2, "max_epochs": 2, "grace_period": 1}
 _SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results folder
 
@@ -82,6 +81,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
         content: dict[str, Any] = {
             "name": request.name,
             "finished": False,
+            "resumed": (folder / "search.json").exists(),
             "request": dataclasses.asdict(request),
             "dataset": str(dataset),
             "tracks": request.tracks or BUILT_IN,
@@ -119,7 +119,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     content |= {
         "best_trial": {"trial": best.trial, "params": best.params, **best.best},
         "ensemble": ensemble,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(time.monotonic() - started, 1),  # of this run, where resumed
         "finished": True,
     }
     write_json(folder / "search.json", content)
@@ -186,12 +186,11 @@ def _unused_name(results: Path, families: Sequence[str]) -> str:
     return next(n for i in range(1, 100_000) if (n := f"{stem}-{i:03d}") not in taken)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m mgc_ray.search",
         description="Search architectures and hyperparameters, gather the best trials into one "
         "ensemble and test it once. Without --tracks: on the built-in corpus, in a few minutes.",
-        formatter_class=HelpFormatter,
     )
     settings = TuneSettings()
     add = parser.add_argument
@@ -236,6 +235,8 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
             f"--name must be one folder name other than {' and '.join(_SHARED_FOLDERS)}, "
             f"but it is {name!r}"
         )
+    if results.exists() and not results.is_dir():
+        raise RequestError(f"--results must be a folder, but {results} is a file: name another")
     if (results / name).exists():
         raise RequestError(
             f"{results / name} exists already: go on with it by --resume {name}, or take another "
@@ -304,7 +305,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     counts = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in sorted(content["trials"].items()))
     console.print(
         f"{len(records)} trials ({counts}), {content['epochs']} epochs, "
-        f"{clock(content['seconds'])} in all",
+        f"{clock(content['seconds'])} {'in this last run' if content['resumed'] else 'in all'}",
         markup=False,
     )
     for record in records:

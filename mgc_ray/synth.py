@@ -5,21 +5,19 @@
 About 0.15 s of one core a track of 30 s; an interrupted run goes on where it stopped.
 """
 
-import argparse
 from pathlib import Path
 
 from mgc_ray.data.synth import GENRES, write_corpus
-from mgc_ray.terminal.command import HelpFormatter, console, positive_int, run, seed
+from mgc_ray.terminal.command import Parser, console, positive_int, run, seed
 from mgc_ray.terminal.progress import progress
 
 
 def main() -> int:
     """Parse the command line, write the corpus, say where it is."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mgc_ray.synth",
         description="Write the built-in corpus: OUT/GENRE/GENRE.00000.wav and OUT/tracks.csv. Same "
         "seed, same samples.",
-        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="where to write it")

@@ -3,7 +3,6 @@
 python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0003
 """
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import load_chunks
 from mgc_ray.models import config_fields, count_parameters, families, family_module
-from mgc_ray.terminal.command import HelpFormatter, console, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.config import TrainConfig, configure, train_fields
@@ -38,10 +37,9 @@ def parse_setting(family: str, text: str) -> tuple[str, Any]:
 
 def main() -> int:
     """Parse the command line, train, keep the best epoch."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mgc_ray.train",
         description="Train one configuration, without Ray, and keep its best epoch.",
-        formatter_class=HelpFormatter,
     )
     parser.add_argument("--family", required=True, help=f"one of {', '.join(families())}")
     parser.add_argument("--dataset", required=True, metavar="DIR", help="what preprocess made")
@@ -58,6 +56,8 @@ def main() -> int:
     settings = configure(args.family, params)[1]
     if args.out and (Path(args.out) / "config.json").exists():
         raise RequestError(f"--out {args.out} holds a checkpoint already: name another folder")
+    if args.out:
+        Path(args.out).mkdir(parents=True, exist_ok=True)  # refused now, not after an epoch
     chunks = load_chunks(args.dataset, ("train", "valid"))
     device = best_device()
     best: dict[str, Any] = {}

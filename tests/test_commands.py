@@ -242,16 +242,21 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["--family", "grü"], "--family must be one of cnn, gru, lstm or all, not 'grü'"),
+        (["--family", "grü"], "--family must be one of cnn, gru, lstm, not 'grü'"),
         (["--family", "gru", "--tracks", "nowhere"], "but nowhere does not exist"),
         (["--family", "gru", "--name", "a/b"], "--name must be one folder name"),
         (["--resume", "nothing"], "is no search: search.json is missing"),
         (["--family", "gru", "--gpus-per-trial", "3", "--smoke"], "at most the cluster's GPUs (0)"),
+        (["--family", "gru", "--trials", "0"], "argument --trials: must be 1 or more, but it is 0"),
+        (["--family", "gru", "--trials", "x"], "must be a whole number, but it is 'x'"),
+        (["--family", "gru", "--smoke", "--address", "127.0.0.1:9"], "no Ray cluster answers at"),
+        (["--family", "gru", "--results", sys.executable], "--results must be a folder"),
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line(args: list[str], text: str, tmp_path: Path) -> None:
     done = command("search", *args, cwd=tmp_path, status=2)
     error = done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) <= 2 + 3 * ("--smoke" in args)
     assert error.startswith("mgc_ray.search: error: ")
     assert text in error
     assert not list(tmp_path.glob("results/*/search.json"))
@@ -277,6 +282,43 @@ def test_evaluate_refuses_genres_that_the_model_does_not_know(home: Path, tmp_pa
     model = home / "results/first/ensemble"
     done = command("evaluate", "--model", model, "--tracks", "t.csv", cwd=tmp_path, status=2)
     assert "but the table has polka" in done.stderr
+
+
+def test_an_output_folder_that_is_a_file_is_one_line_and_no_traceback(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    dataset = home / json.loads((home / "said.json").read_text())["dataset"]
+    for name, *args in (
+        ("train", "--family", "cnn", "--dataset", dataset, "--out", "file"),
+        ("ensemble", home / "results/first", "--out", "file"),
+        ("synth", "--tracks-per-genre", 1, "--out", "file"),
+    ):
+        done = command(str(name), *args, cwd=tmp_path, status=1)
+        assert done.stderr.splitlines()[-1].startswith(f"mgc_ray.{name}: error: ")
+
+
+def test_ctrl_c_while_preprocessing_says_how_to_go_on_and_leaves_ray_alone(
+    home: Path, tmp_path: Path
+) -> None:
+    corpus = next((home / "results/corpora").iterdir()) / "tracks.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mgc_ray.preprocess", "--tracks", corpus, "--dataset", "d"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("d/chunks/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)  # 0: it was done already
+    assert "Traceback" not in said
+    assert "Started a local Ray" not in said
+    if process.returncode == 130:
+        assert said.splitlines()[-1].startswith("stopped by Ctrl-C: the same command again")
 
 
 def test_every_command_has_help_and_the_readme_names_it() -> None:

@@ -76,10 +76,11 @@ def read_tracks(source: str | Path) -> TrackTable:
     source = Path(source)
     if not _is_utf8(source):
         raise RequestError(f"--tracks must be named in UTF-8, but it is {str(source)!r}: rename it")
+    # absolute, so that a table is the same from whatever folder it is named
     if source.is_dir():
-        table = _read_folder(source)
+        table = _read_folder(Path(os.path.abspath(source)))
     elif source.is_file():
-        table = _read_csv(source)
+        table = _read_csv(Path(os.path.abspath(source)))
     else:
         raise RequestError(
             f"--tracks must be a folder with a subfolder a genre, or a CSV file, but {source} "

@@ -31,7 +31,7 @@ def families() -> list[str]:
 def family_module(name: str) -> Any:
     """The module of one family, or RequestError with the names that there are."""
     if name not in families():
-        raise RequestError(f"--family must be one of {', '.join(families())} or all, not {name!r}")
+        raise RequestError(f"--family must be one of {', '.join(families())}, not {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
 
 

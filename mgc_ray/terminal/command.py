@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -29,6 +29,16 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses what is wrong in one line, as all other requests are, instead of with its usage."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=HelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message} (see --help)")
+
+
 def run(name: str, main: Callable[[], int]) -> None:
     """Call a command's `main` and end the process with its exit status."""
     try:
@@ -42,6 +52,12 @@ def run(name: str, main: Callable[[], int]) -> None:
         status = 130
     except BrokenPipeError:  # the reader of our output went away, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:  # a full disk, a folder that is a file, no permission
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        console.print(f"{name}: error: {where}{error.strerror}", style="red", markup=False)
         status = 1
     sys.exit(status)
 
@@ -61,9 +77,16 @@ def _finite(content: Any) -> Any:
     return content
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, but it is {text!r}") from None
+
+
 def positive_int(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
-    number = int(text)
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, but it is {number}")
     return number
@@ -71,7 +94,7 @@ def positive_int(text: str) -> int:
 
 def seed(text: str) -> int:
     """An argparse type: a seed, 0 to 2**31 - 1."""
-    number = int(text)
+    number = _whole(text)
     if not 0 <= number < 2**31:
         raise argparse.ArgumentTypeError(f"must be from 0 to {2**31 - 1}, but it is {number}")
     return number

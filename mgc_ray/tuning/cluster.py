@@ -1,7 +1,10 @@
 """Connect to a Ray cluster, or start one on this machine, without Ray's flood of messages."""
 
+import gc
 import logging
 import os
+import socket
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +24,8 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         yield ray.cluster_resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _check_answers(address)
     try:
         ray.init(
             address=address,
@@ -31,15 +36,36 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:
             raise
-        raise RequestError(
-            f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]}): start one with "
-            "'ray start --head' there, or leave --address and RAY_ADDRESS out to use this machine"
-        ) from None
+        raise _no_cluster(address, str(error).splitlines()[0]) from None
     _quieten()
     try:
         yield ray.cluster_resources()
+    except BaseException as error:
+        # Iterators of Ray Data that are left in these frames must end before Ray does, or their end
+        # starts Ray anew.
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        gc.collect()
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise RequestError where nothing listens: Ray itself tries for two minutes, and says so."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():  # "auto" or "local"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from None
+
+
+def _no_cluster(address: str, reason: str) -> RequestError:
+    return RequestError(
+        f"no Ray cluster answers at {address!r} ({reason}): start one with 'ray start --head' "
+        "there, or leave --address and RAY_ADDRESS out to use this machine"
+    )
 
 
 def _quieten() -> None:

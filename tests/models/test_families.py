@@ -89,7 +89,7 @@ def test_a_space_without_the_defaults_is_refused() -> None:
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match=r"one of .*gru.* or all, not 'grü'"):
+    with pytest.raises(RequestError, match=r"one of .*gru.*, not 'grü'"):
         family_module("grü")
 
 
