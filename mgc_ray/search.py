@@ -352,7 +352,8 @@ def _example(dataset: Path) -> str:
 
     tracks = read_track_rows(dataset)[0]
     tracks.sort(key=lambda track: track.split != "test")
-    return tracks[0].path
+    path = Path(tracks[0].path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def main() -> int:
