@@ -36,6 +36,12 @@ def test_replacement_lets_the_better_count_double() -> None:
     assert weights[0] > weights[1] > 0
 
 
+def test_the_best_round_counts_and_not_the_last() -> None:
+    # half and half is right on both tracks (.51); any odd number of picks is wrong on one of them
+    weights = select(_probs([0.95, 0.07], [0.07, 0.95]), np.zeros(2, int))
+    assert weights.tolist() == [0.5, 0.5]
+
+
 def test_a_member_that_only_harms_has_no_weight() -> None:
     weights = select(_probs([0.9, 0.8], [0.1, 0.2]), np.zeros(2, int))
     assert weights.tolist() == [1.0, 0.0]
