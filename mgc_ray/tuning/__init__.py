@@ -1,6 +1,7 @@
 """Trials on a cluster: the only room, with preprocess.py, that knows Ray."""
 
 import os
+from pathlib import Path
 
 # Read when Ray is imported, which is after this: a search is shown by display.py alone, and its
 # files are written by trial_log.py alone.
@@ -13,3 +14,8 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is run here
+
+# `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this mode.
+_tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+if any(name in os.environ for name in _tokens) or (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -28,7 +28,7 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         _check_answers(address)
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # None would join a cluster that happens to run here
             logging_level=logging.ERROR,
             log_to_driver=False,
             include_dashboard=None if address else False,
