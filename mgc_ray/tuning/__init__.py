@@ -15,7 +15,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is run here
 
-# `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this mode.
+# `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this mode
 _tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 if any(name in os.environ for name in _tokens) or (Path.home() / ".ray" / "auth_token").exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
