@@ -28,7 +28,7 @@ from mgc_ray.models import families, family_module
 from mgc_ray.preprocess import dataset_key, preprocess
 from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
-from mgc_ray.training.config import configure
+from mgc_ray.training.config import full_params
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.cluster import connected
 from mgc_ray.tuning.display import best_table, clock, settings_in_words
@@ -295,10 +295,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     """Leaderboard, figures, where all lies, and what to do next."""
     folder = request.folder
     records = read_records(folder / "trials")
-    defaults: dict[str, dict[str, Any]] = {}
-    for family in request.families:
-        config, settings = configure(family, {})
-        defaults[family] = dataclasses.asdict(config) | dataclasses.asdict(settings)
+    defaults = {family: full_params(family, {}) for family in request.families}
     shown = [record for record in ranked(records) if record.best][:10]
     console.print(f"\nLeaderboard ({folder / 'leaderboard.csv'}):", markup=False)
     console.print(best_table(shown, lambda r: settings_in_words(r.params, defaults[r.family])))

@@ -6,7 +6,6 @@
 Both are written whole and then renamed, so a checkpoint that can be read is one of a single epoch.
 """
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
 from mgc_ray.models import Classifier
-from mgc_ray.training.config import configure
+from mgc_ray.training.config import configure, full_params
 from mgc_ray.training.loop import Epoch
 
 _WHAT, _REMEDY = "checkpoint", "name a folder with config.json and model.safetensors"
@@ -46,13 +45,12 @@ def save_checkpoint(
     """Write (or replace) the checkpoint in `folder` by this epoch's."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.json").exists():
-        config, settings = configure(family, params)
         write_json(
             folder / "config.json",
             {
                 "version": __version__,
                 "family": family,
-                "params": dataclasses.asdict(config) | dataclasses.asdict(settings),
+                "params": full_params(family, params),
                 "features": features_to_json(info.features),
                 "genres": list(info.genres),
                 "dataset": {

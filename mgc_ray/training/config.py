@@ -66,3 +66,9 @@ def configure(family: str, params: dict[str, Any]) -> tuple[Any, TrainConfig]:
         )
     config = family_module(family).Config(**{k: v for k, v in params.items() if k in own})
     return config, TrainConfig(**{k: v for k, v in params.items() if k in shared})
+
+
+def full_params(family: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Flat parameters with the defaults of all that they leave out; {} gives the defaults."""
+    config, settings = configure(family, params)
+    return dataclasses.asdict(config) | dataclasses.asdict(settings)

@@ -1,19 +1,17 @@
 """Run the trials of a search: Ray Tune, with Optuna's TPE suggesting and ASHA stopping."""
 
-import dataclasses
 import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import Chunks
-from mgc_ray.training.config import configure
+from mgc_ray.training.config import full_params
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.searcher import OptunaSearcher
@@ -61,7 +59,7 @@ def run_trials(
     chunks.band_statistics  # noqa: B018  computed once here instead of once a trial
     with (
         Display(
-            settings.trials, earlier, {f: _defaults(f) for f in families}, settings.time_limit
+            settings.trials, earlier, {f: full_params(f, {}) for f in families}, settings.time_limit
         ) as display,
         tempfile.TemporaryDirectory(prefix="mgc_ray_tune_") as tune_folder,
     ):
@@ -147,8 +145,3 @@ def share_resources(
             f"at least, but it is {concurrent}"
         )
     return float(max(1, int(cpus // concurrent))), 0.0, concurrent
-
-
-def _defaults(family: str) -> dict[str, Any]:
-    config, settings = configure(family, {})
-    return dataclasses.asdict(config) | dataclasses.asdict(settings)

@@ -1,6 +1,5 @@
 """A family's search space: found, checked, and its defaults as a first trial."""
 
-import dataclasses
 import importlib
 import warnings
 from collections.abc import Callable
@@ -10,7 +9,7 @@ import optuna
 
 from mgc_ray import RequestError
 from mgc_ray.models import config_fields
-from mgc_ray.training.config import configure, train_fields
+from mgc_ray.training.config import configure, full_params, train_fields
 
 Suggest = Callable[[optuna.Trial], dict[str, Any]]
 
@@ -68,9 +67,7 @@ def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
 
     Raises RequestError where a default lies outside of the space: it could not be the first trial.
     """
-    config, settings = configure(family, {})
-    defaults = dataclasses.asdict(config) | dataclasses.asdict(settings)
-    trial = optuna.trial.FixedTrial(defaults)
+    trial = optuna.trial.FixedTrial(full_params(family, {}))
     try:
         with warnings.catch_warnings():  # optuna warns of a fixed value out of range
             warnings.simplefilter("error")
