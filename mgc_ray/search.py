@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.data.dataset import load_chunks, read_info
+from mgc_ray.data.chunks import StreamedChunks, open_chunks
+from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
 from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.synth import write_corpus
 from mgc_ray.data.tracks import PROTOCOLS, check_table, read_tracks
@@ -26,7 +27,7 @@ from mgc_ray.ensembling.figures import in_words
 from mgc_ray.ensembling.gather import candidates_of, gather
 from mgc_ray.models import families, family_module
 from mgc_ray.preprocess import dataset_key, preprocess
-from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, gibibytes, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import full_params
 from mgc_ray.training.loop import METRIC
@@ -34,6 +35,7 @@ from mgc_ray.tuning.cluster import connected
 from mgc_ray.tuning.display import best_table, clock, settings_in_words
 from mgc_ray.tuning.records import FAILED, ranked, read_records
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
+from mgc_ray.tuning.searcher import Earlier
 
 BUILT_IN = "built-in corpus"
 # The defaults where no music is named: the whole road within five minutes on two cores.
@@ -55,6 +57,8 @@ class SearchRequest:
     split_seed: int = 0
     top_k: int = 5
     smoke: bool = False
+    warm_start: tuple[str, ...] = ()  # names of earlier searches
+    memory: int | None = None  # bytes that spectrograms may take; more are streamed from disk
     settings: TuneSettings = field(default_factory=TuneSettings)
 
     @property
@@ -73,6 +77,8 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
         family_module(family)
     if request.tracks:  # before Ray starts: a wrong name should not take seconds to be told
         check_table(read_tracks(request.tracks), request.protocol)
+    for name in request.warm_start:
+        candidates_of(Path(request.results) / name)  # refuses a name that is no search
     folder = request.folder
     with connected(address) as resources:
         share_resources(request.settings, resources)  # refuses before work starts
@@ -93,14 +99,17 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
         }
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "search.json", content)
-        chunks = load_chunks(dataset, ("train", "valid"))
+        chunks = open_chunks(dataset, ("train", "valid"), request.memory)
+        if isinstance(chunks, StreamedChunks):
+            console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
         console.print(
             f"searching {', '.join(request.families)}: {request.settings.trials} trials of at "
             f"most {request.settings.max_epochs} epochs on {_parts(chunks.split)} chunks, "
             f"protocol {info.protocol}{' (leaky)' if info.leaky else ''}",
             markup=False,
         )
-        records = run_trials(folder, request.families, chunks, request.settings, resources)
+        earlier = _earlier(request, info)
+        records = run_trials(folder, request.families, chunks, request.settings, resources, earlier)
     content["trials"] = dict(Counter(record.status for record in records))
     content["epochs"] = sum(record.epochs for record in records)
     if not any(record.best and record.status != FAILED for record in records):
@@ -124,6 +133,22 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     }
     write_json(folder / "search.json", content)
     return content
+
+
+def _earlier(request: SearchRequest, info: DatasetInfo) -> list[Earlier]:
+    """The searches to start from."""
+    earlier = []
+    for name in request.warm_start:
+        folder = Path(request.results) / name
+        dataset, _ = candidates_of(folder)
+        same = read_info(dataset).settings == info.settings
+        earlier.append(Earlier(name, folder / "study.journal", same))
+        console.print(
+            f"starting from {name}: "
+            + ("its outcomes are known" if same else "another dataset, its best settings first"),
+            markup=False,
+        )
+    return earlier
 
 
 class SearchFailedError(Exception):
@@ -209,7 +234,20 @@ def _parser() -> Parser:
     add("--results", default="results", metavar="DIR", help="where searches are written")
     add("--name", help="folder of this search (default: the family and a number)")
     add("--resume", metavar="NAME", help="go on with an interrupted search")
+    add(
+        "--warm-start",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="earlier searches whose outcomes this one knows; their spaces may be others",
+    )
     add("--address", help="a Ray cluster, e.g. ray-head:6379 (default: $RAY_ADDRESS, else here)")
+    add(
+        "--memory",
+        type=gibibytes,
+        metavar="GIB",
+        help="spectrograms that take more are streamed from disk (default: a quarter of memory)",
+    )
     add("--smoke", action="store_true", help="the smallest run that goes through everything")
     add("--json", action="store_true", help="print search.json on standard output")
     return parser
@@ -262,6 +300,8 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         split_seed=args.split_seed,
         top_k=args.top_k,
         smoke=args.smoke,
+        warm_start=tuple(args.warm_start),
+        memory=args.memory,
         settings=settings,
     )
     return request, args.address, args.json
@@ -280,6 +320,7 @@ def _resumed(results: Path, name: str) -> SearchRequest:
             **request
             | {
                 "families": tuple(request["families"]),
+                "warm_start": tuple(request["warm_start"]),
                 "settings": TuneSettings(**request["settings"]),
                 "results": str(results),
             }
@@ -345,8 +386,6 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
 
 def _example(dataset: Path) -> str:
     """A track to try prediction with: of the test part where there is one."""
-    from mgc_ray.data.dataset import read_track_rows
-
     tracks = read_track_rows(dataset)[0]
     tracks.sort(key=lambda track: track.split != "test")
     path = Path(tracks[0].path)

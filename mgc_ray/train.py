@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import load_chunks
+from mgc_ray.data.chunks import StreamedChunks, open_chunks
 from mgc_ray.models import config_fields, count_parameters, families, family_module
-from mgc_ray.terminal.command import Parser, console, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.config import TrainConfig, configure, train_fields
@@ -48,6 +48,12 @@ def main() -> int:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable"
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of weights and batches")
+    parser.add_argument(
+        "--memory",
+        type=gibibytes,
+        metavar="GIB",
+        help="spectrograms that take more are streamed from disk (default: a quarter of memory)",
+    )
     parser.add_argument("--json", action="store_true", help="print the best epoch's metrics")
     args = parser.parse_args()
 
@@ -58,7 +64,9 @@ def main() -> int:
         raise RequestError(f"--out {args.out} holds a checkpoint already: name another folder")
     if args.out:
         Path(args.out).mkdir(parents=True, exist_ok=True)  # refused now, not after an epoch
-    chunks = load_chunks(args.dataset, ("train", "valid"))
+    chunks = open_chunks(args.dataset, ("train", "valid"), args.memory)
+    if isinstance(chunks, StreamedChunks):
+        console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
     device = best_device()
     best: dict[str, Any] = {}
     started = time.perf_counter()

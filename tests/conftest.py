@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mgc_ray.data.dataset import Chunks, DatasetInfo
+from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.spectrogram import Precomputed
 from mgc_ray.data.tracks import Track
 
@@ -51,7 +52,7 @@ def make_chunks(
         finished=True,
     )
     return Chunks(
-        info, np.array(spectrograms, np.float32), np.array(owner), np.array(split), tracks
+        info, np.array(owner), np.array(split), tracks, np.array(spectrograms, np.float32)
     )
 
 

@@ -245,7 +245,17 @@ def draw_split(
         tracks = _grouped(tracks, seed)
     elif protocol == "random-chunks":
         tracks = [replace(track, split="") for track in tracks]
-    return tracks, skipped
+    return _mixed(tracks, seed), skipped
+
+
+def _mixed(tracks: Sequence[Track], seed: int) -> list[Track]:
+    """Part after part, and in random order within: as they will lie in the dataset's shards.
+
+    A shard is then of one part, so that another part is read without it, and a sample of all
+    genres, so that what is streamed shard by shard is well mixed.
+    """
+    order = np.random.default_rng(seed).permutation(len(tracks))
+    return sorted((tracks[i] for i in order), key=lambda t: SPLITS.index(t.split or "train"))
 
 
 def _with_published_facts(tracks: Iterable[Track]) -> tuple[list[Track], list[Skipped]]:

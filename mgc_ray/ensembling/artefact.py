@@ -17,8 +17,9 @@ import torch
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.spectrogram import Features, features_to_json
+from mgc_ray.training.batches import ResidentBatches
 from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
-from mgc_ray.training.loop import best_device, on_device, predict_probs
+from mgc_ray.training.loop import best_device, predict_probs
 
 _REMEDY = "name the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
 
@@ -61,9 +62,8 @@ def member_probs(member: Checkpoint, spectrograms: np.ndarray) -> np.ndarray:
     device = best_device()
     classifier = member.classifier.to(device)
     with torch.no_grad():
-        return predict_probs(
-            classifier, on_device(spectrograms, device), np.arange(len(spectrograms))
-        )
+        source = ResidentBatches(spectrograms, device)
+        return predict_probs(classifier, source, np.arange(len(spectrograms)))
 
 
 def save_ensemble(

@@ -1,14 +1,16 @@
 """Gather the best trials of one or several searches into one ensemble, and test it once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import Chunks, load_chunks, read_info
+from mgc_ray.data.chunks import ChunkTable, open_chunks
+from mgc_ray.data.dataset import read_info
 from mgc_ray.data.files import read_json
 from mgc_ray.ensembling.artefact import (
     add_figures,
@@ -50,7 +52,7 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
     check_ensemble_place(out)
     info = read_info(dataset)
     chosen = sorted(candidates, key=lambda c: c.score, reverse=True)[:top_k]
-    valid = load_chunks(dataset, ("valid",))
+    valid = open_chunks(dataset, ("valid",))
     checkpoints = [load_checkpoint(candidate.checkpoint) for candidate in chosen]
     for candidate, checkpoint in zip(chosen, checkpoints, strict=True):
         if checkpoint.genres != info.genres or checkpoint.features != info.features:
@@ -59,7 +61,7 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
                 "has: gather searches over one dataset"
             )
     by_track = [
-        track_probs(member_probs(checkpoint, valid.spectrograms), valid.track)
+        track_probs(_in_pieces(partial(member_probs, checkpoint), valid), valid.track)
         for checkpoint in checkpoints
     ]
     weights = select(np.stack([probs for _, probs in by_track]), valid.track_genre[by_track[0][0]])
@@ -77,7 +79,7 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
     }
     save_ensemble(out, members, checkpoints[0], provenance)
     figures = {"validation": _measure(out, valid), "test": None}
-    test = load_chunks(dataset, ("test",))
+    test = open_chunks(dataset, ("test",))
     if len(test.track):
         figures["test"] = _measure(out, test)
     add_figures(out, figures)
@@ -88,9 +90,14 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
     }
 
 
-def _measure(ensemble: Path, chunks: Chunks) -> dict[str, Any]:
+def _in_pieces(probs_of: Callable[[np.ndarray], np.ndarray], chunks: ChunkTable) -> np.ndarray:
+    """Probabilities [N, genres] of all chunks, never more spectrograms in memory than a piece."""
+    return np.concatenate([probs_of(x) for _, x in chunks.pieces(np.arange(len(chunks.track)))])
+
+
+def _measure(ensemble: Path, chunks: ChunkTable) -> dict[str, Any]:
     """Figures of the ensemble as it was saved, the way a user will load it."""
-    probs = load_ensemble(ensemble).chunk_probs(chunks.spectrograms)
+    probs = _in_pieces(load_ensemble(ensemble).chunk_probs, chunks)
     return measure(
         probs,
         chunks.track,

@@ -76,7 +76,7 @@ class ConvRecurrent(nn.Module):
 def as_images(x: Tensor) -> Tensor:
     """[B, bands, frames] -> [B, 1, bands, frames] in the memory order that convolutions like.
 
-    With one channel both orders are the same memory, and only the strides say which it is. Strides
-    of the other order would be handed on from layer to layer, and max-pooling takes 8 times as long.
+    With one channel both orders are the same memory, and only the strides say which it is. Those of
+    the other order would be handed on from layer to layer: max-pooling takes 8 times as long then.
     """
     return x.contiguous().unsqueeze(-1).permute(0, 3, 1, 2)  # the strides of channels-last

@@ -6,6 +6,7 @@ person. Exit status: 0 done, 1 failed or done in part, 2 the request was refused
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -90,6 +91,17 @@ def positive_int(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, but it is {number}")
     return number
+
+
+def gibibytes(text: str) -> int:
+    """An argparse type: GiB, a fraction too, as bytes."""
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not 0 <= size < 2**30:
+        raise argparse.ArgumentTypeError(f"must be a number of GiB, 0 or more, but it is {text!r}")
+    return int(size * 2**30)
 
 
 def seed(text: str) -> int:

@@ -5,7 +5,6 @@ x is float32 [B, bands, frames]; 0 is the mean of a band, so a masked part is se
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -18,37 +17,46 @@ def spec_augment(
     Source: D. S. Park et al., "SpecAugment", Interspeech 2019 (without its time warping).
     """
     batch, bands, frames = x.shape
-    for _ in range(masks):
-        hidden_bands = _ranges(batch, bands, freq_mask, x.device, generator)
-        hidden_frames = _ranges(batch, frames, round(time_mask * frames), x.device, generator)
-        x = x.masked_fill(hidden_bands[:, :, None] | hidden_frames[:, None, :], 0.0)
-    return x
+    hidden_bands = _ranges(masks, batch, bands, freq_mask, x.device, generator)
+    hidden_frames = _ranges(masks, batch, frames, round(time_mask * frames), x.device, generator)
+    return x.masked_fill(hidden_bands[:, :, None] | hidden_frames[:, None, :], 0.0)
 
 
 def _ranges(
-    batch: int, length: int, widest: int, device: torch.device, generator: torch.Generator
+    ranges: int,
+    batch: int,
+    length: int,
+    widest: int,
+    device: torch.device,
+    generator: torch.Generator,
 ) -> Tensor:
-    """One random range for each of the batch, bool [batch, length]."""
-    uniform = torch.rand((2, batch, 1), generator=generator, device=device)
+    """What lies in any of so many random ranges of each of the batch; bool [batch, length]."""
+    uniform = torch.rand((2, ranges, batch, 1), generator=generator, device=device)
     width = (uniform[0] * (min(widest, length) + 1)).floor()
     start = (uniform[1] * (length - width + 1)).floor()
     position = torch.arange(length, device=device)
-    return (position >= start) & (position < start + width)
+    return ((position >= start) & (position < start + width)).any(0)
 
 
-def mixup(
-    x: Tensor, genre: Tensor, genres: int, alpha: float, random: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Blend each spectrogram and its label with another of the batch; labels become [B, genres].
+def mixup(x: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend each spectrogram and its label [B, genres] with the one before it in the batch.
 
-    The share of the first is Beta(alpha, alpha)-distributed, drawn for each pair.
+    `share` [B] of the first stays; see `mixup_shares`. A batch is in random order, so the one
+    before is any other.
     Source: H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
     """
-    target = F.one_hot(genre, genres).to(x.dtype)
-    if alpha == 0:
+    if not len(share):
         return x, target
-    batch = len(x)
-    share = torch.from_numpy(random.beta(alpha, alpha, batch).astype(np.float32)).to(x.device)
-    other = torch.from_numpy(random.permutation(batch)).to(x.device)
-    mixed = torch.lerp(x[other], x, share[:, None, None])
-    return mixed, torch.lerp(target[other], target, share[:, None])
+    return (
+        torch.lerp(x.roll(1, 0), x, share[:, None, None]),
+        torch.lerp(target.roll(1, 0), target, share[:, None]),
+    )
+
+
+def mixup_shares(alpha: float, count: int, random: np.random.Generator) -> Tensor:
+    """Beta(alpha, alpha)-distributed shares, float32 [count]; none for alpha 0.
+
+    For a whole epoch at once, so that no step waits until they are on the device.
+    """
+    shares = random.beta(alpha, alpha, count) if alpha else np.zeros(0)
+    return torch.from_numpy(shares.astype(np.float32))

@@ -3,13 +3,12 @@
     for epoch in train("gru", {"lr": 3e-4}, chunks):
         print(epoch.number, epoch.metrics["val_track_accuracy"])
 
-The spectrograms lie on the device as they are stored, batches are gathered there by index and
-augmented whole; nothing waits for the device inside an epoch.
+Batches come from batches.py and are augmented whole on the device; nothing waits for the device
+inside an epoch.
 """
 
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import Chunks
+from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.models import Classifier
-from mgc_ray.training.augment import mixup, spec_augment
+from mgc_ray.training.augment import mixup, mixup_shares, spec_augment
+from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import TrainConfig, configure
 from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
 
 METRIC = "val_track_accuracy"
-_CHUNKS_AT_A_TIME = 256  # in evaluation: bounds memory
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -55,7 +54,7 @@ class Epoch:
 def train(
     family: str,
     params: dict[str, Any],
-    chunks: Chunks,
+    chunks: ChunkTable,
     device: str | torch.device = "cpu",
     autocast: bool | None = None,
 ) -> Iterator[Epoch]:
@@ -82,10 +81,10 @@ def train(
     classifier.deviation.copy_(torch.from_numpy(deviation))
     classifier = classifier.to(device)
 
-    spectrograms = on_device(chunks.spectrograms, device)
+    source = batches(chunks, device)
     genre = torch.from_numpy(chunks.genre).to(device)
-    train_rows = torch.from_numpy(rows["train"]).to(device)
-    steps = math.ceil(len(train_rows) / settings.batch_size)
+    in_epoch = len(rows["train"])
+    steps = math.ceil(in_epoch / settings.batch_size)
     optimizer = _optimizer(classifier, settings, device)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _share_of_lr(step / steps, settings)
@@ -96,15 +95,18 @@ def train(
     for number in range(1, settings.max_epochs + 1):
         started = time.perf_counter()
         classifier.train()
-        order = train_rows[torch.randperm(len(train_rows), generator=generator, device=device)]
         losses = torch.zeros(steps, device=device)
         lr = float(schedule.get_last_lr()[0])
-        for step, batch in enumerate(order.split(settings.batch_size)):
+        shares = mixup_shares(settings.mixup, in_epoch, random).to(device)
+        drawn = source.shuffled(rows["train"], settings.batch_size, generator)
+        for step, (batch, x) in enumerate(drawn):
             if len(batch) == 1 and steps > 1:
                 continue  # batch norm cannot take the deviation of one
-            x = classifier.standardise(spectrograms[batch])
+            x = classifier.standardise(x)
             x = spec_augment(x, settings.freq_mask, settings.time_mask, settings.masks, generator)
-            x, target = mixup(x, genre[batch], len(info.genres), settings.mixup, random)
+            target = F.one_hot(genre[batch], len(info.genres)).float()
+            start = step * settings.batch_size
+            x, target = mixup(x, target, shares[start : start + len(batch)])
             with precision:
                 logits = classifier.network(x)
             loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
@@ -118,10 +120,10 @@ def train(
 
         metrics: dict[str, float] = {
             "train_loss": float(losses.mean()),
-            **_validate(classifier, spectrograms, chunks, rows["valid"]),
+            **_validate(classifier, source, chunks, rows["valid"]),
             "lr": lr,
             "epoch_seconds": time.perf_counter() - started,
-            "chunks_per_second": len(train_rows) / trained,
+            "chunks_per_second": in_epoch / trained,
         }
         if not math.isfinite(metrics["val_loss"]):
             raise NonFiniteLossError(f"validation loss is {metrics['val_loss']} in epoch {number}")
@@ -134,21 +136,12 @@ def train(
             return
 
 
-def predict_probs(classifier: Classifier, spectrograms: Tensor, rows: np.ndarray) -> np.ndarray:
+def predict_probs(classifier: Classifier, source: Batches, rows: np.ndarray) -> np.ndarray:
     """Probabilities float64 [n, genres] of the chunks `rows`, in float32, batch norm at rest."""
     classifier.eval()
-    probs = []
     with torch.inference_mode():
-        for part in torch.from_numpy(rows).to(spectrograms.device).split(_CHUNKS_AT_A_TIME):
-            probs.append(classifier(spectrograms[part]).softmax(1).double())
+        probs = [classifier(x).softmax(1).double() for _, x in source.in_order(rows)]
         return torch.cat(probs).cpu().numpy()
-
-
-def on_device(spectrograms: np.ndarray, device: str | torch.device) -> Tensor:
-    """The array as a tensor there; no copy on the CPU, also of Ray's read-only memory."""
-    with warnings.catch_warnings():  # nothing ever writes into it
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(spectrograms).to(device)
 
 
 def best_device() -> torch.device:
@@ -157,9 +150,9 @@ def best_device() -> torch.device:
 
 
 def _validate(
-    classifier: Classifier, spectrograms: Tensor, chunks: Chunks, rows: np.ndarray
+    classifier: Classifier, source: Batches, chunks: ChunkTable, rows: np.ndarray
 ) -> dict[str, float]:
-    probs = predict_probs(classifier, spectrograms, rows)
+    probs = predict_probs(classifier, source, rows)
     true = chunks.genre[rows]
     tracks, by_track = track_probs(probs, chunks.track[rows])
     track_true, track_predicted = chunks.track_genre[tracks], by_track.argmax(1)

@@ -10,14 +10,14 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import Chunks
+from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.training.config import full_params
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
-from mgc_ray.tuning.searcher import OptunaSearcher
+from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
 from mgc_ray.tuning.space import load_space, parameter_types
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
-from mgc_ray.tuning.trainable import run_trial
+from mgc_ray.tuning.trainable import RetryAlone, run_trial
 from mgc_ray.tuning.trial_log import TrialLog
 
 
@@ -39,9 +39,10 @@ class TuneSettings:
 def run_trials(
     folder: Path,
     families: Sequence[str],
-    chunks: Chunks,
+    chunks: ChunkTable,
     settings: TuneSettings,
     resources: dict[str, float],
+    warm_start: Sequence[Earlier] = (),
 ) -> list[TrialRecord]:
     """Run (or go on with) a search in FOLDER; the records of all its trials.
 
@@ -75,7 +76,7 @@ def run_trials(
             trials=trials.resolve(),
             threads=max(1, int(cpus)),
         )
-        searcher = OptunaSearcher(folder / "study.journal", spaces, settings.seed)
+        searcher = OptunaSearcher(folder / "study.journal", spaces, settings.seed, warm_start)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
@@ -91,9 +92,10 @@ def run_trials(
                 # Tune's own files are of no use beside ours, and full of pickles
                 storage_path=tune_folder,
                 name="tune",
-                callbacks=[log],
+                callbacks=[log, RetryAlone()],
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=1),  # of processes and nodes
+                # of processes and nodes, and of trials that ran out of a shared GPU's memory
+                failure_config=tune.FailureConfig(max_failures=1),
             ),
         )
         tuner.fit()

@@ -7,6 +7,8 @@ it outlives the driver and opens in optuna-dashboard.
 """
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ray.tune.search import Searcher
 
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY
-from mgc_ray.tuning.space import Suggest, default_params
+from mgc_ray.tuning.space import Suggest, default_params, params_within
 
 _STATES = {
     COMPLETED: TrialState.COMPLETE,
@@ -36,14 +38,38 @@ def outcome(result: dict[str, Any] | None, error: bool) -> str:
     return COMPLETED if result.get("finished") else STOPPED_EARLY
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A search that a new one starts from: its journal, and whether it was over the same dataset.
+
+    Over the same dataset its outcomes are known to the new one as if they were its own. Accuracies
+    of another dataset have another level, which would make all of them look good or all bad; of
+    such a search the best settings are tried first, and nothing else is taken over.
+    """
+
+    name: str
+    journal: Path
+    same_dataset: bool
+
+
+_TRIED_FIRST = 5  # of the best settings found on another dataset
+
+
 class OptunaSearcher(Searcher):
     """Suggests trials of one or several families in turn, each family from a study of its own.
 
     A suggestion is `{"trial": "gru-0003", "family": "gru", "params": {...}}`. The first of each
     family is its defaults. Trials that a killed driver left running are suggested again first.
+    `warm_start`: earlier searches, whose spaces need not be the same.
     """
 
-    def __init__(self, journal: Path, spaces: dict[str, Suggest], seed: int) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        spaces: dict[str, Suggest],
+        seed: int,
+        warm_start: Sequence[Earlier] = (),
+    ) -> None:
         super().__init__(metric=METRIC, mode="max")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._spaces = spaces
@@ -51,7 +77,7 @@ class OptunaSearcher(Searcher):
         # without storage's own locking: one driver writes, and a lock outlives a killed one
         storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_NoLock()))
         self._studies = {
-            family: _study(storage, family, suggest, seed + 1000 * i)
+            family: _study(storage, family, suggest, seed + 1000 * i, warm_start)
             for i, (family, suggest) in enumerate(spaces.items())
         }
         self._asked = sum(len(_real_trials(study)) for study in self._studies.values())
@@ -129,7 +155,13 @@ def load_studies(journal: Path) -> dict[str, optuna.Study]:
     }
 
 
-def _study(storage: JournalStorage, family: str, suggest: Suggest, seed: int) -> optuna.Study:
+def _study(
+    storage: JournalStorage,
+    family: str,
+    suggest: Suggest,
+    seed: int,
+    warm_start: Sequence[Earlier],
+) -> optuna.Study:
     study = optuna.create_study(
         study_name=family, storage=storage, direction="maximize", load_if_exists=True
     )
@@ -141,13 +173,71 @@ def _study(storage: JournalStorage, family: str, suggest: Suggest, seed: int) ->
             seed=seed + known, multivariate=True, group=True, constant_liar=True
         )
     if not known:
-        study.enqueue_trial(default_params(family, suggest))
+        defaults = default_params(family, suggest)
+        for earlier in warm_start:
+            _start_from(study, family, suggest, earlier)
+        if defaults not in [trial.params for trial in study.get_trials(deepcopy=False)]:
+            study.enqueue_trial(defaults)
+        for params in _best_elsewhere(family, suggest, warm_start):
+            study.enqueue_trial(params, skip_if_exists=True)
     return study
 
 
+def _start_from(study: optuna.Study, family: str, suggest: Suggest, earlier: Earlier) -> None:
+    """Add what an earlier search over the same dataset found for a family.
+
+    A trial is added with the parameters that this space would have suggested for the same settings:
+    what the earlier space left alone has its default, what this one leaves alone is dropped. A
+    trial outside of this space is left out.
+    """
+    if not earlier.same_dataset:
+        return
+    for found in _ended(earlier, family):
+        trial = params_within(family, suggest, found.params)
+        if trial is None:
+            continue
+        name = found.user_attrs.get("trial", found.number)
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                value=found.value if found.state == TrialState.COMPLETE else None,
+                state=found.state,
+                intermediate_values=found.intermediate_values,
+                user_attrs={"from": f"{earlier.name}/{name}"},
+            )
+        )
+
+
+def _best_elsewhere(
+    family: str, suggest: Suggest, warm_start: Sequence[Earlier]
+) -> list[dict[str, Any]]:
+    """The best settings of each earlier search over another dataset that this space can give."""
+    chosen = []
+    for earlier in warm_start:
+        if earlier.same_dataset:
+            continue
+        complete = [t for t in _ended(earlier, family) if t.state == TrialState.COMPLETE]
+        complete.sort(key=lambda t: -t.value if t.value is not None else 0.0)
+        within = [params_within(family, suggest, t.params) for t in complete]
+        chosen += [trial.params for trial in within if trial is not None][:_TRIED_FIRST]
+    return chosen
+
+
+def _ended(earlier: Earlier, family: str) -> list[optuna.trial.FrozenTrial]:
+    """A family's own trials of an earlier search that gave figures."""
+    study = load_studies(earlier.journal).get(family)
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=ended) if study else []
+
+
 def _real_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """All but those that wait in the queue."""
-    return [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+    """All but those that wait in the queue and those of earlier searches."""
+    return [
+        t
+        for t in study.get_trials(deepcopy=False)
+        if t.state != TrialState.WAITING and "from" not in t.user_attrs
+    ]
 
 
 def _reported(trial: optuna.Trial) -> set[int]:

@@ -62,6 +62,23 @@ def parameter_types(suggest: Suggest) -> dict[str, type]:
     return types
 
 
+def params_within(
+    family: str, suggest: Suggest, params: dict[str, Any]
+) -> optuna.trial.FixedTrial | None:
+    """What a space suggests where these parameters, and else the defaults, are to come out.
+
+    None where the space cannot give them. `.params` and `.distributions` are what it suggested.
+    """
+    trial = optuna.trial.FixedTrial(full_params(family, params))
+    try:
+        with warnings.catch_warnings():  # optuna warns of a fixed value out of range
+            warnings.simplefilter("error")
+            suggest(trial)  # type: ignore[arg-type]  # FixedTrial has the same methods
+    except (ValueError, UserWarning):
+        return None
+    return trial
+
+
 def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
     """The family's defaults for just the names that the space suggests for them.
 

@@ -53,12 +53,18 @@ class TrialLog(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._start(trial)
+
+    def _start(self, trial: Any) -> TrialRecord:
         name = trial.config["trial"]
         self._started[name] = time.monotonic()
         record = TrialRecord(name, trial.config["family"], dict(trial.config["params"]))
+        if name in self.records:  # it runs again, and why is worth keeping
+            record.reason = self.records[name].reason
         self.records[name] = record
         for listener in self._listeners:
             listener.on_start(record)
+        return record
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -66,6 +72,8 @@ class TrialLog(tune.Callback):
         record = self._record(trial)
         if METRIC not in result:
             record.reason = result.get("failure", "")
+            if result.get("out_of_memory"):
+                record.reason = "out of memory on a shared GPU: run again alone on one"
             return
         del record.curve[result["epoch"] - 1 :]  # a trial run again after its machine failed
         record.curve.append({name: result[name] for name in _METRICS})
@@ -76,12 +84,15 @@ class TrialLog(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), outcome(trial.last_result, error=False))
+        _forget_history(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), outcome(trial.last_result, error=True))
+        _forget_history(trial)
 
     def _record(self, trial: Any) -> TrialRecord:
-        return self.records[trial.config["trial"]]
+        # a trial whose process never came up has not been started
+        return self.records.get(trial.config["trial"]) or self._start(trial)
 
     def end_running(self) -> None:
         """Record as stopped early what the time limit cut short: Tune says nothing of those."""
@@ -104,3 +115,12 @@ class TrialLog(tune.Callback):
     def _delete_weights(self, ended: Sequence[TrialRecord]) -> None:
         for record in ranked(ended)[self._keep :]:
             shutil.rmtree(self._folder / "trials" / record.trial / "checkpoint", ignore_errors=True)
+
+
+def _forget_history(trial: Any) -> None:
+    """Drop the statistics that Tune keeps of each metric of each trial to the end of the search.
+
+    Nothing reads them here, and with a thousand trials they take 50 MB of the driver.
+    """
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mgc_ray import RequestError
+from mgc_ray.data.chunks import Chunks, load_chunks
 from mgc_ray.data.dataset import (
-    Chunks,
     DatasetInfo,
     describe,
     finish,
-    load_chunks,
     read_info,
     read_track_rows,
     shard_path,
@@ -233,7 +232,7 @@ def test_a_band_that_never_changes_does_not_divide_by_zero() -> None:
 
 
 def _chunks(info: DatasetInfo, spectrograms: np.ndarray, split: np.ndarray) -> Chunks:
-    return Chunks(info, spectrograms, np.zeros(len(split), np.int64), split, [track_of("a")])
+    return Chunks(info, np.zeros(len(split), np.int64), split, [track_of("a")], spectrograms)
 
 
 # --- what is refused ---

@@ -360,7 +360,10 @@ def test_no_group_is_on_both_sides_and_every_genre_is_in_every_part(
         assert "groups" in str(error) or "its artists also play other genres" in str(error)  # noqa: PT017
         assume(False)
     assert skipped == []
-    assert [replace(track, group="", split="") for track in split] == tracks
+    plain = [replace(track, group="", split="") for track in split]
+    assert sorted(plain, key=repr) == sorted(tracks, key=repr)
+    order = [SPLITS.index(track.split) for track in split]
+    assert order == sorted(order)  # part after part
     assert all(len(sides) == 1 for sides in sides_of_groups(split).values())
     for key in ("artist", "content"):
         sides = defaultdict(set)
@@ -513,6 +516,15 @@ def test_groups_on_several_sides_are_found() -> None:
     assert groups_on_several_sides(tracks[1:]) == []
 
 
+def test_each_part_is_in_random_order_so_that_a_shard_is_a_sample_of_all_genres() -> None:
+    split, _ = draw_split(tracks_of({"jazz": 200, "rock": 200}), {}, "grouped", seed=0)
+    train = [track.genre for track in split if track.split == "train"]
+    shares = [train[i : i + 16].count("jazz") / 16 for i in range(0, len(train) - 16, 16)]
+    assert 0.1 < min(shares) < 0.5 < max(shares) < 0.9
+    again, _ = draw_split(tracks_of({"jazz": 200, "rock": 200}), {}, "grouped", seed=1)
+    assert [track.track_id for track in again] != [track.track_id for track in split]
+
+
 # --- the protocol `given` ---
 
 
@@ -524,7 +536,7 @@ def test_given_takes_the_tables_own_split_and_leaves_out_rows_without_one() -> N
         for i, part in enumerate(parts)
     ]
     split, skipped = draw_split(tracks, {}, "given", 0)
-    assert [track.split for track in split] == ["train", "train", "valid", "test"] * 2
+    assert [track.split for track in split] == ["train"] * 4 + ["valid"] * 2 + ["test"] * 2
     assert {track.group for track in split} == {"Both"}
     assert skipped == [
         Skipped("jazz4.wav", "the table gives it no split"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import Chunks
+from mgc_ray.data.chunks import Chunks
 from mgc_ray.ensembling.artefact import load_ensemble, member_probs, save_ensemble
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.loop import train

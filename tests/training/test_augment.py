@@ -1,9 +1,10 @@
 """Augmentation hides and blends what it should, and nothing else."""
 
 import numpy as np
+import pytest
 import torch
 
-from mgc_ray.training.augment import mixup, spec_augment
+from mgc_ray.training.augment import mixup, mixup_shares, spec_augment
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -42,17 +43,24 @@ def test_no_masks_changes_nothing() -> None:
 
 def test_mixup_blends_pairs_and_their_labels_by_the_same_share() -> None:
     # chunk i holds the value i, so the blended value tells both partners' shares
-    genre = torch.arange(64)
-    x = genre[:, None, None].float().expand(64, 2, 3)
-    mixed, target = mixup(x, genre, 64, 0.4, np.random.default_rng(0))
+    x = torch.arange(64)[:, None, None].float().expand(64, 2, 3)
+    share = mixup_shares(0.4, 64, np.random.default_rng(0))
+    mixed, target = mixup(x, torch.eye(64), share)
     expected = target @ torch.arange(64.0)
     assert torch.allclose(mixed[:, 0, 0], expected, atol=1e-4)
     assert torch.allclose(target.sum(1), torch.ones(64))
     assert ((target > 0).sum(1) == 2).sum() > 50
+    assert torch.allclose(target.diagonal(), share)
 
 
 def test_mixup_of_0_gives_plain_labels() -> None:
-    x, genre = torch.randn(4, 2, 3), torch.tensor([0, 2, 1, 1])
-    mixed, target = mixup(x, genre, 3, 0.0, np.random.default_rng(0))
+    x, target = torch.randn(4, 2, 3), torch.eye(4)
+    mixed, labels = mixup(x, target, mixup_shares(0.0, 4, np.random.default_rng(0)))
     assert mixed.equal(x)
-    assert target.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]]
+    assert labels.equal(target)
+
+
+def test_shares_of_mixup_follow_the_beta_distribution() -> None:
+    share = mixup_shares(0.4, 20_000, np.random.default_rng(0))
+    assert share.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert share.var().item() == pytest.approx(1 / (4 * 1.8), abs=0.005)  # of Beta(0.4, 0.4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import Chunks
+from mgc_ray.data.chunks import Chunks
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.loop import train
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import Chunks
+from mgc_ray.data.chunks import Chunks
 from mgc_ray.tuning import run
 from mgc_ray.tuning.records import LEADERBOARD_COLUMNS, TrialRecord
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mgc_ray.tuning.searcher import OptunaSearcher, load_studies
+from mgc_ray.tuning.searcher import Earlier, OptunaSearcher, load_studies
 from mgc_ray.tuning.space import load_space
 
 
@@ -114,3 +114,115 @@ def test_later_suggestions_learn_from_what_was_told(tmp_path: Path, family: str)
         value = 1 - params["dropout"]
         searcher.on_trial_complete(f"t{i}", _result(1, value, finished=True))
     assert sum(proposed[20:]) / 20 < 0.2  # the mean of the whole range is 0.3
+
+
+# --- warm start ---
+
+
+def _narrow(trial: optuna.Trial) -> dict[str, Any]:
+    """Without mixup, which then has its default 0.2, and with rates up to 0.003."""
+    return {
+        "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
+        "hidden": trial.suggest_categorical("hidden", [32, 64, 128]),
+    }
+
+
+def _wide(trial: optuna.Trial) -> dict[str, Any]:
+    """Without a choice of 32; `weight_decay` under a condition that is never met by default."""
+    params = {
+        "lr": trial.suggest_float("lr", 5e-4, 1e-1, log=True),
+        "hidden": trial.suggest_categorical("hidden", [64, 128]),
+        "mixup": trial.suggest_float("mixup", 0.0, 0.5),
+        "optimizer": trial.suggest_categorical("optimizer", ["adam", "adamw"]),
+    }
+    if params["optimizer"] == "adamw":
+        params["weight_decay"] = trial.suggest_float("weight_decay", 1e-4, 1e-1)
+    return params
+
+
+@pytest.fixture
+def earlier_journal(tmp_path: Path) -> Path:
+    """Twenty trials of the narrow space, better the larger lr; each third is stopped."""
+    searcher = OptunaSearcher(tmp_path / "earlier", {"gru": _narrow}, 0)
+    for i in range(20):
+        params = searcher.suggest(f"t{i}")["params"]
+        searcher.on_trial_result(f"t{i}", _result(1, 0.1))
+        searcher.on_trial_complete(f"t{i}", _result(2, 100 * params["lr"], finished=i % 3 > 0))
+    searcher.suggest("left running")
+    return tmp_path / "earlier"
+
+
+def _warm(folder: Path, earlier: Path, same_dataset: bool) -> OptunaSearcher:
+    starts = [Earlier("before", earlier, same_dataset)]
+    return OptunaSearcher(folder / "journal", {"gru": _wide}, 0, starts)
+
+
+def test_outcomes_of_the_same_dataset_are_known_as_far_as_the_space_has_them(
+    tmp_path: Path, earlier_journal: Path
+) -> None:
+    _warm(tmp_path, earlier_journal, same_dataset=True)
+    theirs = load_studies(earlier_journal)["gru"].get_trials()
+    ours = {t.user_attrs["from"]: t for t in _trials(tmp_path) if "from" in t.user_attrs}
+    within = [
+        t
+        for t in theirs
+        if t.params["lr"] >= 5e-4 and t.params["hidden"] != 32 and t.state != TrialState.RUNNING
+    ]
+    assert len(within) >= 4
+    assert set(ours) == {f"before/gru-{t.number:04d}" for t in within}
+    for trial in within:
+        mine = ours[f"before/gru-{trial.number:04d}"]
+        assert mine.params == trial.params | {"mixup": 0.2, "optimizer": "adam"}
+        assert mine.state == trial.state
+        if trial.state == TrialState.COMPLETE:
+            assert mine.value == trial.value
+        assert mine.intermediate_values == trial.intermediate_values
+
+
+def test_known_outcomes_are_no_trials_of_the_new_search(
+    tmp_path: Path, earlier_journal: Path
+) -> None:
+    searcher = _warm(tmp_path, earlier_journal, same_dataset=True)
+    first = searcher.suggest("a")
+    assert first["trial"] == "gru-0000"
+    assert first["params"]["lr"] != 1e-3  # the defaults' outcome is among those known
+    again = _warm(tmp_path, earlier_journal, same_dataset=True)
+    assert again.suggest("x") == first  # left running by the first
+    assert again.suggest("y")["trial"] == "gru-0001"
+
+
+def test_of_another_dataset_the_best_settings_come_after_the_defaults(
+    tmp_path: Path, earlier_journal: Path
+) -> None:
+    searcher = _warm(tmp_path, earlier_journal, same_dataset=False)
+    proposed = [searcher.suggest(f"t{i}")["params"] for i in range(4)]
+    assert proposed[0]["lr"] == 1e-3
+    theirs = [
+        t.params["lr"]
+        for t in load_studies(earlier_journal)["gru"].get_trials(states=(TrialState.COMPLETE,))
+        if t.params["lr"] > 1e-3 and t.params["hidden"] != 32
+    ]
+    assert [p["lr"] for p in proposed[1:3]] == sorted(theirs)[:-3:-1]
+    assert all("from" not in t.user_attrs for t in _trials(tmp_path))
+
+
+def test_a_warm_search_proposes_better_at_once(tmp_path: Path) -> None:
+    before = OptunaSearcher(tmp_path / "earlier", {"gru": _narrow}, 1)
+    for i in range(40):
+        params = before.suggest(f"t{i}")["params"]
+        before.on_trial_complete(f"t{i}", _result(1, 1 - params["lr"] * 100, finished=True))
+
+    def proposed(folder: str, same_dataset: bool | None) -> float:
+        (tmp_path / folder).mkdir()
+        known = Earlier("before", tmp_path / "earlier", bool(same_dataset))
+        searcher = OptunaSearcher(
+            tmp_path / folder / "journal", {"gru": _wide}, 0, [known] if same_dataset else []
+        )
+        lrs = []
+        for i in range(10):
+            params = searcher.suggest(f"t{i}")["params"]
+            lrs.append(params["lr"])
+            searcher.on_trial_complete(f"t{i}", _result(1, 1 - params["lr"] * 100, finished=True))
+        return sorted(lrs)[5]
+
+    assert proposed("warm", True) < proposed("cold", None) / 2
