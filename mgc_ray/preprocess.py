@@ -4,16 +4,18 @@
 
 Two passes of Ray Data over the tracks: one decodes each file to see what is usable and what is
 identical, so that the split is drawn from whole tracks before any is cut; one writes the chunks.
+With --gpu the second pass makes its spectrograms on the cluster's GPUs (tested on a CPU only).
 """
 
 import hashlib
 import os
+import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -45,11 +47,17 @@ from mgc_ray.data.tracks import (
 )
 from mgc_ray.terminal.command import Parser, console, print_json, run, seed
 from mgc_ray.terminal.progress import progress
-from mgc_ray.tuning.cluster import connected
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _CHUNKS_PER_ARRAY = 10  # the baseline's ten pieces of a track
 _WITHOUT_DATASET = ("tracks.parquet", "skipped.csv")  # are written before dataset.json
-_TRACKS_PER_TASK = 8  # inspected at a time: short enough for a lively progress bar
+_TRACKS_PER_TASK = (4, 64)  # inspected, at least and at most: short enough for a progress bar
+_CHUNKS_PER_TASK = 640  # cut into spectrograms, at most: 64 tracks of 30 s
+_TASKS = 4000  # about as many at most
+_GPU_SHARE = 0.125  # eight tasks a GPU, as most of their time goes to decoding, on a CPU
+_GPU_DEVICE = "cuda"  # where a task that has a share of a GPU finds it
 
 
 def preprocess(
@@ -59,36 +67,54 @@ def preprocess(
     seed: int = 0,
     anew: bool = False,
     address: str | None = None,
+    gpu: bool = False,
 ) -> DatasetInfo:
     """Make the dataset in the folder `dataset`, or as much of it as is missing.
 
-    Raises RequestError, before any work, for a table that cannot be split and for a folder that
-    holds a dataset of other settings (unless `anew`, which deletes it).
+    Raises RequestError, before any work, for a table that cannot be split, for a folder that holds
+    a dataset of other settings (unless `anew`, which deletes it) and for `gpu` without one.
     """
     folder = Path(dataset)
     table = read_tracks(tracks)
     check_table(table, protocol)
     listing = _listing(table)
     _check_folder(folder, table)
-    if anew and (folder / "dataset.json").exists():
-        # in this order, so that what is left by an end in between is a dataset or nothing
-        if (folder / "chunks").exists():
-            shutil.rmtree(folder / "chunks")
-        for name in ("dataset.json", *_WITHOUT_DATASET):
-            (folder / name).unlink(missing_ok=True)
+    if gpu and table.tracks[0].is_array:
+        raise RequestError(
+            "--gpu makes spectrograms of audio, but the tracks are .npy spectrograms: leave it out"
+        )
     info = None
-    if (folder / "dataset.json").exists():
+    if (folder / "dataset.json").exists() and not anew:
         info = read_info(folder)
         _check_same_request(folder, info, table, listing, protocol, seed)
         missing = _missing_shards(folder, info)
         if info.finished and not missing:
             return info
-    with connected(address):
+    # imports Ray, which a finished dataset has no need of
+    from mgc_ray.tuning.cluster import connected
+
+    with connected(address) as resources:
+        if gpu and resources.get("GPU", 0) < _GPU_SHARE:
+            raise RequestError(
+                "--gpu needs a GPU in the Ray cluster, but there is none: leave it out, or name a "
+                "cluster that has one with --address"
+            )
+        if anew:
+            _delete(folder)
         if info is None:
             info = _inspect_and_split(folder, table, listing, protocol, seed)
             missing = _missing_shards(folder, info)
-        _write_shards(folder, info, missing)
+        _write_shards(folder, info, missing, gpu)
     return finish(folder, info)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a dataset, in an order that leaves a dataset or nothing wherever it is interrupted."""
+    if (folder / "dataset.json").exists():
+        if (folder / "chunks").exists():
+            shutil.rmtree(folder / "chunks")
+        for name in ("dataset.json", *_WITHOUT_DATASET):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _check_folder(folder: Path, table: TrackTable) -> None:
@@ -228,99 +254,124 @@ def _inspect(
 ) -> tuple[dict[str, Inspection], list[Skipped]]:
     """Open every file; what was found by path, and what cannot be used."""
 
-    def inspect(item: dict[str, Any]) -> dict[str, Any]:
-        results = []
-        for path in item["paths"]:
-            try:
-                results.append({"path": path, "found": asdict(features.inspect(path))})
-            except UnusableTrackError as error:
-                results.append({"path": path, "reason": str(error)})
-        return {"results": results}
+    def inspect(path: str) -> tuple[str, Inspection | str]:
+        try:
+            return path, features.inspect(path)
+        except UnusableTrackError as error:
+            return path, str(error)
 
-    pieces = [
-        {"paths": [str(t.path) for t in tracks[i : i + _TRACKS_PER_TASK]]}
-        for i in range(0, len(tracks), _TRACKS_PER_TASK)
-    ]
     found, skipped = {}, []
     with progress("looking at", len(tracks), "tracks") as advance:
-        for row in _map(pieces, inspect):
-            for result in row["results"]:
-                if result.get("reason"):
-                    skipped.append(Skipped(result["path"], result["reason"]))
-                else:
-                    found[result["path"]] = Inspection(**result["found"])
+        for path, result in _map([t.path for t in tracks], inspect, *_TRACKS_PER_TASK):
+            if isinstance(result, Inspection):
+                found[path] = result
+            else:
+                skipped.append(Skipped(path, result))
             advance(len(found) + len(skipped))
     order = {track.path: i for i, track in enumerate(tracks)}
     return found, sorted(skipped, key=lambda s: order[s.path])
 
 
-def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int]) -> None:
+def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int], gpu: bool) -> None:
     """The second pass; writes the shards that are missing."""
     tracks, found = read_track_rows(folder)
     if info.leaky:
         splits = chunk_splits([inspection.chunks for inspection in found], info.seed)
     else:
         splits = [[t.split] * i.chunks for t, i in zip(tracks, found, strict=True)]
+    features, device = info.features, _GPU_DEVICE
 
-    def write(item: dict[str, Any]) -> dict[str, Any]:
-        rows, changed = [], []
-        for row in item["rows"]:
-            track = Track(**row["track"])
+    def write(item: tuple[int, Sequence[Track], Sequence[list[str]]]) -> list[tuple[str, str]]:
+        """Write one shard; (path, reason) of tracks that are not what they were."""
+        shard, tracks, splits = item
+        pieces, changed = [], []
+        for track, parts in zip(tracks, splits, strict=True):
             try:
-                chunks = info.features.chunks(track.path)
+                if gpu and isinstance(features, LogMel):
+                    pieces.append(features.waveforms(track.path))
+                else:
+                    pieces.append(features.chunks(track.path))
+                if len(pieces[-1]) != len(parts):
+                    changed.append((track.path, "its length is another"))
             except UnusableTrackError as error:
-                changed.append({"path": track.path, "reason": str(error)})
-                continue
-            if len(chunks) != len(row["splits"]):
-                changed.append({"path": track.path, "reason": "its length is another"})
-                continue
-            rows.append((track, chunks, list(row["splits"])))
-        if not changed:
-            write_shard(folder, item["shard"], info, rows)
-        return {"tracks": len(item["rows"]), "changed": changed}
+                changed.append((track.path, str(error)))
+        if changed:
+            return changed
+        if gpu and isinstance(features, LogMel):
+            from mgc_ray.data.spectrogram_torch import transform_tracks
 
-    items: list[dict[str, Any]] = []
+            pieces = transform_tracks(pieces, features, device)
+        write_shard(folder, shard, info, list(zip(tracks, pieces, splits, strict=True)))
+        return []
+
+    items = []
     for shard in missing:
         part = slice(shard * TRACKS_PER_SHARD, (shard + 1) * TRACKS_PER_SHARD)
-        rows = [
-            {"track": asdict(t), "splits": s}
-            for t, s in zip(tracks[part], splits[part], strict=True)
-        ]
-        items.append({"shard": shard, "rows": rows})
-    total = sum(len(item["rows"]) for item in items)
+        items.append((shard, tracks[part], splits[part]))
+    total = sum(len(tracks) for _, tracks, _ in items)
+    chunks_per_shard = sum(inspection.chunks for inspection in found) / info.shards
+    at_most = max(1, round(_CHUNKS_PER_TASK / chunks_per_shard))
     done = 0
-    changed: list[dict[str, str]] = []
+    changed: list[tuple[str, str]] = []
     with progress("spectrograms of", total, "tracks") as advance:
-        for row in _map(items, write):
-            done += row["tracks"]
-            changed += list(row["changed"])
-            advance(done)
+        for shard_changed in _map(items, write, 1, at_most, _GPU_SHARE if gpu else 0):
+            done += 1
+            changed += shard_changed
+            advance(min(done * TRACKS_PER_SHARD, total))
     if changed:
+        path, reason = changed[0]
         raise RequestError(
-            f"{changed[0]['path']} has changed while the dataset was made "
-            f"({changed[0]['reason']}): run again with --anew"
+            f"{path} has changed while the dataset was made ({reason}): run again with --anew"
         )
 
 
 def _map(
-    items: Sequence[dict[str, Any]], function: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Apply a function to items on all CPUs of the cluster, one task each; results as they come."""
+    items: Sequence[T], function: Callable[[T], R], at_least: int, at_most: int, gpus: float = 0
+) -> Iterator[R]:
+    """Apply a function to items on all CPUs of the cluster; results as they come, in any order.
+
+    A task takes `at_least` to `at_most` items, and `gpus` of a GPU.
+    """
     if not items:
         return
     import ray.data
 
-    # One column of Python objects: Arrow would turn nested rows with missing keys into None-filled
-    # structs, and all items into one type.
+    resources = ray.cluster_resources()
+    workers = resources.get("GPU", 1) / gpus if gpus else resources.get("CPU", 1)
+    pieces = _pieces(items, workers, at_least, at_most)
+    # bytes, as Arrow would make columns of its own types of Python's objects, or try and fail
     source = ray.data.from_items(
-        [{"item": [item]} for item in items], override_num_blocks=len(items)
+        [{"items": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces)
     )
 
     def apply(row: dict[str, Any]) -> dict[str, Any]:
-        return {"item": [function(row["item"][0])]}
+        try:
+            results: Any = [function(item) for item in pickle.loads(row["items"])]
+        except RequestError as error:  # raised, it would come out as one of Ray's own
+            results = error
+        return {"results": pickle.dumps(results)}
 
-    for row in source.map(apply).iter_rows():
-        yield row["item"][0]
+    for row in source.map(apply, num_gpus=gpus or None).iter_rows():
+        results = pickle.loads(row["results"])
+        if isinstance(results, RequestError):
+            raise results
+        yield from results
+
+
+def _pieces(items: Sequence[T], workers: float, at_least: int, at_most: int) -> list[Sequence[T]]:
+    """Items in pieces for the tasks: large, as each task costs 20 ms of Ray's own, then smaller.
+
+    So all workers come to the end together. More than `_TASKS * at_most` items make larger pieces:
+    the driver plans all of them at once.
+    """
+    at_most = max(at_most, len(items) // _TASKS)
+    pieces, start = [], 0
+    while start < len(items):
+        share = int((len(items) - start) / (2 * workers))
+        end = start + max(at_least, min(at_most, share))
+        pieces.append(items[start:end])
+        start = end
+    return pieces
 
 
 def _tell_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> None:
@@ -362,11 +413,14 @@ def main() -> int:
     parser.add_argument("--seed", type=seed, default=0, help="seed of the split")
     parser.add_argument("--anew", action="store_true", help="delete what DIR holds and start anew")
     parser.add_argument("--address", help="a Ray cluster, e.g. ray-head:6379")
+    parser.add_argument(
+        "--gpu", action="store_true", help="make the spectrograms on the cluster's GPUs"
+    )
     parser.add_argument("--json", action="store_true", help="print dataset.json on standard output")
     args = parser.parse_args()
     try:
         info = preprocess(
-            args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address
+            args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address, args.gpu
         )
     except KeyboardInterrupt:
         console.print("stopped by Ctrl-C: the same command again does only what is missing")

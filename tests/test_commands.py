@@ -101,6 +101,31 @@ def test_a_search_is_one_folder(home: Path) -> None:
     assert {row["status"] for row in rows} <= {"completed", "stopped_early"}
 
 
+def test_a_warm_streamed_search_knows_the_first_ones_trials(home: Path) -> None:
+    settings = ("--family", "gru", "--smoke", "--name", "second", "--json")
+    done = command("search", *settings, "--warm-start", "first", "--memory", "0", cwd=home)
+    assert "starting from first: its outcomes are known" in done.stderr
+    assert "GiB of spectrograms are streamed from disk" in done.stderr
+    content = json.loads(done.stdout)
+    assert content["finished"]
+    assert content["request"]["warm_start"] == ["first"]
+    params = [
+        json.loads(path.read_text())["params"]
+        for name in ("first", "second")
+        for path in (home / "results" / name / "trials").glob("gru-*/trial.json")
+    ]
+    assert len(params) == 3
+    assert len({json.dumps(p, sort_keys=True) for p in params}) == 3  # the defaults ran once
+
+
+def test_a_warm_start_from_no_search_is_refused(home: Path) -> None:
+    done = command(
+        "search", "--family", "gru", "--smoke", "--warm-start", "nowhere", cwd=home, status=2
+    )
+    assert "results/nowhere is no search: search.json is missing" in done.stderr
+    assert not (home / "results/gru-001").exists()
+
+
 def test_the_test_figure_is_what_evaluate_gives_on_those_tracks(home: Path) -> None:
 
     import pyarrow.parquet as pq

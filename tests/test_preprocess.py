@@ -19,17 +19,18 @@ import pytest
 import soundfile
 
 import mgc_ray.preprocess
+import mgc_ray.tuning.cluster
 from mgc_ray import RequestError
+from mgc_ray.data.chunks import load_chunks
 from mgc_ray.data.dataset import (
     TRACKS_PER_SHARD,
-    load_chunks,
     read_info,
     read_track_rows,
     shard_path,
 )
 from mgc_ray.data.gtzan import fault_filtered
 from mgc_ray.data.spectrogram import LogMel, Precomputed
-from mgc_ray.preprocess import preprocess
+from mgc_ray.preprocess import _pieces, preprocess
 
 RATE = 22050
 PARTS = ["train", "valid", "test"]
@@ -127,8 +128,10 @@ def test_usable_tracks_are_all_there_and_the_others_are_listed_with_reasons(
     assert (info.protocol, info.seed, info.features) == ("grouped", 0, LogMel())
     chunks = load_chunks(dataset, PARTS)
     ids = [f"jazz{i}" for i in range(4)] + ["hi_fi", "long"] + [f"rock{i}" for i in range(4)]
-    assert [track.track_id for track in chunks.tracks] == ids
-    np.testing.assert_array_equal(np.bincount(chunks.track), [1] * 4 + [2] * 2 + [1] * 4)
+    assert sorted(track.track_id for track in chunks.tracks) == sorted(ids)
+    counts = np.bincount(chunks.track)
+    per_track = {t.track_id: n for t, n in zip(chunks.tracks, counts, strict=True)}
+    assert per_track == dict.fromkeys(ids, 1) | {"hi_fi": 2, "long": 2}
     assert {(t.genre, t.split) for t in chunks.tracks} == {
         (genre, part) for genre in ("jazz", "rock") for part in PARTS
     }
@@ -136,9 +139,10 @@ def test_usable_tracks_are_all_there_and_the_others_are_listed_with_reasons(
         mine = chunks.track == i
         assert set(chunks.split[mine]) == {track.split}
         np.testing.assert_array_equal(chunks.spectrograms[mine], LogMel().chunks(track.path))
-    _, found = read_track_rows(dataset)
-    assert [inspection.chunks for inspection in found] == [1] * 4 + [2] * 2 + [1] * 4
-    assert found[5].seconds == pytest.approx(6.1, abs=1e-3)
+    tracks, found = read_track_rows(dataset)
+    inspected = {t.track_id: i for t, i in zip(tracks, found, strict=True)}
+    assert {name: inspection.chunks for name, inspection in inspected.items()} == per_track
+    assert inspected["long"].seconds == pytest.approx(6.1, abs=1e-3)
     assert not list(dataset.rglob("*.tmp"))
 
 
@@ -268,7 +272,7 @@ def test_the_same_command_again_does_no_work(
     def never(*_: Any) -> None:
         raise AssertionError("Ray was asked for")
 
-    monkeypatch.setattr(mgc_ray.preprocess, "connected", never)
+    monkeypatch.setattr(mgc_ray.tuning.cluster, "connected", never)
     assert preprocess(source, dataset).finished
     assert times(dataset) == before
 
@@ -360,6 +364,85 @@ def test_a_file_that_changes_between_the_passes_is_told(
     ):
         preprocess(source, tmp_path / "dataset")
     assert not read_info(tmp_path / "dataset").finished
+
+
+# --- tasks ---
+
+
+def test_pieces_are_large_at_first_and_small_at_the_end() -> None:
+    items = list(range(1000))
+    pieces = _pieces(items, 2, 4, 64)
+    assert [item for piece in pieces for item in piece] == items
+    sizes = [len(piece) for piece in pieces]
+    # 64 while a quarter of what is left is more: 12 of them leave 232, of which 58 is a quarter
+    assert sizes[:15] == [64] * 12 + [58, 43, 32]
+    assert max(sizes[-4:]) == 4
+    assert len(sizes) < 30
+    assert _pieces(items[:3], 64, 4, 64) == [items[:3]]
+    assert _pieces([], 2, 4, 64) == []
+
+
+def test_a_million_tracks_are_no_million_tasks() -> None:
+    for at_least, at_most, count in ((4, 64, 1_000_000), (1, 4, 62_500)):
+        sizes = [len(piece) for piece in _pieces(range(count), 2, at_least, at_most)]
+        assert sum(sizes) == count
+        assert 4000 <= len(sizes) < 4200
+
+
+# --- on a GPU ---
+
+
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_deleted(
+    made: tuple[Path, Path],
+) -> None:
+    source, dataset = made
+    before = times(dataset)
+    with pytest.raises(RequestError, match="--gpu needs a GPU in the Ray cluster, but there is no"):
+        preprocess(source, dataset, anew=True, gpu=True)
+    assert times(dataset) == before
+    assert preprocess(source, dataset, gpu=True).finished  # nothing is left to do
+
+
+def test_a_gpu_has_no_use_for_arrays(tmp_path: Path) -> None:
+    for genre in ("jazz", "rock"):
+        (tmp_path / "arrays" / genre).mkdir(parents=True)
+        for i in range(3):
+            np.save(tmp_path / "arrays" / genre / f"{genre}{i}.npy", np.eye(8, 40))
+    with pytest.raises(RequestError, match=r"but the tracks are \.npy spectrograms: leave it out"):
+        preprocess(tmp_path / "arrays", tmp_path / "dataset", gpu=True)
+
+
+def test_the_gpus_road_makes_the_same_dataset(tmp_path: Path) -> None:
+    # a cluster that claims a GPU, whose tasks then work on the CPU
+    source = music(tmp_path / "music")
+    wav(source / "rock" / "long.wav", 52, seconds=9.1)
+    program = """
+import sys, ray, mgc_ray.preprocess
+from mgc_ray import RequestError
+ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+try:
+    mgc_ray.preprocess.preprocess(sys.argv[1], sys.argv[2], gpu=True)
+except RequestError as error:
+    print(error)
+mgc_ray.preprocess._GPU_DEVICE = "cpu"
+mgc_ray.preprocess.preprocess(sys.argv[1], sys.argv[2], gpu=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, source, tmp_path / "gpu"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=own_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "but PyTorch sees none there: install a CUDA build" in done.stdout
+    preprocess(source, tmp_path / "cpu")
+    gpu, cpu = (load_chunks(tmp_path / name, PARTS) for name in ("gpu", "cpu"))
+    assert gpu.tracks == cpu.tracks
+    np.testing.assert_array_equal(gpu.track, cpu.track)
+    np.testing.assert_allclose(gpu.spectrograms, cpu.spectrograms, rtol=0, atol=1e-3)
+    assert not np.array_equal(gpu.spectrograms, cpu.spectrograms)  # PyTorch's numbers, rounded so
 
 
 # --- what is refused ---

@@ -194,11 +194,3 @@ def describe(features: Features) -> str:
             f"{features.chunk_samples / features.sample_rate:.2f} s a chunk"
         )
     return f"precomputed {features.bands} bands x {features.frames} frames a chunk"
-
-
-def __getattr__(name):
-    if name in ("Chunks", "load_chunks"):
-        from mgc_ray.data import chunks
-
-        return getattr(chunks, name)
-    raise AttributeError(name)

@@ -3,7 +3,9 @@
 Two kinds of features share one interface (`bands`, `frames`, `dtype`, `inspect`, `chunks`):
 
 - `LogMel`: audio -> dB log-mel float32, equal to librosa's `power_to_db(melspectrogram(...))`
-  within 1e-3 dB, in a third of its time (float32 FFT; sparse mel product, as 98 % of it is zero).
+  within 1e-3 dB (a few of 10^8 values a little more: rounding shows 80 dB below loud tones), in a
+  quarter of its time (float32 FFT; mel filters a few bands at a time, as 98 % of them is zero; no
+  fresh memory). In batches on a GPU: `spectrogram_torch`.
 - `Precomputed`: `.npy` spectrograms [bands, frames], cut into equal pieces.
 
 Neither needs librosa or torch, so a preprocessing worker starts in a fraction of a second.
@@ -17,11 +19,17 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-import scipy.sparse
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mgc_ray import RequestError
 from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable, read_waveform
+
+# glibc gives large freed arrays back to the system, and fresh pages for the next ones cost a third
+# of a track's time. Freeing one array of this size, never touched, makes it keep them for good.
+np.empty(31 << 20, np.uint8)
+
+AMIN = np.float32(1e-10)  # power below which the logarithm is not taken, librosa's
+_BANDS_PER_BLOCK = 4  # of the mel product: measured, 2 and 8 are slower
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,17 @@ class LogMel:
 
     def chunks(self, path: str | Path) -> np.ndarray:
         """A track's chunks in their order, float32 dB [chunks, bands, frames]."""
+        return self.transform(self.waveforms(path))
+
+    def waveforms(self, path: str | Path) -> np.ndarray:
+        """What `chunks` transforms: a track cut into chunks, float32 [chunks, samples]."""
         waveform = read_waveform(path)
         count = self._count(waveform)
         samples = waveform.resampled(self.sample_rate)
-        # repeats a short track; also makes up for a sample that resampling rounded away
-        samples = np.resize(samples, max(count * self.chunk_samples, self.chunk_samples))
-        return np.stack([self.transform(c) for c in samples.reshape(count, self.chunk_samples)])
+        length = count * self.chunk_samples
+        if len(samples) < length:  # a short track, or one sample that resampling rounded away
+            samples = np.resize(samples, length)
+        return samples[:length].reshape(count, self.chunk_samples)
 
     def _count(self, waveform: Waveform) -> int:
         samples = int(len(waveform.samples) * self.sample_rate / waveform.sample_rate)
@@ -83,17 +96,31 @@ class LogMel:
         return max(1, samples // self.chunk_samples)
 
     def transform(self, samples: np.ndarray) -> np.ndarray:
-        """Waveform float32 [samples] -> dB [bands, 1 + samples // hop_length], frames centred.
+        """Waveforms float32 [..., samples] -> dB [..., bands, 1 + samples // hop_length].
 
-        dB relative to 1 (librosa's `ref=1.0`, `amin=1e-10`), not below the loudest minus `top_db`.
+        Frames are centred. dB relative to 1 (librosa's `ref=1.0`, `amin=1e-10`), not below the
+        loudest of its waveform minus `top_db`.
         """
-        padded = np.pad(samples.astype(np.float32, copy=False), self.n_fft // 2)
-        frames = sliding_window_view(padded, self.n_fft)[:: self.hop_length]
-        spectrum = scipy.fft.rfft(frames * _hann(self.n_fft), axis=-1)
-        power = spectrum.real**2 + spectrum.imag**2
-        mel = _sparse_mel_filters(self.sample_rate, self.n_fft, self.n_mels) @ power.T
-        decibel = 10 * np.log10(np.maximum(mel, np.float32(1e-10)))
-        return np.maximum(decibel, decibel.max() - np.float32(self.top_db))
+        edge = [(0, 0)] * (samples.ndim - 1) + [(self.n_fft // 2, self.n_fft // 2)]
+        padded = np.pad(samples.astype(np.float32, copy=False), edge)
+        frames = sliding_window_view(padded, self.n_fft, axis=-1)[..., :: self.hop_length, :]
+        *batch, count, _ = frames.shape
+        decibel = np.empty((*batch, self.n_mels, count), np.float32)
+        for index in np.ndindex(*batch):  # one at a time, which stays in the cache
+            self._decibel(frames[index], decibel[index])
+        return decibel
+
+    def _decibel(self, frames: np.ndarray, mel: np.ndarray) -> None:
+        """Frames float32 [frames, n_fft] -> dB, written into `mel` [bands, frames]."""
+        spectrum = scipy.fft.rfft(frames * _hann(self.n_fft))
+        squares = spectrum.view(np.float32)  # [frames, 2 * bins]: real, imaginary, real, ...
+        squares *= squares
+        for bands, columns, filters in _mel_blocks(self.sample_rate, self.n_fft, self.n_mels):
+            np.matmul(filters, squares[:, columns].T, out=mel[bands])
+        np.maximum(mel, AMIN, out=mel)
+        np.log(mel, out=mel)  # in float32 faster than log10
+        mel *= np.float32(10 / np.log(10))
+        np.maximum(mel, mel.max() - np.float32(self.top_db), out=mel)
 
 
 @dataclass(frozen=True)
@@ -189,8 +216,20 @@ def _hann(n_fft: int) -> np.ndarray:
 
 
 @cache
-def _sparse_mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> scipy.sparse.csr_matrix:
-    return scipy.sparse.csr_matrix(mel_filters(sample_rate, n_fft, n_mels))
+def _mel_blocks(sample_rate: int, n_fft: int, n_mels: int) -> list[tuple[slice, slice, np.ndarray]]:
+    """The filters, four bands at a time: the bands, the columns of `squares` they reach, weights.
+
+    Each weight stands twice, for the square of the real and of the imaginary part.
+    """
+    filters = mel_filters(sample_rate, n_fft, n_mels)
+    blocks = []
+    for start in range(0, n_mels, _BANDS_PER_BLOCK):
+        bands = slice(start, start + _BANDS_PER_BLOCK)
+        bins = np.flatnonzero(filters[bands].any(axis=0))  # none where bands are narrower than bins
+        first, end = (bins[0], bins[-1] + 1) if len(bins) else (0, 0)
+        weights = np.repeat(filters[bands, first:end], 2, axis=1)
+        blocks.append((bands, slice(2 * first, 2 * end), weights))
+    return blocks
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> np.ndarray:

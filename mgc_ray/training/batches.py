@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mgc_ray.data.chunks import Chunks, ChunkTable, StreamedChunks
 
-_CHUNKS_AT_A_TIME = 256  # in evaluation: bounds memory
+_CHUNKS_AT_A_TIME = 64  # in evaluation: bounds memory; no slower than more
 WINDOW = 8  # shards that a streamed batch is drawn from: 128 tracks, 170 MB of the default size
 
 
@@ -118,7 +118,12 @@ class StreamedBatches:
         shard = self._chunks.shard[rows]
         parts = (rows[shard == number] for number in np.unique(shard))
         for part, spectrograms in _read_ahead(self._chunks, parts):
-            yield torch.from_numpy(part).to(self._device), on_device(spectrograms, self._device)
+            x, numbers = on_device(spectrograms, self._device), torch.from_numpy(part)
+            yield from zip(
+                numbers.to(self._device).split(_CHUNKS_AT_A_TIME),
+                x.split(_CHUNKS_AT_A_TIME),
+                strict=True,
+            )
 
 
 def _read_ahead(

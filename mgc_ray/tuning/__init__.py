@@ -20,8 +20,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is run here
 
-# `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this mode,
-# which is read when Ray is imported: set later, the servers that Ray starts alone would know of it.
+# `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this
+# mode, which is read when Ray is imported: set later, only the servers that Ray starts would know.
 _tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _imported = "ray" in sys.modules
 if not _imported and (

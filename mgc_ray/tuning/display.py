@@ -140,6 +140,8 @@ def best_table(records: Sequence[TrialRecord], settings: Any) -> Table:
 
 def figures(record: TrialRecord) -> str:
     """The best epoch in words."""
+    if not record.best:
+        return "before any figure"
     return f"track accuracy {record.accuracy:.3f} (epoch {record.best_epoch})"
 
 

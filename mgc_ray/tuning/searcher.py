@@ -166,11 +166,13 @@ def _study(
         study_name=family, storage=storage, direction="maximize", load_if_exists=True
     )
     known = len(study.get_trials(deepcopy=False))
-    # group: parameters of one branch of a conditional space are modelled together
-    with warnings.catch_warnings():  # that `group` is experimental is known and accepted
+    # Chosen on a table of 240 real outcomes, 50 seeds each (results/benchmarks.md): over 400 epochs
+    # TPE is 1.3 to 2.1 points above random sampling, and each parameter by itself 0.7 points above
+    # all together where four trials run at once (one at a time: no difference).
+    with warnings.catch_warnings():  # that `constant_liar` is experimental is known and accepted
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.sampler = optuna.samplers.TPESampler(
-            seed=seed + known, multivariate=True, group=True, constant_liar=True
+            seed=seed + known, multivariate=False, constant_liar=True
         )
     if not known:
         defaults = default_params(family, suggest)

@@ -20,10 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mgc_ray.data.dataset import Chunks, load_chunks
+from mgc_ray.data.chunks import Chunks, load_chunks
 from mgc_ray.data.synth import write_corpus
 from mgc_ray.preprocess import preprocess
-from mgc_ray.training.loop import on_device, predict_probs, train
+from mgc_ray.training.batches import batches
+from mgc_ray.training.loop import predict_probs, train
 from mgc_ray.training.metrics import accuracy, track_probs
 
 
@@ -47,7 +48,7 @@ def linear(chunks: Chunks) -> float:
 def network(family: str, chunks: Chunks, epochs: int, seed: int) -> float:
     """Test track accuracy of a family's defaults at the best validation epoch."""
     rows = chunks.rows("test")
-    x = on_device(chunks.spectrograms, "cpu")
+    x = batches(chunks, torch.device("cpu"))
     figure = 0.0
     params = {"max_epochs": epochs, "patience": epochs, "seed": seed}
     for epoch in train(family, params, chunks):

@@ -94,6 +94,21 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_samples_of_16_bits_are_exactly_those_of_libsndfile(
+    tmp_path: Path, name: str, channels: int
+) -> None:
+    frames = np.random.default_rng(0).integers(-32768, 32768, (5000, channels)).astype(np.int16)
+    frames[0], frames[1] = -32768, 32767
+    path = written(tmp_path / name, frames, subtype="PCM_16")
+    expected = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
+    samples = read_waveform(path).samples
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(samples, expected)
+    assert samples[0] == -1.0
+
+
 def test_six_channels_are_averaged(tmp_path: Path) -> None:
     frames = np.array([[0.75, 0, 0, 0, 0, 0], [0.25, 0.25, 0.5, 0.5, 0, -0.375]], np.float32)
     waveform = read_waveform(written(tmp_path / "a.wav", frames, subtype="FLOAT"))

@@ -1,6 +1,8 @@
 """Waveforms and arrays -> chunks: librosa's numbers, the right pieces, the reasons for the rest."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import librosa
@@ -112,6 +114,39 @@ def test_features_of_other_settings_equal_librosas(features: LogMel) -> None:
     np.testing.assert_allclose(
         features.transform(samples), by_librosa(samples, features), rtol=0, atol=1e-3
     )
+
+
+@pytest.mark.filterwarnings("ignore:Empty filters")
+def test_bands_narrower_than_a_bin_are_silent_as_librosas() -> None:
+    features = LogMel(n_fft=64, hop_length=64)
+    # 33 bins for 128 bands, so that even of four bands side by side all can lie between two bins
+    silent = mel_filters(RATE, 64, 128).max(axis=1) == 0
+    assert silent.reshape(-1, 4).all(axis=1).any()
+    samples = signal("mixture")
+    np.testing.assert_allclose(
+        features.transform(samples), by_librosa(samples, features), rtol=0, atol=1e-3
+    )
+
+
+def test_several_waveforms_are_transformed_each_by_itself() -> None:
+    # their levels differ, so their loudest values and what is raised to 80 dB below them do too
+    samples = np.stack([signal("decays"), signal("very quiet"), signal("click")])
+    before = samples.copy()
+    expected = [LogMel().transform(one) for one in samples]
+    np.testing.assert_array_equal(LogMel().transform(samples), np.stack(expected))
+    np.testing.assert_array_equal(LogMel().transform(samples[:, None])[:, 0], np.stack(expected))
+    np.testing.assert_array_equal(samples, before)
+    assert LogMel().transform(samples[0].astype(np.float64)).dtype == np.float32
+
+
+def test_a_worker_needs_neither_torch_nor_librosa() -> None:
+    program = (
+        "import mgc_ray.data.dataset, sys; print(sorted({'torch', 'librosa'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("genre", GENRES)
