@@ -53,7 +53,7 @@ R = TypeVar("R")
 
 _CHUNKS_PER_ARRAY = 10  # the baseline's ten pieces of a track
 _WITHOUT_DATASET = ("tracks.parquet", "skipped.csv")  # are written before dataset.json
-_TRACKS_PER_TASK = (4, 64)  # inspected, at least and at most: short enough for a progress bar
+_TRACKS_PER_TASK = (8, 64)  # inspected, at least and at most: short enough for a progress bar
 _CHUNKS_PER_TASK = 640  # cut into spectrograms, at most: 64 tracks of 30 s
 _TASKS = 4000  # about as many at most
 _GPU_SHARE = 0.125  # eight tasks a GPU, as most of their time goes to decoding, on a CPU
@@ -336,9 +336,11 @@ def _map(
         return
     import ray.data
 
-    resources = ray.cluster_resources()
-    workers = resources.get("GPU", 1) / gpus if gpus else resources.get("CPU", 1)
-    pieces = _pieces(items, workers, at_least, at_most)
+    # Else Ray Data holds CPUs back for other operators, which do not exist: of two, one lay idle.
+    ray.data.DataContext.get_current().op_resource_reservation_enabled = False
+    available = ray.cluster_resources().get("GPU" if gpus else "CPU", 1)
+    # twice as many as run at a time, so that pieces become smaller before the end
+    pieces = _pieces(items, 2 * available / (gpus or 1), at_least, at_most)
     # bytes, as Arrow would make columns of its own types of Python's objects, or try and fail
     source = ray.data.from_items(
         [{"items": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces)
@@ -358,19 +360,19 @@ def _map(
         yield from results
 
 
-def _pieces(items: Sequence[T], workers: float, at_least: int, at_most: int) -> list[Sequence[T]]:
-    """Items in pieces for the tasks: large, as each task costs 20 ms of Ray's own, then smaller.
+def _pieces(items: Sequence[T], tasks: float, at_least: int, at_most: int) -> list[Sequence[T]]:
+    """Items in pieces for tasks: each takes the `tasks`-th part of what is left.
 
-    So all workers come to the end together. More than `_TASKS * at_most` items make larger pieces:
-    the driver plans all of them at once.
+    Large pieces, as each task costs 20 ms of Ray's own, but smaller ones towards the end, to which
+    all CPUs so come together. More than `_TASKS * at_most` items make larger ones, as the driver
+    plans all of them at once.
     """
     at_most = max(at_most, len(items) // _TASKS)
     pieces, start = [], 0
     while start < len(items):
-        share = int((len(items) - start) / (2 * workers))
-        end = start + max(at_least, min(at_most, share))
-        pieces.append(items[start:end])
-        start = end
+        size = max(at_least, min(at_most, int((len(items) - start) / tasks)))
+        pieces.append(items[start : start + size])
+        start += size
     return pieces
 
 

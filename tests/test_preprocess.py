@@ -371,20 +371,18 @@ def test_a_file_that_changes_between_the_passes_is_told(
 
 def test_pieces_are_large_at_first_and_small_at_the_end() -> None:
     items = list(range(1000))
-    pieces = _pieces(items, 2, 4, 64)
+    pieces = _pieces(items, 4, 8, 64)
     assert [item for piece in pieces for item in piece] == items
-    sizes = [len(piece) for piece in pieces]
     # 64 while a quarter of what is left is more: 12 of them leave 232, of which 58 is a quarter
-    assert sizes[:15] == [64] * 12 + [58, 43, 32]
-    assert max(sizes[-4:]) == 4
-    assert len(sizes) < 30
-    assert _pieces(items[:3], 64, 4, 64) == [items[:3]]
-    assert _pieces([], 2, 4, 64) == []
+    sizes = [64] * 12 + [58, 43, 32, 24, 18, 14, 10, 8, 8, 8, 8, 1]
+    assert [len(piece) for piece in pieces] == sizes
+    assert _pieces(items[:3], 64, 8, 64) == [items[:3]]
+    assert _pieces([], 4, 8, 64) == []
 
 
 def test_a_million_tracks_are_no_million_tasks() -> None:
-    for at_least, at_most, count in ((4, 64, 1_000_000), (1, 4, 62_500)):
-        sizes = [len(piece) for piece in _pieces(range(count), 2, at_least, at_most)]
+    for at_least, at_most, count in ((8, 64, 1_000_000), (1, 4, 62_500)):
+        sizes = [len(piece) for piece in _pieces(range(count), 4, at_least, at_most)]
         assert sum(sizes) == count
         assert 4000 <= len(sizes) < 4200
 

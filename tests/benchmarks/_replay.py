@@ -192,8 +192,9 @@ def simulate(
     """A search on so many workers, each with one trial at a time, until its epochs or trials are
     spent.
 
-    Each row of the table is run once at most, unless `again`: a search in a continuous space never
-    meets the very same outcome twice, and ASHA would let the equal copies go on to the end.
+    No row of the table is run a second time before all have been, unless `again`: a search in a
+    continuous space never meets the very same outcome twice, and ASHA would let the equal copies go
+    on to the end.
     """
     used: set[int] = set()
     running: list[tuple[float, int, Row, int]] = []  # when its next epoch ends, trial, row, epoch
@@ -205,6 +206,8 @@ def simulate(
             row = table.row(engine.suggest(f"t{started}"), used)
             if not again:
                 used.add(row.number)
+            if len(used) == len(table):
+                used.clear()
             heapq.heappush(running, (now + row.seconds, started, row, 0))
             started, free = started + 1, free - 1
         if not running:

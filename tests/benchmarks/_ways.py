@@ -215,6 +215,7 @@ MAIN: dict[str, Way] = {
 }
 STUDY: dict[str, Way] = {
     "ours": ours(),
+    "grace 3, TPE in groups": ours(our_asha(grace_period=3), tpe(multivariate=True, group=True)),
     "defaults not first": ours(defaults_first=False),
     "stopped told as complete": ours(kind=ToldComplete),
     "no ASHA": ours(FIFOScheduler),

@@ -36,7 +36,9 @@ GRID: dict[str, list[Any]] = {
     "channels": [8, 16],
     "mixup": [0.0, 0.4],
 }
-WAY = 400  # epochs over which methods are compared as a whole; a search of 20 trials has fewer
+# Epochs over which methods are compared as a whole. A search of 20 trials has fewer; with many more
+# the quickest to stop have run the whole table.
+WAY = 400
 FIGURES = (METRIC, "val_chunk_accuracy", "val_loss")
 
 
@@ -296,11 +298,11 @@ def main() -> None:
     search.add_argument("--table", type=Path, required=True)
     search.add_argument("--seeds", type=int, default=50)
     search.add_argument("--first-seed", type=int, default=0)
-    search.add_argument("--epochs", type=int, default=800, help="that a search may spend")
-    search.add_argument("--budgets", type=int, nargs="+", default=[100, 200, 400, 800])
+    search.add_argument("--epochs", type=int, default=WAY, help="that a search may spend")
+    search.add_argument("--budgets", type=int, nargs="+", default=[50, 100, 200, 400])
     search.add_argument("--workers", type=int, nargs="+", default=[1, 4])
     search.add_argument("--jobs", type=int, default=2, help="replays at once")
-    search.add_argument("--again", action="store_true", help="a row may be run more than once")
+    search.add_argument("--again", action="store_true", help="rows may be run again at once")
     search.add_argument("--study", action="store_true", help="variants of our own settings instead")
     search.add_argument("--warm", action="store_true", help="knowing an earlier search or not")
     search.add_argument("--ways", nargs="+", choices=MAIN | STUDY | WARM, help="just these")
