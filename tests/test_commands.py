@@ -102,7 +102,7 @@ def test_a_search_is_one_folder(home: Path) -> None:
 
 
 def test_a_warm_streamed_search_knows_the_first_ones_trials(home: Path) -> None:
-    settings = ("--family", "gru", "--smoke", "--name", "second", "--json")
+    settings = ("--family", "gru", "--smoke", "--name", "warm", "--json")
     done = command("search", *settings, "--warm-start", "first", "--memory", "0", cwd=home)
     assert "starting from first: its outcomes are known" in done.stderr
     assert "GiB of spectrograms are streamed from disk" in done.stderr
@@ -111,7 +111,7 @@ def test_a_warm_streamed_search_knows_the_first_ones_trials(home: Path) -> None:
     assert content["request"]["warm_start"] == ["first"]
     params = [
         json.loads(path.read_text())["params"]
-        for name in ("first", "second")
+        for name in ("first", "warm")
         for path in (home / "results" / name / "trials").glob("gru-*/trial.json")
     ]
     assert len(params) == 3
