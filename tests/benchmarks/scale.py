@@ -1,7 +1,7 @@
 """What a search of 10,000 trials on 1,000 GPUs asks of its one driver: measured, then simulated.
 
     python tests/benchmarks/scale.py --parts suggest
-    python tests/benchmarks/scale.py --parts simulate --suggest-ms 16 0.06 --trial-ms 30
+    python tests/benchmarks/scale.py --parts simulate --suggest-ms 30 0.1 --trial-ms 30
 
 suggest   milliseconds of a suggestion of the space `gru` (and of telling its outcome) when so many
           outcomes are known
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["suggest", "simulate"])
     parser.add_argument("--known", type=int, nargs="+", default=[10, 100, 1000, 3000])
     parser.add_argument("--asked", type=int, default=20)
-    parser.add_argument("--suggest-ms", type=float, nargs=2, default=[16.0, 0.06])
+    parser.add_argument("--suggest-ms", type=float, nargs=2, default=[30.0, 0.1])
     parser.add_argument("--report-ms", type=float, default=3.0)
     parser.add_argument("--trial-ms", type=float, default=30.0)
     parser.add_argument("--trials", type=int, default=10_000)

@@ -1,5 +1,6 @@
 """What Optuna is told: every outcome as what it was, and all of it again after a restart."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -207,22 +208,25 @@ def test_of_another_dataset_the_best_settings_come_after_the_defaults(
 
 
 def test_a_warm_search_proposes_better_at_once(tmp_path: Path) -> None:
-    before = OptunaSearcher(tmp_path / "earlier", {"gru": _narrow}, 1)
+    def distance(params: dict[str, Any]) -> float:
+        return abs(math.log10(params["lr"] / 1e-3))  # orders of magnitude from the best rate
+
+    def without_mixup(trial: optuna.Trial) -> dict[str, Any]:
+        return {"lr": trial.suggest_float("lr", 5e-4, 1e-1, log=True)}
+
+    before = OptunaSearcher(tmp_path / "earlier", {"gru": without_mixup}, 1)
     for i in range(40):
-        params = before.suggest(f"t{i}")["params"]
-        before.on_trial_complete(f"t{i}", _result(1, 1 - params["lr"] * 100, finished=True))
+        value = 1 - distance(before.suggest(f"t{i}")["params"])
+        before.on_trial_complete(f"t{i}", _result(1, value, finished=True))
 
-    def proposed(folder: str, same_dataset: bool | None) -> float:
+    def proposed(folder: str, earlier: list[Earlier]) -> float:
         (tmp_path / folder).mkdir()
-        known = Earlier("before", tmp_path / "earlier", bool(same_dataset))
-        searcher = OptunaSearcher(
-            tmp_path / folder / "journal", {"gru": _wide}, 0, [known] if same_dataset else []
-        )
-        lrs = []
+        searcher = OptunaSearcher(tmp_path / folder / "journal", {"gru": _wide}, 0, earlier)
+        distances = []
         for i in range(10):
-            params = searcher.suggest(f"t{i}")["params"]
-            lrs.append(params["lr"])
-            searcher.on_trial_complete(f"t{i}", _result(1, 1 - params["lr"] * 100, finished=True))
-        return sorted(lrs)[5]
+            distances.append(distance(searcher.suggest(f"t{i}")["params"]))
+            searcher.on_trial_complete(f"t{i}", _result(1, 1 - distances[-1], finished=True))
+        return sorted(distances)[5]
 
-    assert proposed("warm", True) < proposed("cold", None) / 2
+    known = Earlier("before", tmp_path / "earlier", same_dataset=True)
+    assert proposed("warm", [known]) < proposed("cold", []) / 2

@@ -41,7 +41,7 @@ def resources_of_one_gpu(tmp_path: Path) -> Iterator[dict[str, float]]:
         whole = gru.Model.__init__
         gru.Model.__init__ = build  # type: ignore[method-assign]
 
-    if ray.is_initialized():
+    if ray.is_initialized():  # the suite's own cluster, which no later file needs
         ray.shutdown()
     ray.init(
         num_cpus=4,
