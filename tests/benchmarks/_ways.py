@@ -127,9 +127,10 @@ def our_searcher(
 
 def ours(
     scheduler: Callable[[], TrialScheduler] | None = None,
-    sampler: Callable[[int], BaseSampler] = lambda seed: None,
+    sampler: Callable[[int], BaseSampler | None] = lambda seed: None,
     **options: Any,
 ) -> Way:
+    """The program's searcher and scheduler, but for what is named."""
     return lambda folder, seed, table, workers: TuneEngine(
         our_searcher(folder, seed, sampler=sampler(seed), **options),
         (scheduler or our_asha())(),
@@ -213,44 +214,65 @@ MAIN: dict[str, Way] = {
     "random, same ASHA": stock(our_asha(), lambda seed: RandomSampler(seed)),
     "random, no stopping": stock(FIFOScheduler, lambda seed: RandomSampler(seed)),
 }
+
+
+def before(
+    metric: str = "best_so_far",
+    sampler: Callable[[int], BaseSampler] | None = None,
+    grace: int = 3,
+    factor: int = 3,
+    **options: Any,
+) -> Way:
+    """What was the default when the study was made, but for what is named: the defaults of now were
+    chosen by it.
+    """
+    scheduler = our_asha(metric, grace_period=grace, reduction_factor=factor)
+    together = tpe(multivariate=True, group=True)
+    return ours(options.pop("scheduler", scheduler), sampler or together, **options)
+
+
 STUDY: dict[str, Way] = {
-    "ours": ours(),
-    "grace 3, TPE in groups": ours(our_asha(grace_period=3), tpe(multivariate=True, group=True)),
-    "defaults not first": ours(defaults_first=False),
-    "stopped told as complete": ours(kind=ToldComplete),
-    "no ASHA": ours(FIFOScheduler),
-    "TPE multivariate": ours(sampler=tpe(multivariate=True)),
-    "TPE multivariate in groups": ours(sampler=tpe(multivariate=True, group=True)),
-    "TPE no constant liar": ours(sampler=tpe(constant_liar=False)),
-    "TPE 5 random first": ours(sampler=tpe(n_startup_trials=5)),
-    "TPE 20 random first": ours(sampler=tpe(n_startup_trials=20)),
-    "TPE 30 random first": ours(sampler=tpe(n_startup_trials=30)),
-    "random sampler": ours(sampler=lambda seed: RandomSampler(seed)),
-    "GP": ours(sampler=lambda seed: GPSampler(seed=seed)),
-    "GP, told as complete": ours(kind=ToldComplete, sampler=lambda seed: GPSampler(seed=seed)),
-    "rung: epoch's accuracy": ours(our_asha(METRIC)),
-    "TPE: epoch's accuracy": ours(kind=telling(METRIC)),
-    "rung, TPE: epoch's accuracy": ours(our_asha(METRIC), kind=telling(METRIC)),
-    "rung epoch, TPE epoch, complete": ours(our_asha(METRIC), kind=telling(METRIC, ToldComplete)),
-    "all as OptunaSearch": ours(
-        our_asha(METRIC),
+    "before": before(),
+    "now": ours(),
+    "defaults not first": before(defaults_first=False),
+    "stopped told as complete": before(kind=ToldComplete),
+    "no ASHA": before(scheduler=FIFOScheduler),
+    "TPE each by itself": before(sampler=tpe()),
+    "TPE without group": before(sampler=tpe(multivariate=True)),
+    "TPE no constant liar": before(sampler=tpe(multivariate=True, group=True, constant_liar=False)),
+    **{
+        f"TPE {n} random first": before(
+            sampler=tpe(multivariate=True, group=True, n_startup_trials=n)
+        )
+        for n in (5, 20, 30)
+    },
+    "random sampler": before(sampler=lambda seed: RandomSampler(seed)),
+    "rung: epoch's accuracy": before(METRIC),
+    "TPE: epoch's accuracy": before(kind=telling(METRIC)),
+    "rung, TPE: epoch's accuracy": before(METRIC, kind=telling(METRIC)),
+    "rung epoch, TPE epoch, complete": before(METRIC, kind=telling(METRIC, ToldComplete)),
+    "all as OptunaSearch": before(
+        METRIC,
         tpe(multivariate=True),
         kind=telling(METRIC, ToldComplete),
         defaults_first=False,
     ),
-    "rung: loss breaks ties": ours(our_asha("best_with_loss")),
-    "rung, TPE: loss breaks ties": ours(our_asha("best_with_loss"), kind=telling("best_with_loss")),
-    "rung: chunk accuracy": ours(our_asha("best_chunks")),
-    "rung, TPE: chunk accuracy": ours(our_asha("best_chunks"), kind=telling("best_chunks")),
-    "rung: loss": ours(our_asha("least_loss")),
-    "rung, TPE: loss": ours(our_asha("least_loss"), kind=telling("least_loss")),
+    "rung: loss breaks ties": before("best_with_loss"),
+    "rung, TPE: loss breaks ties": before("best_with_loss", kind=telling("best_with_loss")),
+    "rung: chunk accuracy": before("best_chunks"),
+    "rung, TPE: chunk accuracy": before("best_chunks", kind=telling("best_chunks")),
+    "rung: loss": before("least_loss"),
+    "rung, TPE: loss": before("least_loss", kind=telling("least_loss")),
     **{
-        f"grace {grace}, factor {factor}": ours(
-            our_asha(grace_period=grace, reduction_factor=factor)
-        )
-        for grace in (1, 2, 3, 5)
+        f"grace {grace}, factor {factor}": before(grace=grace, factor=factor)
+        for grace in (1, 3, 5)
         for factor in (2, 3, 4)
     },
+}
+# Slow, so only by name (--ways).
+SLOW: dict[str, Way] = {
+    "GP": before(sampler=lambda seed: GPSampler(seed=seed)),
+    "GP, told as complete": before(kind=ToldComplete, sampler=lambda seed: GPSampler(seed=seed)),
 }
 WARM: dict[str, Way] = {
     "knows nothing": ours(),
@@ -265,7 +287,7 @@ def run(table: Table, name: str, seed: int, workers: int, epochs: int, again: bo
     quiet()
     shm = Path("/dev/shm")  # the journal is written to disk at each step
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        engine = (MAIN | STUDY | WARM)[name](Path(folder), seed, table, workers)
+        engine = (MAIN | STUDY | WARM | SLOW)[name](Path(folder), seed, table, workers)
         return simulate(engine, table, workers, epochs, again=again)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from _replay import MAX_EPOCHS, Table, Trace
-from _ways import MAIN, STUDY, WARM, run
+from _ways import MAIN, SLOW, STUDY, WARM, run
 
 from mgc_ray.data.chunks import Chunks, load_chunks
 from mgc_ray.data.spectrogram import Precomputed
@@ -303,9 +303,9 @@ def main() -> None:
     search.add_argument("--workers", type=int, nargs="+", default=[1, 4])
     search.add_argument("--jobs", type=int, default=2, help="replays at once")
     search.add_argument("--again", action="store_true", help="rows may be run again at once")
-    search.add_argument("--study", action="store_true", help="variants of our own settings instead")
+    search.add_argument("--study", action="store_true", help="the settings that were weighed up")
     search.add_argument("--warm", action="store_true", help="knowing an earlier search or not")
-    search.add_argument("--ways", nargs="+", choices=MAIN | STUDY | WARM, help="just these")
+    search.add_argument("--ways", nargs="+", choices=MAIN | STUDY | WARM | SLOW, help="just these")
     search.add_argument("--plot", type=Path, metavar="FILE.svg")
     search.add_argument("--json", action="store_true")
     args = parser.parse_args()
