@@ -234,6 +234,8 @@ def before(
 STUDY: dict[str, Way] = {
     "before": before(),
     "now": ours(),
+    "now, stopped told as complete": ours(kind=ToldComplete),
+    "now, rung: epoch's accuracy": ours(our_asha(METRIC)),
     "defaults not first": before(defaults_first=False),
     "stopped told as complete": before(kind=ToldComplete),
     "no ASHA": before(scheduler=FIFOScheduler),
