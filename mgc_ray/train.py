@@ -14,6 +14,7 @@ from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.config import TrainConfig, configure, train_fields
+from mgc_ray.training.initial import initial_params
 from mgc_ray.training.loop import METRIC, NonFiniteLossError, best_device, train
 
 
@@ -47,6 +48,9 @@ def main() -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable"
     )
+    parser.add_argument(
+        "--init-from", metavar="DIR", help="weights that the family transfer starts from"
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of weights and batches")
     parser.add_argument(
         "--memory",
@@ -58,7 +62,10 @@ def main() -> int:
     args = parser.parse_args()
 
     family_module(args.family)
-    params = {"seed": args.seed} | dict(parse_setting(args.family, s) for s in args.set)
+    if args.init_from and args.family != "transfer":
+        raise RequestError(f"--init-from needs --family transfer, not {args.family}")
+    params = {"seed": args.seed} | (initial_params(args.init_from) if args.init_from else {})
+    params |= dict(parse_setting(args.family, s) for s in args.set)
     settings = configure(args.family, params)[1]
     if args.out and (Path(args.out) / "config.json").exists():
         raise RequestError(f"--out {args.out} holds a checkpoint already: name another folder")

@@ -17,6 +17,12 @@ def suggest_training(trial: Trial) -> dict[str, Any]:
         "freq_mask": trial.suggest_int("freq_mask", 0, 32),
         "time_mask": trial.suggest_float("time_mask", 0.0, 0.3),
         "mixup": trial.suggest_float("mixup", 0.0, 0.5),
+        "pitch_shift": trial.suggest_float("pitch_shift", 0.0, 4.0),
+        "time_stretch": trial.suggest_float("time_stretch", 0.0, 0.2),
+        "tilt": trial.suggest_float("tilt", 0.0, 0.5),
+        "gain": trial.suggest_float("gain", 0.0, 0.5),
+        "time_shift": trial.suggest_float("time_shift", 0.0, 0.5),
+        "averaging": trial.suggest_categorical("averaging", [0.0, 0.99]),
     }
     if params["optimizer"] == "adamw":  # decay means something else in Adam, and seldom helps there
         params["weight_decay"] = trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True)

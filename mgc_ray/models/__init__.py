@@ -2,11 +2,20 @@
 
 A family's file holds `Config`, a frozen dataclass whose defaults train, and
 `Model(config, bands, genres)`: `x[B, bands, frames] -> logits[B, genres]` for any number of frames.
+A model is `head(embed(x))`: `embed` gives [B, width], and the last part of `head` is the linear
+layer that knows the genres; what comes before can be trained without genres and taken over.
+A family that starts from weights, or trains parts of its network differently, may also have
+
+- `initialise(classifier, config)`: called once, before training;
+- `lr_shares(classifier, config)`: [(parameters, share of the learning rate)], all of them once;
+- `begin_epoch(classifier, config, number)`: called before each epoch, from 1.
+
 Files that start with an underscore hold parts that families share.
 """
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 from typing import Any, Protocol
 
@@ -40,10 +49,23 @@ class Classifier(nn.Module):
 
     `forward` takes raw spectrograms x[B, bands, frames], any real type, and gives logits
     [B, genres]. mean and deviation are those of each band of the training part, [bands].
+
+    Where training showed the network but a share of each chunk's frames (`crop` below 1),
+    prediction goes over the whole chunk in windows of that length, each of which overlaps the next
+    one by the share `overlap`.
     """
 
-    def __init__(self, family: str, config: Any, bands: int, genres: int) -> None:
+    def __init__(
+        self,
+        family: str,
+        config: Any,
+        bands: int,
+        genres: int,
+        crop: float = 1.0,
+        overlap: float = 0.5,
+    ) -> None:
         super().__init__()
+        self.family, self.crop, self.overlap = family, crop, overlap
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("deviation", torch.ones(bands))
         self.network: nn.Module = family_module(family).Model(config, bands, genres)
@@ -58,6 +80,21 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(self.standardise(x))
         return logits
+
+    def seen(self, frames: int) -> int:
+        """How many of a chunk's frames the network sees at a time."""
+        return max(1, round(self.crop * frames))
+
+    def probs(self, x: Tensor) -> Tensor:
+        """Probabilities float64 [B, genres]: the mean over the windows of each chunk."""
+        frames = x.shape[2]
+        seen = self.seen(frames)
+        hop = max(1.0, seen * (1 - self.overlap))
+        count = 1 + math.ceil((frames - seen) / hop - 1e-9)
+        starts = torch.linspace(0, frames - seen, count).round().long().tolist()
+        return torch.stack(
+            [self(x[:, :, start : start + seen]).softmax(1).double() for start in starts]
+        ).mean(0)
 
 
 def config_fields(family: str) -> set[str]:

@@ -21,12 +21,16 @@ class ConvBlocks(nn.Sequential):
         for block in range(blocks):
             outputs = channels * min(2**block, 8)
             pool = (2, 2) if block < time_pools else (2, 1)
-            self.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
-            self.append(nn.MaxPool2d(pool, ceil_mode=True))
-            self.append(nn.BatchNorm2d(outputs))
-            self.append(nn.ReLU(inplace=True))
-            # whole feature maps: neighbouring pixels are too alike for single ones to matter
-            self.append(nn.Dropout2d(dropout))
+            self.append(
+                nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                    nn.MaxPool2d(pool, ceil_mode=True),
+                    nn.BatchNorm2d(outputs),
+                    nn.ReLU(inplace=True),
+                    # whole maps: neighbouring pixels are too alike for single ones to matter
+                    nn.Dropout2d(dropout),
+                )
+            )
             inputs = outputs
             bands = -(-bands // 2)
         self.features = inputs * bands  # values a frame, when channels and bands are laid in a row
@@ -66,10 +70,14 @@ class ConvRecurrent(nn.Module):
             nn.Dropout(dropout), nn.Linear(hidden * (2 if bidirectional else 1), genres)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """[B, bands, frames] -> [B, hidden], twice that where bidirectional."""
         maps = self.convolutions(as_images(x))
         outputs, _ = self.recurrent(maps.flatten(1, 2).transpose(1, 2))
-        logits: Tensor = self.head(outputs.mean(1))
+        return outputs.mean(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.embed(x))
         return logits
 
 

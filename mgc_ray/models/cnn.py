@@ -34,7 +34,10 @@ class Model(nn.Module):
             nn.Linear(config.hidden, genres),
         )
 
+    def embed(self, x: Tensor) -> Tensor:
+        """[B, bands, frames] -> [B, channels x bands of the last block]."""
+        return self.convolutions(as_images(x)).mean(3).flatten(1)
+
     def forward(self, x: Tensor) -> Tensor:
-        maps = self.convolutions(as_images(x))
-        logits: Tensor = self.head(maps.mean(3).flatten(1))
+        logits: Tensor = self.head(self.embed(x))
         return logits

@@ -3,9 +3,79 @@
 x is float32 [B, bands, frames]; 0 is the mean of a band, so a masked part is set to 0.
 """
 
+import math
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from mgc_ray.training.config import TrainConfig
+
+
+def augment(x: Tensor, frames: int, settings: TrainConfig, generator: torch.Generator) -> Tensor:
+    """All of it but mixup, which needs the labels: [B, bands, any] -> [B, bands, frames]."""
+    x = crop(x, frames, settings.pitch_shift, settings.time_stretch, generator)
+    x = time_shift(x, settings.time_shift, generator)
+    x = level(x, settings.gain, settings.tilt, generator)
+    return spec_augment(x, settings.freq_mask, settings.time_mask, settings.masks, generator)
+
+
+def crop(
+    x: Tensor, frames: int, pitch_shift: float, time_stretch: float, generator: torch.Generator
+) -> Tensor:
+    """A random part of `frames` frames of each spectrogram, transposed and stretched at random.
+
+    By at most `pitch_shift` bands up or down, and by a factor up to 1 + `time_stretch` slower or
+    faster. Mel bands are spaced as pitches are only above 1 kHz; below, it is not quite that.
+    """
+    batch, bands, length = x.shape
+    if frames == length and not pitch_shift and not time_stretch:
+        return x
+    uniform = torch.rand((3, batch, 1), generator=generator, device=x.device)
+    if not pitch_shift and not time_stretch:
+        start = (uniform[0] * (length - frames + 1)).long()
+        index = start + torch.arange(frames, device=x.device)
+        return x.gather(2, index[:, None, :].expand(batch, bands, frames))
+    span = frames * torch.exp((2 * uniform[1] - 1) * math.log1p(time_stretch))
+    span = span.clamp(max=length)
+    start = uniform[0] * (length - span)
+    time = start + (torch.arange(frames, device=x.device) + 0.5) * (span / frames)
+    shift = (2 * uniform[2] - 1) * pitch_shift
+    band = torch.arange(bands, device=x.device) + 0.5 - shift
+    # grid_sample's coordinates go from -1 to 1, edge to edge; beyond it the edge is repeated
+    grid = torch.stack(
+        [
+            (2 * time / length - 1)[:, None, :].expand(batch, bands, frames),
+            (2 * band / bands - 1)[:, :, None].expand(batch, bands, frames),
+        ],
+        dim=-1,
+    )
+    return F.grid_sample(x[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def time_shift(x: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Roll each spectrogram round in time by up to a share `most` of its frames."""
+    if not most:
+        return x
+    batch, bands, frames = x.shape
+    uniform = torch.rand((batch, 1), generator=generator, device=x.device)
+    shift = (uniform * most * frames).round().long()
+    index = (torch.arange(frames, device=x.device) - shift) % frames
+    return x.gather(2, index[:, None, :].expand(batch, bands, frames))
+
+
+def level(x: Tensor, gain: float, tilt: float, generator: torch.Generator) -> Tensor:
+    """Add a normally distributed level, and one that rises from the lowest to the highest band.
+
+    Of deviations `gain` and `tilt`: another recording level, another equaliser.
+    """
+    if not gain and not tilt:
+        return x
+    batch, bands, _ = x.shape
+    normal = torch.randn((2, batch, 1), generator=generator, device=x.device)
+    slope = torch.linspace(-1, 1, bands, device=x.device)
+    return x + (gain * normal[0] + tilt * normal[1] * slope)[:, :, None]
 
 
 def spec_augment(

@@ -20,6 +20,7 @@ from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
 from mgc_ray.models import Classifier
 from mgc_ray.training.config import configure, full_params
+from mgc_ray.training.initial import trained_on
 from mgc_ray.training.loop import Epoch
 
 _WHAT, _REMEDY = "checkpoint", "name a folder with config.json and model.safetensors"
@@ -35,6 +36,9 @@ class Checkpoint:
     features: Features
     genres: tuple[str, ...]
     dataset: dict[str, Any]  # protocol, seed, source and listing of the dataset it was trained on
+    trained_on: list[
+        dict[str, Any]
+    ]  # also what it started from had been trained on, first things first
     epoch: int
     metrics: dict[str, float]
 
@@ -53,6 +57,10 @@ def save_checkpoint(
                 "params": full_params(family, params),
                 "features": features_to_json(info.features),
                 "genres": list(info.genres),
+                "trained_on": [
+                    *trained_on(params),
+                    {"source": info.source, "protocol": info.protocol, "task": "genres"},
+                ],
                 "dataset": {
                     "protocol": info.protocol,
                     "leaky": info.leaky,
@@ -79,7 +87,10 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         family, params = content["family"], content["params"]
         features = features_from_json(content["features"])
         genres = tuple(content["genres"])
-        classifier = Classifier(family, configure(family, params)[0], features.bands, len(genres))
+        config, settings = configure(family, params)
+        classifier = Classifier(
+            family, config, features.bands, len(genres), settings.crop, settings.overlap
+        )
         with safe_open(folder / "model.safetensors", framework="pt") as file:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -100,6 +111,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         features=features,
         genres=genres,
         dataset=dict(content.get("dataset", {})),
+        trained_on=list(content.get("trained_on", [])),
         epoch=epoch,
         metrics=metrics,
     )

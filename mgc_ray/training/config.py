@@ -25,6 +25,15 @@ class TrainConfig:
     time_mask: float = 0.15  # SpecAugment: widest mask, share of the frames
     masks: int = 2  # SpecAugment: masks of each kind
     mixup: float = 0.2  # alpha of the Beta distribution; 0 switches it off
+    time_shift: float = 0.0  # rolled round by at most this share of the frames
+    pitch_shift: float = 0.0  # moved by at most so many bands
+    time_stretch: float = 0.0  # 0.1: slower or faster by at most a tenth
+    gain: float = 0.0  # deviation of a level added to all bands, in deviations of a band
+    tilt: float = 0.0  # the same, from minus to plus over the bands: darker or brighter
+    crop: float = 1.0  # share of a chunk's frames that the network sees at a time
+    crops: int = 1  # random crops that an epoch takes of each chunk
+    overlap: float = 0.5  # share by which two crops of a chunk overlap at prediction
+    averaging: float = 0.0  # decay, a step, of the moving average of the weights; 0: none
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +51,15 @@ class TrainConfig:
             "time_mask": (0 <= self.time_mask <= 1, "a share of the frames, 0 to 1"),
             "masks": (self.masks >= 0, "0 or more"),
             "mixup": (self.mixup >= 0, "0 or more"),
+            "time_shift": (0 <= self.time_shift <= 1, "a share of the frames, 0 to 1"),
+            "pitch_shift": (self.pitch_shift >= 0, "0 or more bands"),
+            "time_stretch": (0 <= self.time_stretch <= 1, "from 0 to 1"),
+            "gain": (self.gain >= 0, "0 or more"),
+            "tilt": (self.tilt >= 0, "0 or more"),
+            "crop": (0 < self.crop <= 1, "a share of the frames, above 0 up to 1"),
+            "crops": (self.crops >= 1, "1 or more"),
+            "overlap": (0 <= self.overlap < 1, "from 0 to below 1"),
+            "averaging": (0 <= self.averaging < 1, "from 0 to below 1"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.models import Classifier
-from mgc_ray.training.augment import mixup, mixup_shares, spec_augment
+from mgc_ray.models import Classifier, family_module
+from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import TrainConfig, configure
 from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
@@ -41,7 +42,7 @@ class Epoch:
     `metrics`: train_loss, val_loss, val_track_accuracy, val_chunk_accuracy, val_macro_f1 (of
     tracks), lr, epoch_seconds, chunks_per_second. `best`: no earlier epoch had a higher
     val_track_accuracy (ties: a lower val_loss). `last`: training ends here by itself. `classifier`
-    is the live model: copy what you keep.
+    is the live model (or its moving average): copy what you keep.
     """
 
     number: int
@@ -75,17 +76,26 @@ def train(
     generator = torch.Generator(device).manual_seed(settings.seed)
 
     info = chunks.info
-    classifier = Classifier(family, config, info.features.bands, len(info.genres))
+    classifier = Classifier(
+        family, config, info.features.bands, len(info.genres), settings.crop, settings.overlap
+    )
     mean, deviation = chunks.band_statistics
     classifier.mean.copy_(torch.from_numpy(mean))
     classifier.deviation.copy_(torch.from_numpy(deviation))
+    hooks = family_module(family)
+    if hasattr(hooks, "initialise"):
+        hooks.initialise(classifier, config)
     classifier = classifier.to(device)
+    averaged = _averaged(classifier, settings)
+    judged: Classifier = averaged.module if averaged else classifier  # type: ignore[assignment]
 
     source = batches(chunks, device)
     genre = torch.from_numpy(chunks.genre).to(device)
-    in_epoch = len(rows["train"])
+    drawn_rows = np.repeat(rows["train"], settings.crops)
+    frames = classifier.seen(info.features.frames)
+    in_epoch = len(drawn_rows)
     steps = math.ceil(in_epoch / settings.batch_size)
-    optimizer = _optimizer(classifier, settings, device)
+    optimizer = _optimizer(classifier, config, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _share_of_lr(step / steps, settings)
     )
@@ -95,15 +105,16 @@ def train(
     for number in range(1, settings.max_epochs + 1):
         started = time.perf_counter()
         classifier.train()
+        if hasattr(hooks, "begin_epoch"):
+            hooks.begin_epoch(classifier, config, number)
         losses = torch.zeros(steps, device=device)
-        lr = float(schedule.get_last_lr()[0])
+        lr = float(schedule.get_last_lr()[-1])
         shares = mixup_shares(settings.mixup, in_epoch, random).to(device)
-        drawn = source.shuffled(rows["train"], settings.batch_size, generator)
+        drawn = source.shuffled(drawn_rows, settings.batch_size, generator)
         for step, (batch, x) in enumerate(drawn):
             if len(batch) == 1 and steps > 1:
                 continue  # batch norm cannot take the deviation of one
-            x = classifier.standardise(x)
-            x = spec_augment(x, settings.freq_mask, settings.time_mask, settings.masks, generator)
+            x = augment(classifier.standardise(x), frames, settings, generator)
             target = F.one_hot(genre[batch], len(info.genres)).float()
             start = step * settings.batch_size
             x, target = mixup(x, target, shares[start : start + len(batch)])
@@ -114,13 +125,15 @@ def train(
             loss.backward()
             optimizer.step()
             schedule.step()
+            if averaged:
+                averaged.update_parameters(classifier)
             losses[step] = loss.detach()
         _check_finite(losses, number)
         trained = time.perf_counter() - started
 
         metrics: dict[str, float] = {
             "train_loss": float(losses.mean()),
-            **_validate(classifier, source, chunks, rows["valid"]),
+            **_validate(judged, source, chunks, rows["valid"]),
             "lr": lr,
             "epoch_seconds": time.perf_counter() - started,
             "chunks_per_second": in_epoch / trained,
@@ -131,7 +144,7 @@ def train(
         waited = 0 if score > best else waited + 1
         is_best, best = score > best, max(score, best)
         last = number == settings.max_epochs or waited >= settings.patience
-        yield Epoch(number, metrics, is_best, last, classifier)
+        yield Epoch(number, metrics, is_best, last, judged)
         if last:
             return
 
@@ -140,7 +153,7 @@ def predict_probs(classifier: Classifier, source: Batches, rows: np.ndarray) -> 
     """Probabilities float64 [n, genres] of the chunks `rows`, in float32, batch norm at rest."""
     classifier.eval()
     with torch.inference_mode():
-        probs = [classifier(x).softmax(1).double() for _, x in source.in_order(rows)]
+        probs = [classifier.probs(x) for _, x in source.in_order(rows)]
         return torch.cat(probs).cpu().numpy()
 
 
@@ -166,15 +179,26 @@ def _validate(
     }
 
 
-def _optimizer(
-    classifier: Classifier, settings: TrainConfig, device: torch.device
-) -> torch.optim.Optimizer:
+def _optimizer(classifier: Classifier, config: Any, settings: TrainConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW; a family may give parts of its network rates of their own."""
+    hooks = family_module(classifier.family)
+    shares = [(list(classifier.parameters()), 1.0)]
+    if hasattr(hooks, "lr_shares"):
+        shares = hooks.lr_shares(classifier, config)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     return kind(
-        classifier.parameters(),
-        lr=settings.lr,
+        [{"params": part, "lr": settings.lr * share} for part, share in shares],
         weight_decay=settings.weight_decay,
         fused=True,
+    )
+
+
+def _averaged(classifier: Classifier, settings: TrainConfig) -> AveragedModel | None:
+    """A moving average of weights and batch norm, which is judged and kept instead of the last."""
+    if not settings.averaging:
+        return None
+    return AveragedModel(
+        classifier, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
     )
 
 

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
@@ -46,9 +47,11 @@ def run_trials(
     settings: TuneSettings,
     resources: dict[str, float],
     warm_start: Sequence[Earlier] = (),
+    initial: dict[str, Any] | None = None,
 ) -> list[TrialRecord]:
     """Run (or go on with) a search in FOLDER; the records of all its trials.
 
+    `initial`: settings of the family `transfer` that say where it starts (training/initial.py).
     Writes FOLDER/study.journal, leaderboard.csv and trials/. Must be called inside `connected`,
     whose cluster's resources are given. KeyboardInterrupt passes through.
     """
@@ -75,7 +78,7 @@ def run_trials(
         trainable = tune.with_parameters(
             run_trial,
             chunks=chunks,
-            fixed={"max_epochs": settings.max_epochs, "seed": settings.seed},
+            fixed={family: fixed_params(family, settings, initial) for family in families},
             trials=trials.resolve(),
             threads=max(1, int(cpus)),
         )
@@ -107,6 +110,14 @@ def run_trials(
     records = list(log.records.values())
     write_leaderboard(folder / "leaderboard.csv", records)
     return records
+
+
+def fixed_params(
+    family: str, settings: TuneSettings, initial: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What all trials of a family have in common."""
+    start = initial if family == "transfer" and initial else {}
+    return {"max_epochs": settings.max_epochs, "seed": settings.seed} | start
 
 
 def asha(settings: TuneSettings) -> ASHAScheduler:

@@ -14,7 +14,7 @@ from mgc_ray.training.loop import METRIC, best_device, train
 def run_trial(
     suggestion: dict[str, Any],
     chunks: ChunkTable,
-    fixed: dict[str, Any],
+    fixed: dict[str, dict[str, Any]],
     trials: Path,
     threads: int,
 ) -> None:
@@ -28,7 +28,7 @@ def run_trial(
     """
     torch.set_num_threads(threads)
     torch.cuda.empty_cache()  # what this process's last trial has left; nothing without a GPU
-    params = fixed | suggestion["params"]
+    params = fixed[suggestion["family"]] | suggestion["params"]
     folder = trials / suggestion["trial"] / "checkpoint"
     best_so_far = 0.0
     try:

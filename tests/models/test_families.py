@@ -15,7 +15,7 @@ FAMILIES = families()
 
 
 def test_the_published_families_are_there() -> None:
-    assert {"cnn", "lstm", "gru"} <= set(FAMILIES)
+    assert {"cnn", "lstm", "gru", "attention", "transfer"} <= set(FAMILIES)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -39,6 +39,18 @@ def test_a_model_learns_two_spectrograms_by_heart(family: str) -> None:
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
     assert (model.eval()(x).argmax(1) == y).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_of_the_head_is_all_that_knows_the_genres(family: str) -> None:
+    config = family_module(family).Config()
+    few, many = (Classifier(family, config, bands=32, genres=n).network for n in (3, 5))
+    x = torch.randn(2, 32, 24)
+    assert few.eval()(x).equal(few.head(few.embed(x)))
+    other = [n for n, p in few.named_parameters() if p.shape != many.get_parameter(n).shape]
+    last = [n for n, part in few.named_modules() if isinstance(part, torch.nn.Linear)][-1]
+    assert ".head." in f".{last}"
+    assert other == [f"{last}.weight", f"{last}.bias"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -99,3 +111,14 @@ def test_the_classifier_standardises_each_band() -> None:
     model.deviation.copy_(torch.tensor([2.0, 0.5]))
     x = torch.tensor([[[12, 8], [-5, -4]]], dtype=torch.int16)
     assert model.standardise(x).tolist() == [[[1.0, -1.0], [0.0, 2.0]]]
+
+
+def test_prediction_goes_over_a_chunk_in_overlapping_windows() -> None:
+    config = family_module("cnn").Config(blocks=1, channels=2, hidden=4)
+    model = Classifier("cnn", config, bands=8, genres=3, crop=0.4, overlap=0.5).eval()
+    x = torch.randn(2, 8, 10)
+    assert model.seen(10) == 4
+    windows = [model(x[:, :, start : start + 4]).softmax(1) for start in (0, 2, 4, 6)]
+    assert torch.allclose(model.probs(x).float(), torch.stack(windows).mean(0), atol=1e-6)
+    whole = Classifier("cnn", config, bands=8, genres=3).eval()
+    assert torch.allclose(whole.probs(x).float(), whole(x).softmax(1), atol=1e-6)

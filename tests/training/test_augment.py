@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mgc_ray.training.augment import mixup, mixup_shares, spec_augment
+from mgc_ray.training.augment import crop, level, mixup, mixup_shares, spec_augment, time_shift
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -64,3 +64,52 @@ def test_shares_of_mixup_follow_the_beta_distribution() -> None:
     share = mixup_shares(0.4, 20_000, np.random.default_rng(0))
     assert share.mean().item() == pytest.approx(0.5, abs=0.01)
     assert share.var().item() == pytest.approx(1 / (4 * 1.8), abs=0.005)  # of Beta(0.4, 0.4)
+
+
+def test_a_crop_is_a_whole_part_of_its_spectrogram() -> None:
+    x = torch.arange(50.0).expand(300, 4, 50)
+    part = crop(x, 20, 0.0, 0.0, _generator())
+    assert part.shape == (300, 4, 20)
+    assert (part[:, 0].diff() == 1).all()
+    assert part.eq(part[:, :1]).all()  # the same frames of all bands
+    assert set(part[:, 0, 0].tolist()) == set(range(31))
+
+
+def test_a_crop_of_all_frames_changes_nothing() -> None:
+    x = torch.randn(3, 4, 50)
+    assert crop(x, 50, 0.0, 0.0, _generator()) is x
+
+
+def test_transposing_moves_all_bands_alike_by_no_more_than_asked() -> None:
+    x = torch.arange(40.0)[:, None].expand(500, 40, 10)
+    moved = x - crop(x, 10, 3.0, 0.0, _generator())
+    inside = moved[:, 4:-4]
+    assert torch.allclose(inside, inside[:, :1, :1], atol=1e-3)
+    assert inside.abs().max() <= 3.001
+    assert inside.min() < -2.8
+    assert inside.max() > 2.8
+
+
+def test_stretching_changes_the_speed_by_no_more_than_asked() -> None:
+    x = torch.arange(100.0).expand(500, 2, 100)
+    speed = crop(x, 50, 0.0, 0.25, _generator())[:, 0, 1:-1].diff()
+    assert torch.allclose(speed, speed[:, :1], atol=1e-3)
+    assert speed.min() == pytest.approx(1 / 1.25, abs=0.01)
+    assert speed.max() == pytest.approx(1.25, abs=0.01)
+
+
+def test_a_shift_in_time_rolls_round() -> None:
+    x = torch.arange(10.0).expand(200, 3, 10)
+    rolled = time_shift(x, 0.3, _generator())
+    by = rolled[:, 0].argmin(1)
+    assert set(by.tolist()) == {0, 1, 2, 3}
+    assert all(r.equal(one.roll(int(n), 1)) for r, one, n in zip(rolled, x, by, strict=True))
+
+
+def test_level_adds_a_constant_and_a_slope_of_the_deviations_asked() -> None:
+    added = level(torch.zeros(4000, 3, 5), 0.5, 0.2, _generator())
+    assert added.eq(added[:, :, :1]).all()
+    middle, slope = added[:, 1, 0], (added[:, 2, 0] - added[:, 0, 0]) / 2
+    assert middle.std().item() == pytest.approx(0.5, rel=0.05)
+    assert slope.std().item() == pytest.approx(0.2, rel=0.05)
+    assert torch.allclose(added[:, 0, 0] + added[:, 2, 0], 2 * middle, atol=1e-5)
