@@ -17,6 +17,7 @@ import torch
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.spectrogram import Features, features_to_json
+from mgc_ray.ensembling.calibration import temper
 from mgc_ray.training.batches import ResidentBatches
 from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
 from mgc_ray.training.loop import best_device, predict_probs
@@ -40,6 +41,11 @@ class Ensemble:
     def features(self) -> Features:
         return self.members[0].features
 
+    @property
+    def temperature(self) -> float:
+        """What makes the tracks' probabilities as sure as they are right; see calibration.py."""
+        return float(self.content.get("temperature", 1.0))
+
     def chunk_probs(self, spectrograms: np.ndarray) -> np.ndarray:
         """Probabilities float64 [chunks, genres] of spectrograms [chunks, bands, frames]."""
         probs = np.zeros((len(spectrograms), len(self.genres)))
@@ -52,7 +58,7 @@ class Ensemble:
 
         Raises UnusableTrackError with the reason where the file is no track.
         """
-        probs = self.chunk_probs(self.features.chunks(path)).mean(0)
+        probs = temper(self.chunk_probs(self.features.chunks(path)).mean(0), self.temperature)
         order = np.argsort(-probs, kind="stable")
         return {self.genres[i]: float(probs[i]) for i in order}
 

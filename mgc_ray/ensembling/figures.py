@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mgc_ray.ensembling.calibration import calibration_error, log_loss, temper
 from mgc_ray.training.metrics import (
     accuracy,
     bootstrap_interval,
@@ -21,19 +22,24 @@ def measure(
     track_genre: np.ndarray,
     group: Sequence[str],
     genres: Sequence[str],
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Figures from the chunks' probabilities [N, C], as plain JSON values.
 
-    `track` [N] is each chunk's track, an index into `track_genre` [K] and `group` [K].
+    `track` [N] is each chunk's track, an index into `track_genre` [K] and `group` [K]. Log-loss and
+    calibration error are those of the tracks' probabilities at this temperature.
     """
     present, probs = track_probs(chunk_probs, track)
     true, predicted = track_genre[present], probs.argmax(1)
+    tempered = temper(probs, temperature)
     interval = bootstrap_interval(predicted == true, np.asarray(group)[present])
     return {
         "track_accuracy": accuracy(predicted, true),
         "interval_95": asdict(interval),
         "chunk_accuracy": accuracy(chunk_probs.argmax(1), track_genre[track]),
         "macro_f1": macro_f1(predicted, true, len(genres)),
+        "log_loss": log_loss(tempered, true),
+        "calibration_error": calibration_error(tempered, true),
         "tracks": len(present),
         "chunks": len(track),
         "genres": list(genres),

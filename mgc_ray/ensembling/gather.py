@@ -1,8 +1,16 @@
-"""Gather the best trials of one or several searches into one ensemble, and test it once."""
+"""Gather the best candidates of one or several searches into one ensemble, and test it once.
+
+A candidate is a configuration with its trained models and its predictions for tracks that none of
+the models that made them was trained on: the validation part for a trial, all of train + validation
+for one that was refitted on folds (see folds.py). Selection and calibration use those alone.
+
+    OUT/ensemble.json     see artefact.py; with weights, temperature and figures
+    OUT/predictions.csv   model,part,track_id,group,genre and a probability a genre: what figures
+                          are made of; `model` is ensemble, or a family: the best of it alone
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +18,8 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable, open_chunks
-from mgc_ray.data.dataset import read_info
-from mgc_ray.data.files import read_json
+from mgc_ray.data.dataset import DatasetInfo, read_info
+from mgc_ray.data.files import read_json, write_csv
 from mgc_ray.ensembling.artefact import (
     add_figures,
     check_ensemble_place,
@@ -19,22 +27,47 @@ from mgc_ray.ensembling.artefact import (
     member_probs,
     save_ensemble,
 )
+from mgc_ray.ensembling.calibration import fit_temperature
 from mgc_ray.ensembling.figures import measure
+from mgc_ray.ensembling.folds import read_refitted
 from mgc_ray.ensembling.selection import select
-from mgc_ray.training.checkpoint import load_checkpoint
+from mgc_ray.models import count_parameters
+from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
 from mgc_ray.training.metrics import track_probs
+
+ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that could be a member; the higher `score` is the better one.
+    """A configuration that could be in the ensemble; the higher `score` is the better one.
 
-    `score`: validation track accuracy, then minus the validation loss, of its best epoch.
+    `models`: one checkpoint, or one a fold. `score`: validation track accuracy, then minus the
+    validation loss, of the trial's best epoch. `seconds`: what training its models took.
     """
 
     name: str
-    checkpoint: Path
+    family: str
+    models: tuple[Path, ...]
     score: tuple[float, float]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Predictions of candidates for tracks that the models behind each were not trained on.
+
+    `probs` [candidates, N, genres] for the chunks of `chunks`.
+    """
+
+    part: str  # validation, out_of_fold, test
+    chunks: ChunkTable
+    probs: np.ndarray
+
+    def by_track(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of tracks [K] and their probabilities [K, genres] under these weights."""
+        mixed = np.tensordot(weights, self.probs, 1)
+        return track_probs(mixed, self.chunks.track)
 
 
 def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int) -> dict[str, Any]:
@@ -49,25 +82,54 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
             "an ensemble needs at least one trial that kept its weights, but there is none: see "
             "the reasons in leaderboard.csv and trials/*/trial.json"
         )
-    check_ensemble_place(out)
-    info = read_info(dataset)
     chosen = sorted(candidates, key=lambda c: c.score, reverse=True)[:top_k]
     valid = open_chunks(dataset, ("valid",))
-    checkpoints = [load_checkpoint(candidate.checkpoint) for candidate in chosen]
-    for candidate, checkpoint in zip(chosen, checkpoints, strict=True):
-        if checkpoint.genres != info.genres or checkpoint.features != info.features:
-            raise RequestError(
-                f"{candidate.checkpoint} was trained on other genres or features than {dataset} "
-                "has: gather searches over one dataset"
-            )
-    by_track = [
-        track_probs(_in_pieces(partial(member_probs, checkpoint), valid), valid.track)
-        for checkpoint in checkpoints
+    loaded = _load(chosen, read_info(dataset), dataset)
+    probs = np.stack([_in_pieces(_mean_of(models), valid) for models in loaded])
+    return _finish(dataset, chosen, loaded, _Held("validation", valid, probs), out)
+
+
+def gather_refitted(dataset: Path, refit: Path, out: Path) -> dict[str, Any]:
+    """The same from configurations that were refitted on folds, by their out-of-fold predictions.
+
+    Each configuration that is selected brings the models of all its folds.
+    """
+    chunks = open_chunks(dataset, ("train", "valid"))
+    refitted = [one for one in read_refitted(refit) if one.complete]
+    if not refitted:
+        raise RequestError(
+            f"{refit} must hold at least one configuration refitted on all folds, but has none: "
+            "go on with the search by --resume"
+        )
+    chosen = [
+        Candidate(one.name, one.family, one.folds, one.score, one.seconds) for one in refitted
     ]
-    weights = select(np.stack([probs for _, probs in by_track]), valid.track_genre[by_track[0][0]])
+    loaded = _load(chosen, read_info(dataset), dataset)
+    probs = np.stack([one.out_of_fold(len(chunks.track)) for one in refitted])
+    return _finish(dataset, chosen, loaded, _Held("out_of_fold", chunks, probs), out)
+
+
+def _finish(
+    dataset: Path,
+    candidates: Sequence[Candidate],
+    loaded: Sequence[Sequence[Checkpoint]],
+    held: _Held,
+    out: Path,
+) -> dict[str, Any]:
+    """Select, calibrate, save; then read the test part, for the first and only time."""
+    check_ensemble_place(out)
+    info = read_info(dataset)
+    true = _true(held)
+    weights = {ENSEMBLE: _select(held, range(len(candidates)))}
+    families = list(dict.fromkeys(candidate.family for candidate in candidates))
+    for family in families:
+        own = [i for i, candidate in enumerate(candidates) if candidate.family == family]
+        weights[family] = _select(held, own)
+    temperature = fit_temperature(held.by_track(weights[ENSEMBLE])[1], true)
     members = [
-        (candidate.name, candidate.checkpoint, float(weight))
-        for candidate, weight in zip(chosen, weights, strict=True)
+        (_member_name(candidate, fold), path, float(weight) / len(candidate.models))
+        for candidate, weight in zip(candidates, weights[ENSEMBLE], strict=True)
+        for fold, path in enumerate(candidate.models)
         if weight > 0
     ]
     provenance = {
@@ -75,13 +137,40 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
         "leaky": info.leaky,
         "split_seed": info.seed,
         "source": info.source,
-        "considered": [candidate.name for candidate in chosen],
+        "considered": [candidate.name for candidate in candidates],
+        "selected_on": held.part,
+        "temperature": temperature,
+        "trained_on": _all_trained_on(loaded),
     }
-    save_ensemble(out, members, checkpoints[0], provenance)
-    figures = {"validation": _measure(out, valid), "test": None}
+    save_ensemble(out, members, loaded[0][0], provenance)
+    models = {
+        name: {
+            "parameters": sum(
+                count_parameters(model.classifier)
+                for weight, models in zip(chosen, loaded, strict=True)
+                if weight > 0
+                for model in models
+            ),
+            "seconds": sum(c.seconds for c, w in zip(candidates, chosen, strict=True) if w > 0),
+            held.part: _measure(held, chosen, info, temperature if name == ENSEMBLE else 1.0),
+        }
+        for name, chosen in weights.items()
+    }
+    parts = [held]
+    figures: dict[str, Any] = {"validation": models[ENSEMBLE][held.part], "test": None}
     test = open_chunks(dataset, ("test",))
     if len(test.track):
-        figures["test"] = _measure(out, test)
+        tested = _Held(
+            "test", test, np.stack([_in_pieces(_mean_of(models_), test) for models_ in loaded])
+        )
+        for name, chosen in weights.items():
+            models[name]["test"] = _measure(
+                tested, chosen, info, temperature if name == ENSEMBLE else 1.0
+            )
+        figures["test"] = _measure_saved(out, test)
+        parts.append(tested)
+    _write_predictions(out / "predictions.csv", parts, weights, info)
+    figures["models"] = models
     add_figures(out, figures)
     return {
         "members": [{"name": n, "weight": w} for n, _, w in members],
@@ -90,21 +179,104 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
     }
 
 
+def _load(
+    candidates: Sequence[Candidate], info: DatasetInfo, dataset: Path
+) -> list[list[Checkpoint]]:
+    """The candidates' models, or RequestError where one is of another dataset."""
+    loaded = [[load_checkpoint(path) for path in candidate.models] for candidate in candidates]
+    for candidate, models in zip(candidates, loaded, strict=True):
+        for path, model in zip(candidate.models, models, strict=True):
+            if model.genres != info.genres or model.features != info.features:
+                raise RequestError(
+                    f"{path} was trained on other genres or features than {dataset} has: gather "
+                    f"searches over one dataset (candidate {candidate.name})"
+                )
+    return loaded
+
+
+def _select(held: _Held, among: Sequence[int]) -> np.ndarray:
+    """Weights [candidates] of a selection among some of them, 0 for all others."""
+    by_track = np.stack([track_probs(held.probs[i], held.chunks.track)[1] for i in among])
+    weights = np.zeros(len(held.probs))
+    weights[list(among)] = select(by_track, _true(held))
+    return weights
+
+
+def _true(held: _Held) -> np.ndarray:
+    return held.chunks.track_genre[np.unique(held.chunks.track)]
+
+
+def _mean_of(models: Sequence[Checkpoint]) -> Callable[[np.ndarray], np.ndarray]:
+    def probs(spectrograms: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = np.mean([member_probs(model, spectrograms) for model in models], axis=0)
+        return mean
+
+    return probs
+
+
 def _in_pieces(probs_of: Callable[[np.ndarray], np.ndarray], chunks: ChunkTable) -> np.ndarray:
     """Probabilities [N, genres] of all chunks, never more spectrograms in memory than a piece."""
-    return np.concatenate([probs_of(x) for _, x in chunks.pieces(np.arange(len(chunks.track)))])
+    probs = np.zeros((len(chunks.track), len(chunks.info.genres)))
+    for rows, spectrograms in chunks.pieces(np.arange(len(chunks.track))):
+        probs[rows] = probs_of(spectrograms)
+    return probs
 
 
-def _measure(ensemble: Path, chunks: ChunkTable) -> dict[str, Any]:
-    """Figures of the ensemble as it was saved, the way a user will load it."""
-    probs = _in_pieces(load_ensemble(ensemble).chunk_probs, chunks)
+def _measure(
+    held: _Held, weights: np.ndarray, info: DatasetInfo, temperature: float
+) -> dict[str, Any]:
+    chunks = held.chunks
     return measure(
-        probs,
+        np.tensordot(weights, held.probs, 1),
+        chunks.track,
+        chunks.track_genre,
+        [track.group for track in chunks.tracks],
+        info.genres,
+        temperature,
+    )
+
+
+def _measure_saved(ensemble: Path, chunks: ChunkTable) -> dict[str, Any]:
+    """Figures of the ensemble as it was saved, the way a user will load it."""
+    saved = load_ensemble(ensemble)
+    return measure(
+        _in_pieces(saved.chunk_probs, chunks),
         chunks.track,
         chunks.track_genre,
         [track.group for track in chunks.tracks],
         chunks.info.genres,
+        saved.temperature,
     )
+
+
+def _write_predictions(
+    path: Path, parts: Sequence[_Held], weights: dict[str, np.ndarray], info: DatasetInfo
+) -> None:
+    rows = []
+    for name, chosen in weights.items():
+        for held in parts:
+            present, probs = held.by_track(chosen)
+            for index, row in zip(present, probs, strict=True):
+                track = held.chunks.tracks[index]
+                rows.append(
+                    [name, held.part, track.track_id, track.group, track.genre]
+                    + [f"{share:.6f}" for share in row]
+                )
+    write_csv(path, ["model", "part", "track_id", "group", "genre", *info.genres], rows)
+
+
+def _member_name(candidate: Candidate, fold: int) -> str:
+    return candidate.name if len(candidate.models) == 1 else f"{candidate.name}-fold{fold + 1}"
+
+
+def _all_trained_on(loaded: Sequence[Sequence[Checkpoint]]) -> list[dict[str, Any]]:
+    """What any of the models was trained on, each once."""
+    found: list[dict[str, Any]] = []
+    for models in loaded:
+        for one in models[0].trained_on:
+            if one not in found:
+                found.append(one)
+    return found
 
 
 def candidates_of(search: Path) -> tuple[Path, list[Candidate]]:
@@ -117,8 +289,16 @@ def candidates_of(search: Path) -> tuple[Path, list[Candidate]]:
         if (checkpoint / "model.safetensors").exists() and record["status"] != "failed":
             best = record["curve"][record["best_epoch"] - 1]
             score = (best["val_track_accuracy"], -best["val_loss"])
-            candidates.append(Candidate(path.parent.name, checkpoint, score))
+            candidates.append(
+                Candidate(
+                    path.parent.name, record["family"], (checkpoint,), score, record["seconds"]
+                )
+            )
     dataset = Path(content["dataset"])
     if not dataset.exists():  # the results were moved, or this is another working folder
         dataset = search.parent / "datasets" / dataset.name
     return dataset, candidates
+
+
+def renamed(candidate: Candidate, prefix: str) -> Candidate:
+    return replace(candidate, name=prefix + candidate.name)

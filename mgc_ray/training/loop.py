@@ -97,9 +97,9 @@ def train(
     steps = math.ceil(in_epoch / settings.batch_size)
     optimizer = _optimizer(classifier, config, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _share_of_lr(step / steps, settings)
+        optimizer, lambda step: share_of_lr(step / steps, settings)
     )
-    precision = _precision(device, autocast)
+    precision = precision_of(device, autocast)
 
     best, waited = (-1.0, 0.0), 0
     for number in range(1, settings.max_epochs + 1):
@@ -128,7 +128,7 @@ def train(
             if averaged:
                 averaged.update_parameters(classifier)
             losses[step] = loss.detach()
-        _check_finite(losses, number)
+        check_finite(losses, number)
         trained = time.perf_counter() - started
 
         metrics: dict[str, float] = {
@@ -202,7 +202,7 @@ def _averaged(classifier: Classifier, settings: TrainConfig) -> AveragedModel | 
     )
 
 
-def _share_of_lr(epoch: float, settings: TrainConfig) -> float:
+def share_of_lr(epoch: float, settings: TrainConfig) -> float:
     """The learning rate at a (fractional) epoch from 0, as a share of its highest."""
     if epoch < settings.warmup_epochs:
         return (epoch + 0.01) / settings.warmup_epochs
@@ -212,7 +212,8 @@ def _share_of_lr(epoch: float, settings: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((epoch - settings.warmup_epochs) / left, 1.0)))
 
 
-def _precision(device: torch.device, autocast: bool | None) -> AbstractContextManager[Any]:
+def precision_of(device: torch.device, autocast: bool | None) -> AbstractContextManager[Any]:
+    """bf16 arithmetic where it is asked for, or (None) where it is faster."""
     if autocast is None:
         # A CPU without matrix units for bf16 converts to and fro and becomes slower.
         autocast = (
@@ -223,7 +224,7 @@ def _precision(device: torch.device, autocast: bool | None) -> AbstractContextMa
     return torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext()
 
 
-def _check_finite(losses: Tensor, epoch: int) -> None:
+def check_finite(losses: Tensor, epoch: int) -> None:
     """One look at the whole epoch, so that no step waits for the device."""
     bad = torch.nonzero(~torch.isfinite(losses)).flatten()
     if len(bad):

@@ -15,8 +15,8 @@ from mgc_ray.training.loop import (
     METRIC,
     Epoch,
     NonFiniteLossError,
-    _share_of_lr,
     predict_probs,
+    share_of_lr,
     train,
 )
 from tests.conftest import make_chunks
@@ -152,11 +152,11 @@ def test_a_dataset_without_validation_chunks_is_refused() -> None:
 
 def test_learning_rate_warms_up_and_follows_the_cosine() -> None:
     settings = TrainConfig(max_epochs=10, warmup_epochs=2, schedule="cosine")
-    assert _share_of_lr(0, settings) == pytest.approx(0.005)
-    assert _share_of_lr(1, settings) == pytest.approx(0.505)
-    assert _share_of_lr(2, settings) == 1
-    assert _share_of_lr(6, settings) == pytest.approx(0.5)
-    assert _share_of_lr(10, settings) == pytest.approx(0)
+    assert share_of_lr(0, settings) == pytest.approx(0.005)
+    assert share_of_lr(1, settings) == pytest.approx(0.505)
+    assert share_of_lr(2, settings) == 1
+    assert share_of_lr(6, settings) == pytest.approx(0.5)
+    assert share_of_lr(10, settings) == pytest.approx(0)
 
 
 def test_defaults_are_the_published_baselines() -> None:
