@@ -1,11 +1,9 @@
-"""Waveforms and arrays -> chunks: librosa's numbers, the right pieces, the reasons for the rest."""
+"""Arrays and audio -> chunks: the right pieces and reasons; what all features have in common."""
 
+import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -13,61 +11,38 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mgc_ray import RequestError
-from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
+from mgc_ray.data.audio import UnusableTrackError, read_waveform
 from mgc_ray.data.spectrogram import (
+    GTZAN_ARRAYS,
+    BandGroups,
+    Features,
     LogMel,
     Precomputed,
+    audio_features,
     features_from_json,
     features_to_json,
-    mel_filters,
     read_array,
 )
 
 RATE = 22050
-CHUNK = 66_000
-MUSIC = Path(__file__).parents[3] / "shared" / "gtzan" / "audio"
-GENRES = ("blues", "classical", "country", "disco", "hiphop")
-GENRES += ("jazz", "metal", "pop", "reggae", "rock")
+# one of each kind and more
+FEATURES = [
+    LogMel(),
+    LogMel(n_fft=2048, top_db=60.0),
+    BandGroups(("log_mel", "chroma")),
+    BandGroups(("mfcc",), LogMel(n_fft=2048, chunk_samples=44_100)),
+    Precomputed(128, 38, "uint8"),
+    Precomputed(128, 38, "uint8", GTZAN_ARRAYS),
+]
 
 
-def by_librosa(samples: np.ndarray, features: LogMel) -> np.ndarray:
-    mel = librosa.feature.melspectrogram(
-        y=samples,
-        sr=features.sample_rate,
-        n_fft=features.n_fft,
-        hop_length=features.hop_length,
-        n_mels=features.n_mels,
-    )
-    return librosa.power_to_db(mel)
+def noise(seconds: float) -> np.ndarray:
+    random = np.random.default_rng(0)
+    return random.uniform(-0.5, 0.5, round(seconds * RATE)).astype(np.float32)
 
 
-def signal(kind: str) -> np.ndarray:
-    """One chunk of samples at 22,050 Hz."""
-    t = np.arange(CHUNK) / RATE
-    random = np.random.default_rng(1)
-    sines = sum(np.sin(2 * np.pi * hz * t) / (i + 1) for i, hz in enumerate((82.4, 440, 3000)))
-    plucks = np.exp(-8 * (t % 0.5)) * np.sin(2 * np.pi * 220 * t)
-    noise = random.standard_normal(CHUNK)
-    samples = {
-        "sines": 0.3 * sines,
-        "noise": 0.1 * noise,
-        "decays": plucks,
-        "quiet passage": np.where((t > 1) & (t < 2), 1e-6, 1.0) * (0.3 * sines + 0.05 * noise),
-        "digital silence inside": np.where(t > 2, 0.0, 0.5 * plucks),
-        "click": np.where(np.arange(CHUNK) == 30_000, 1.0, 0.0),
-        "very quiet": 1e-4 * noise,
-        "mixture": 0.3 * sines + 0.3 * plucks + 0.01 * noise,
-    }[kind]
-    return samples.astype(np.float32)
-
-
-def noise(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    return random.uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
-
-
-def wav(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
-    soundfile.write(path, samples, rate, subtype="FLOAT")
+def wav(path: Path, samples: np.ndarray) -> Path:
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
     return path
 
 
@@ -75,199 +50,6 @@ def npy(header: str) -> bytes:
     """The start of a .npy file of version 1.0."""
     text = header.encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
-
-# --- the same numbers as librosa ---
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "sines",
-        "noise",
-        "decays",
-        "quiet passage",
-        "digital silence inside",
-        "click",
-        "very quiet",
-        "mixture",
-    ],
-)
-def test_features_of_generated_signals_equal_librosas(kind: str) -> None:
-    features = LogMel()
-    samples = signal(kind)
-    np.testing.assert_allclose(
-        features.transform(samples), by_librosa(samples, features), rtol=0, atol=1e-3
-    )
-
-
-@pytest.mark.parametrize(
-    "features",
-    [
-        LogMel(n_fft=2048, hop_length=512),
-        LogMel(n_mels=40),
-        LogMel(sample_rate=16_000, n_fft=512, hop_length=160, n_mels=64),
-    ],
-)
-def test_features_of_other_settings_equal_librosas(features: LogMel) -> None:
-    samples = signal("mixture")
-    np.testing.assert_allclose(
-        features.transform(samples), by_librosa(samples, features), rtol=0, atol=1e-3
-    )
-
-
-@pytest.mark.filterwarnings("ignore:Empty filters")
-def test_bands_narrower_than_a_bin_are_silent_as_librosas() -> None:
-    features = LogMel(n_fft=64, hop_length=64)
-    # 33 bins for 128 bands, so that even of four bands side by side all can lie between two bins
-    silent = mel_filters(RATE, 64, 128).max(axis=1) == 0
-    assert silent.reshape(-1, 4).all(axis=1).any()
-    samples = signal("mixture")
-    np.testing.assert_allclose(
-        features.transform(samples), by_librosa(samples, features), rtol=0, atol=1e-3
-    )
-
-
-def test_several_waveforms_are_transformed_each_by_itself() -> None:
-    # their levels differ, so their loudest values and what is raised to 80 dB below them do too
-    samples = np.stack([signal("decays"), signal("very quiet"), signal("click")])
-    before = samples.copy()
-    expected = [LogMel().transform(one) for one in samples]
-    np.testing.assert_array_equal(LogMel().transform(samples), np.stack(expected))
-    np.testing.assert_array_equal(LogMel().transform(samples[:, None])[:, 0], np.stack(expected))
-    np.testing.assert_array_equal(samples, before)
-    assert LogMel().transform(samples[0].astype(np.float64)).dtype == np.float32
-
-
-def test_a_worker_needs_neither_torch_nor_librosa() -> None:
-    program = (
-        "import mgc_ray.data.dataset, sys; print(sorted({'torch', 'librosa'} & {*sys.modules}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"
-
-
-@pytest.mark.parametrize("genre", GENRES)
-def test_features_of_real_tracks_equal_librosas(genre: str) -> None:
-    if not MUSIC.exists():
-        pytest.skip(f"needs GTZAN's audio in {MUSIC}, which is no part of this project")
-    features = LogMel()
-    path = min((MUSIC / genre).glob("*.flac"))
-    chunks = features.chunks(path)
-    samples = read_waveform(path).resampled(RATE)
-    for i in (0, len(chunks) - 1):
-        expected = by_librosa(samples[i * CHUNK : (i + 1) * CHUNK], features)
-        np.testing.assert_allclose(chunks[i], expected, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("sample_rate", "n_fft", "n_mels"),
-    [(22050, 1024, 128), (22050, 2048, 128), (44100, 2048, 96), (16000, 512, 64), (8000, 256, 20)],
-)
-def test_the_filters_equal_librosas(sample_rate: int, n_fft: int, n_mels: int) -> None:
-    np.testing.assert_allclose(
-        mel_filters(sample_rate, n_fft, n_mels),
-        librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels),
-        rtol=0,
-        atol=1e-6,
-    )
-
-
-def test_a_sine_of_440_hz_is_loudest_in_its_band() -> None:
-    # Slaney's scale: 200/3 Hz a mel below 1 kHz, then 27 mel for a factor of 6.4. Half the rate,
-    # 11,025 Hz, is 15 + 27 ln(11.025) / ln(6.4) = 49.911 mel, so the 128 bands, with 2 edges more,
-    # are 49.911 / 129 = 0.38691 mel apart. 440 Hz is 6.6 mel, 17.058 steps: the centre number 17,
-    # which is band 16, counted from 0.
-    t = np.arange(CHUNK) / RATE
-    features = LogMel().transform(np.sin(2 * np.pi * 440 * t).astype(np.float32))
-    assert set(features[:, 4:-4].argmax(axis=0)) == {16}
-
-
-def test_nothing_lies_further_below_the_loudest_than_top_db() -> None:
-    features = LogMel().transform(signal("digital silence inside"))
-    assert features.max() - features.min() == pytest.approx(80, abs=1e-4)
-
-
-# --- chunks of audio ---
-
-
-def test_thirty_seconds_give_ten_chunks(tmp_path: Path) -> None:
-    path = wav(tmp_path / "a.wav", noise(30))
-    features = LogMel()
-    chunks = features.chunks(path)
-    assert (features.bands, features.frames, features.dtype) == (128, 258, np.dtype("float32"))
-    assert chunks.shape == (10, 128, 258)
-    assert chunks.dtype == np.float32
-    inspection = features.inspect(path)
-    assert (inspection.seconds, inspection.chunks) == (30.0, 10)
-    assert inspection.content_hash == read_waveform(path).content_hash()
-
-
-def test_chunks_are_consecutive_and_the_rest_is_dropped(tmp_path: Path) -> None:
-    samples = noise(7)  # 154,350 samples: two chunks of 66,000 and a rest
-    features = LogMel()
-    path = wav(tmp_path / "a.wav", samples)
-    chunks = features.chunks(path)
-    assert features.inspect(path).chunks == len(chunks) == 2
-    np.testing.assert_array_equal(chunks[0], features.transform(samples[:CHUNK]))
-    np.testing.assert_array_equal(chunks[1], features.transform(samples[CHUNK : 2 * CHUNK]))
-
-
-def test_a_sample_less_than_two_chunks_is_one(tmp_path: Path) -> None:
-    features = LogMel()
-    for samples, count in ((2 * CHUNK - 1, 1), (2 * CHUNK, 2)):
-        path = wav(tmp_path / f"{samples}.wav", noise(samples / RATE))
-        assert features.inspect(path).chunks == len(features.chunks(path)) == count
-
-
-def test_a_short_track_is_repeated_up_to_a_chunk(tmp_path: Path) -> None:
-    samples = noise(1)
-    features = LogMel()
-    path = wav(tmp_path / "a.wav", samples)
-    assert features.inspect(path).chunks == 1
-    repeated = np.concatenate([samples, samples, samples])[:CHUNK]  # 66,150 samples, cut
-    np.testing.assert_array_equal(features.chunks(path), features.transform(repeated)[None])
-
-
-def test_a_track_shorter_than_an_fft_window_is_told(tmp_path: Path) -> None:
-    path = wav(tmp_path / "a.wav", noise(1023 / RATE))
-    told = r"0\.046 s is shorter than one FFT window \(1024 samples at 22050 Hz\)"
-    with pytest.raises(UnusableTrackError, match=told):
-        LogMel().inspect(path)
-    with pytest.raises(UnusableTrackError, match=told):
-        LogMel().chunks(path)
-    assert LogMel().chunks(wav(path, noise(1024 / RATE))).shape == (1, 128, 258)
-
-
-def test_stereo_of_another_rate_is_averaged_and_resampled(tmp_path: Path) -> None:
-    rate = 44_100
-    t = np.arange(7 * rate) / rate
-    left, right = np.sin(2 * np.pi * 440 * t), 0.5 * np.sin(2 * np.pi * 1000 * t)
-    path = wav(tmp_path / "a.wav", np.stack([left, right], axis=1), rate)
-    chunks = LogMel().chunks(path)
-    assert chunks.shape == (2, 128, 258)
-    t = np.arange(2 * CHUNK) / RATE
-    mono = (np.sin(2 * np.pi * 440 * t) + 0.5 * np.sin(2 * np.pi * 1000 * t)) / 2
-    expected = by_librosa(mono[:CHUNK].astype(np.float32), LogMel())
-    # the tones' own bands, away from the first frames, where the resampling filter starts
-    for band in set(expected[:, 10:-10].argmax(axis=0)) | {16}:
-        np.testing.assert_allclose(chunks[0, band, 10:-10], expected[band, 10:-10], atol=0.02)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1000, 40_000), st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000]))
-@example(22050, 44100)
-def test_inspection_counts_as_many_chunks_as_are_made(length: int, rate: int) -> None:
-    # chunks of 0.1 s, so that rounding at the end of resampling is seen often
-    features = LogMel(chunk_samples=2205, n_mels=8)
-    waveform = Waveform(noise(length / rate, rate), rate)
-    expected = max(1, int(length * 22050 / rate) // 2205)
-    if int(length * 22050 / rate) < 1024:
-        return
-    assert features._count(waveform) == expected
-    assert len(waveform.resampled(RATE)) >= expected * 2205 - 1 or expected == 1
 
 
 # --- precomputed arrays ---
@@ -326,6 +108,8 @@ def test_an_array_of_other_bands_is_told(tmp_path: Path, array: np.ndarray) -> N
         UnusableTrackError, match="has 128 bands, but most arrays of this table have 96"
     ):
         Precomputed(96, 38, "uint8").inspect(tmp_path / "a.npy")
+    with pytest.raises(UnusableTrackError, match="has 128 bands"):
+        Precomputed(96, 38, "uint8").chunks(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(
@@ -428,14 +212,177 @@ def test_no_damage_of_the_header_ends_in_another_error(
         assert str(error)  # noqa: PT017
 
 
-# --- settings as JSON ---
+# --- audio as arrays ---
+
+AS_ARRAYS = Precomputed(128, 38, "uint8", GTZAN_ARRAYS)
+
+
+def test_audio_gives_what_its_array_gives(tmp_path: Path) -> None:
+    path = wav(tmp_path / "a.wav", noise(30))
+    (array,) = GTZAN_ARRAYS.arrays(read_waveform(path))
+    np.save(tmp_path / "a.npy", array)
+    for features in (AS_ARRAYS, Precomputed(128, 38, "float32", GTZAN_ARRAYS)):
+        chunks = features.chunks(path)
+        assert (chunks.shape, chunks.dtype) == ((10, 128, 38), features.dtype)
+        np.testing.assert_array_equal(chunks, features.chunks(tmp_path / "a.npy"))
+        np.testing.assert_array_equal(chunks[3], array[:, 114:152])
+    inspection = AS_ARRAYS.inspect(path)
+    assert (inspection.seconds, inspection.chunks) == (30.0, 10)
+    assert inspection.content_hash == read_waveform(path).content_hash()
 
 
 @pytest.mark.parametrize(
-    "features", [LogMel(), LogMel(n_fft=2048, top_db=60.0), Precomputed(128, 38, "uint8")]
+    ("seconds", "count"),
+    [
+        (10, 3),  # 129 columns
+        (60, 20),
+        (60.5, 20),
+        (62, 20),  # a rest of 26 columns is no piece
+        (64, 21),  # 52 columns
+    ],
 )
-def test_settings_come_back_from_json(features: LogMel | Precomputed) -> None:
-    assert features_from_json(features_to_json(features)) == features
+def test_each_excerpt_is_cut_as_an_array(tmp_path: Path, seconds: float, count: int) -> None:
+    path = wav(tmp_path / "a.wav", noise(seconds))
+    chunks = AS_ARRAYS.chunks(path)
+    assert AS_ARRAYS.inspect(path).chunks == len(chunks) == count
+    arrays = GTZAN_ARRAYS.arrays(read_waveform(path))
+    pieces = [array[:, i : i + 38] for array in arrays for i in range(0, array.shape[1] - 37, 38)]
+    np.testing.assert_array_equal(chunks, pieces)
+
+
+def test_audio_shorter_than_a_piece_is_repeated(tmp_path: Path) -> None:
+    path = wav(tmp_path / "a.wav", noise(1))  # 44 frames, 13 columns
+    (chunk,) = AS_ARRAYS.chunks(path)
+    assert AS_ARRAYS.inspect(path).chunks == 1
+    assert chunk.max() == 255
+    np.testing.assert_array_equal(chunk[:, 13:26], chunk[:, :13])
+    np.testing.assert_array_equal(chunk[:, 26:], chunk[:, :12])
+
+
+def test_unusable_audio_is_told_as_of_log_mel(tmp_path: Path) -> None:
+    short = wav(tmp_path / "short.wav", noise(2047 / RATE))
+    silent = wav(tmp_path / "silent.wav", np.zeros(RATE, np.float32))
+    (tmp_path / "text.wav").write_text("no audio")
+    for path, told in (
+        (short, r"shorter than one FFT window \(2048 samples"),
+        (silent, "silent"),
+        (tmp_path / "text.wav", "not audio, or corrupt"),
+        (tmp_path / "none.wav", "no such file"),
+    ):
+        for look in (AS_ARRAYS.inspect, AS_ARRAYS.chunks):
+            with pytest.raises(UnusableTrackError, match=told):
+                look(path)
+
+
+def test_audio_without_a_recipe_is_told(tmp_path: Path) -> None:
+    path = wav(tmp_path / "a.wav", noise(1))
+    with pytest.raises(UnusableTrackError, match=r"not a \.npy spectrogram"):
+        Precomputed(128, 38, "uint8").chunks(path)
+
+
+@pytest.mark.parametrize(("bands", "frames"), [(96, 38), (128, 388)])
+def test_a_recipe_of_other_arrays_is_refused(bands: int, frames: int) -> None:
+    told = f"makes 128 bands x 387 columns, and pieces are {bands} bands x {frames} frames: leave"
+    with pytest.raises(RequestError, match=told):
+        Precomputed(bands, frames, "uint8", GTZAN_ARRAYS)
+
+
+# --- features of audio that can be asked for ---
+
+
+def test_log_mel_alone_is_log_mel() -> None:
+    assert audio_features(["log_mel"], None) == LogMel()
+    assert audio_features(("log_mel",), 5) == LogMel(chunk_samples=110_250)
+
+
+def test_several_groups_share_a_chunk() -> None:
+    assert audio_features(["chroma", "log_mel"]) == BandGroups(("log_mel", "chroma"))
+    features = audio_features(["mfcc"], 1.5)
+    assert features == BandGroups(("mfcc",), LogMel(chunk_samples=33_075))
+    assert (features.bands, features.frames) == (20, 130)
+
+
+@pytest.mark.parametrize("seconds", [0.99, 60.1, 0, -3, float("nan"), float("inf")])
+def test_chunks_of_another_length_are_refused(seconds: float) -> None:
+    with pytest.raises(RequestError, match=f"must last 1 to 60 s, but {seconds:g} s is asked for"):
+        audio_features(["log_mel"], seconds)
+
+
+# --- what all features have in common ---
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=repr)
+def test_groups_are_all_bands_in_their_order(features: Features) -> None:
+    bands = [band for group in features.groups.values() for band in range(group.start, group.stop)]
+    assert bands == list(range(features.bands))
+
+
+def test_groups_have_names() -> None:
+    assert LogMel(n_mels=40).groups == {"log_mel": slice(0, 40)}
+    assert Precomputed(96, 38, "uint8").groups == {"precomputed": slice(0, 96)}
+
+
+# --- settings as JSON ---
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=repr)
+def test_settings_come_back_from_json(features: Features) -> None:
+    settings = features_to_json(features)
+    assert features_from_json(settings) == features
+    assert json.loads(json.dumps(settings)) == settings
+
+
+def test_settings_of_several_groups_are_plain_values() -> None:
+    assert features_to_json(BandGroups(("mfcc", "log_mel"))) == {
+        "kind": "band_groups",
+        "names": ["log_mel", "mfcc"],
+        "log_mel": {
+            "sample_rate": 22050,
+            "n_fft": 1024,
+            "hop_length": 256,
+            "n_mels": 128,
+            "chunk_samples": 66_000,
+            "top_db": 80.0,
+        },
+    }
+
+
+def test_settings_of_arrays_are_those_of_earlier_versions_and_the_recipe() -> None:
+    earlier = {"kind": "precomputed", "bands": 128, "frames": 38, "value_type": "uint8"}
+    assert features_to_json(Precomputed(128, 38, "uint8")) == earlier
+    assert features_from_json(earlier) == Precomputed(128, 38, "uint8")
+    assert features_to_json(AS_ARRAYS) == earlier | {
+        "recipe": {
+            "sample_rate": 22050,
+            "n_fft": 2048,
+            "hop_length": 512,
+            "n_mels": 128,
+            "top_db": 80.0,
+            "columns": 387,
+            "width": 387.5,
+            "excerpt_seconds": 30.0,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("features", "changed"),
+    [
+        (AS_ARRAYS, {"recipe": {"columns": 387}}),
+        (AS_ARRAYS, {"recipe": 5}),
+        (BandGroups(("mfcc",)), {"log_mel": {"n_mfcc": 20}}),
+        (BandGroups(("mfcc",)), {"names": 5}),
+    ],
+)
+def test_settings_inside_that_do_not_fit_are_refused(features: Features, changed: dict) -> None:
+    with pytest.raises(RequestError, match="the settings of .* features do not fit"):
+        features_from_json(features_to_json(features) | changed)
+
+
+def test_groups_of_another_version_are_refused() -> None:
+    settings = features_to_json(BandGroups(("mfcc",))) | {"names": ["mfcc", "onsets"]}
+    with pytest.raises(RequestError, match="must be one of log_mel, .*mfcc, but 'onsets' is asked"):
+        features_from_json(settings)
 
 
 def test_settings_of_log_mel_are_plain_values() -> None:
@@ -453,7 +400,7 @@ def test_settings_of_log_mel_are_plain_values() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"kind": "mfcc"}, r"must be one of \['log_mel', 'precomputed'\], .* say 'mfcc'"),
+        ({"kind": "mfcc"}, r"one of \['band_groups', 'log_mel', 'precomputed'\], .* say 'mfcc'"),
         ({"kind": None}, r"must be one of .* say None: they were written by another version"),
         ({"n_mfcc": 20}, "the settings of log_mel features do not fit: .*n_mfcc"),
     ],
