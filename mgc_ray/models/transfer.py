@@ -1,8 +1,9 @@
 """A network that starts from weights learnt elsewhere, with a new head for these genres.
 
-The weights come from a checkpoint of this program: another search's, or one that
-`python -m mgc_ray.pretrain` wrote. Which network they belong to stands in the checkpoint, so
-`backbone` and `backbone_config` are not chosen but read from it (`training/initial.py`).
+The weights come from a checkpoint of this program (another search's, or one that
+`python -m mgc_ray.pretrain` wrote), or from an Audio Spectrogram Transformer of Hugging Face. Which
+network they belong to stands there, so `backbone` and `backbone_config` are not chosen but read
+from it (`training/initial.py`).
 """
 
 from dataclasses import dataclass, field
@@ -13,13 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgc_ray import RequestError
-from mgc_ray.models import Classifier, family_module
+from mgc_ray.data.hugging_face import is_hugging_face
+from mgc_ray.models import Classifier, _ast, family_module
+
+AST = "ast"  # the backbone that is no family, as it makes no sense without weights
 
 
 @dataclass(frozen=True)
 class Config:
-    init_from: str = ""  # folder of the weights; none: the backbone starts at random
-    backbone: str = "gru"  # family of the weights
+    init_from: str = ""  # folder (or hub name) of the weights; none: they start at random
+    backbone: str = "gru"  # family of the weights, or "ast"
     backbone_config: dict[str, Any] = field(default_factory=dict)  # that family's Config
     freeze_epochs: int = 0  # first epochs, in which only the head learns
     frozen_layers: int = 0  # lowest layers, which never learn
@@ -31,7 +35,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, bands: int, genres: int) -> None:
         super().__init__()
-        family = family_module(config.backbone)
+        family = _ast if config.backbone == AST else family_module(config.backbone)
         self.backbone: nn.Module = family.Model(
             family.Config(**config.backbone_config), bands, genres
         )
@@ -54,19 +58,24 @@ class Model(nn.Module):
 def initialise(classifier: Classifier, config: Config) -> None:
     """Take over all weights but those of the head's last layer, which is about other genres.
 
-    Raises RequestError where the weights do not fit the network.
+    From Hugging Face all but the head. An AST keeps the standardisation that it learnt with, in
+    place of that of the training part. Raises RequestError where the weights do not fit the
+    network.
     """
     if not config.init_from:
         return
-    found = load_file(Path(config.init_from) / "model.safetensors")
-    prefix = "network.backbone." if any(".backbone." in name for name in found) else "network."
-    weights = {
-        name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)
-    }
     backbone = classifier.network.backbone
     assert isinstance(backbone, nn.Module)
+    if config.backbone == AST:
+        ast = _ast.Config(**config.backbone_config)
+        classifier.mean.fill_(ast.mean)
+        classifier.deviation.fill_(ast.deviation)
+    if is_hugging_face(config.init_from):
+        weights, new = _ast.pretrained_weights(config.init_from), "head."
+    else:
+        weights, new = _checkpoint_weights(config.init_from), _last_layer(backbone)
     wanted = backbone.state_dict()
-    own = {name for name in wanted if name.startswith(_last_layer(backbone))}
+    own = {name for name in wanted if name.startswith(new)}
     different = [
         name
         for name, value in wanted.items()
@@ -99,6 +108,15 @@ def begin_epoch(classifier: Classifier, config: Config, number: int) -> None:
         layer.requires_grad_(learns)
         if not learns:
             layer.eval()
+
+
+def _checkpoint_weights(folder: str) -> dict[str, Tensor]:
+    """The weights of a checkpoint of this program, by the names of its backbone."""
+    found = load_file(Path(folder) / "model.safetensors")
+    prefix = "network.backbone." if any(".backbone." in name for name in found) else "network."
+    return {
+        name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)
+    }
 
 
 def _layers(backbone: Any) -> list[nn.Module]:

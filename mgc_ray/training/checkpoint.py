@@ -44,9 +44,14 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, epoch: Epoch, family: str, params: dict[str, Any], info: DatasetInfo
+    folder: Path,
+    epoch: Epoch,
+    family: str,
+    params: dict[str, Any],
+    info: DatasetInfo,
+    task: str = "genres",
 ) -> None:
-    """Write (or replace) the checkpoint in `folder` by this epoch's."""
+    """Write (or replace) the checkpoint in `folder` by this epoch's, trained for `task`."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.json").exists():
         write_json(
@@ -59,7 +64,7 @@ def save_checkpoint(
                 "genres": list(info.genres),
                 "trained_on": [
                     *trained_on(params),
-                    {"source": info.source, "protocol": info.protocol, "task": "genres"},
+                    {"source": info.source, "protocol": info.protocol, "task": task},
                 ],
                 "dataset": {
                     "protocol": info.protocol,
@@ -87,6 +92,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         family, params = content["family"], content["params"]
         features = features_from_json(content["features"])
         genres = tuple(content["genres"])
+        if not genres:
+            raise RequestError(
+                f"{folder} knows no genres, as it was pre-trained without: start from it by "
+                "--family transfer --init-from"
+            )
         config, settings = configure(family, params)
         classifier = Classifier(
             family, config, features.bands, len(genres), settings.crop, settings.overlap
