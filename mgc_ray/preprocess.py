@@ -4,13 +4,16 @@
 
 Two passes of Ray Data over the tracks: one decodes each file to see what is usable and what is
 identical, so that the split is drawn from whole tracks before any is cut; one writes the chunks.
+Between them, with --synthetic, music of the program's own is added to the training part.
 With --gpu the second pass makes its spectrograms on the cluster's GPUs (tested on a CPU only).
 """
 
 import hashlib
+import math
 import os
 import pickle
 import shutil
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -33,26 +36,32 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
+from mgc_ray.data.request import (
+    ARRAY_RECIPES,
+    AST_FEATURES,
+    CHUNKS_PER_ARRAY,
+    DatasetRequest,
+    read_table,
+)
 from mgc_ray.data.spectrogram import Features, Inspection, LogMel, Precomputed, read_array
 from mgc_ray.data.tracks import (
     PROTOCOLS,
     Skipped,
     Track,
     TrackTable,
-    check_table,
+    add_to_train,
     chunk_splits,
     draw_split,
     groups_on_several_sides,
-    read_tracks,
 )
-from mgc_ray.terminal.command import Parser, console, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_CHUNKS_PER_ARRAY = 10  # the baseline's ten pieces of a track
-_WITHOUT_DATASET = ("tracks.parquet", "skipped.csv")  # are written before dataset.json
+_WITHOUT_DATASET = ("tracks.parquet", "skipped.csv", "synthetic")  # written before dataset.json
+_SYNTHETIC_SECONDS = 30.0  # at most: what an excerpt of the generator's songs is made for
 _TRACKS_PER_TASK = (8, 64)  # inspected, at least and at most: short enough for a progress bar
 _CHUNKS_PER_TASK = 640  # cut into spectrograms, at most: 64 tracks of 30 s
 _TASKS = 4000  # about as many at most
@@ -61,10 +70,8 @@ _GPU_DEVICE = "cuda"  # where a task that has a share of a GPU finds it
 
 
 def preprocess(
-    tracks: str | Path,
+    request: DatasetRequest,
     dataset: str | Path,
-    protocol: str = "grouped",
-    seed: int = 0,
     anew: bool = False,
     address: str | None = None,
     gpu: bool = False,
@@ -75,18 +82,15 @@ def preprocess(
     a dataset of other settings (unless `anew`, which deletes it) and for `gpu` without one.
     """
     folder = Path(dataset)
-    table = read_tracks(tracks)
-    check_table(table, protocol)
+    table = read_table(request)
     listing = _listing(table)
     _check_folder(folder, table)
-    if gpu and table.tracks[0].is_array:
-        raise RequestError(
-            "--gpu makes spectrograms of audio, but the tracks are .npy spectrograms: leave it out"
-        )
+    if gpu:
+        _check_made_on_gpu(request, table)
     info = None
     if (folder / "dataset.json").exists() and not anew:
         info = read_info(folder)
-        _check_same_request(folder, info, table, listing, protocol, seed)
+        _check_same_request(folder, info, request, table, listing)
         missing = _missing_shards(folder, info)
         if info.finished and not missing:
             return info
@@ -102,19 +106,32 @@ def preprocess(
         if anew:
             _delete(folder)
         if info is None:
-            info = _inspect_and_split(folder, table, listing, protocol, seed)
+            info = _inspect_and_split(folder, request, table, listing)
             missing = _missing_shards(folder, info)
         _write_shards(folder, info, missing, gpu)
     return finish(folder, info)
 
 
+def _check_made_on_gpu(request: DatasetRequest, table: TrackTable) -> None:
+    if table.tracks[0].is_array:
+        raise RequestError(
+            "--gpu makes spectrograms of audio, but the tracks are .npy spectrograms: leave it out"
+        )
+    if not isinstance(request.audio_features, LogMel):
+        raise RequestError(
+            f"--gpu makes log_mel alone, but --features {' '.join(request.features)} is asked for: "
+            "leave one of them out"
+        )
+
+
 def _delete(folder: Path) -> None:
     """Delete a dataset, in an order that leaves a dataset or nothing wherever it is interrupted."""
     if (folder / "dataset.json").exists():
-        if (folder / "chunks").exists():
-            shutil.rmtree(folder / "chunks")
-        for name in ("dataset.json", *_WITHOUT_DATASET):
-            (folder / name).unlink(missing_ok=True)
+        for name in ("chunks", "dataset.json", *_WITHOUT_DATASET):
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
 
 
 def _check_folder(folder: Path, table: TrackTable) -> None:
@@ -139,10 +156,15 @@ def _check_folder(folder: Path, table: TrackTable) -> None:
         )
 
 
-def dataset_key(tracks: str | Path, protocol: str, seed: int) -> str:
-    """Eight characters that change with the table, its files, the protocol and the seed."""
-    table = read_tracks(tracks)
-    settings = (_listing(table), protocol, seed, repr(LogMel()))
+def dataset_key(request: DatasetRequest) -> str:
+    """Eight characters that change with the table, its files and all settings of the request."""
+    # features as what they come to, whatever the order of their names
+    others = replace(request, tracks="", features=(), chunk_seconds=None)
+    settings = [_listing(read_table(request)), others, request.audio_features, request.recipe]
+    if request.synthetic:
+        from mgc_ray.data.synth import VERSION
+
+        settings.append(VERSION)
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
 
 
@@ -160,14 +182,19 @@ def _listing(table: TrackTable) -> str:
 
 
 def _check_same_request(
-    folder: Path, info: DatasetInfo, table: TrackTable, listing: str, protocol: str, seed: int
+    folder: Path, info: DatasetInfo, request: DatasetRequest, table: TrackTable, listing: str
 ) -> None:
     wanted: dict[str, tuple[Any, Any]] = {
-        "protocol": (info.protocol, protocol),
-        "seed": (info.seed, seed),
+        "protocol": (info.protocol, request.protocol),
+        "fold": (info.fold, request.fold),
+        "seed": (info.seed, request.split_seed),
+        "synthetic": (info.synthetic, request.synthetic),
     }
-    if isinstance(info.features, LogMel) and not table.tracks[0].is_array:
-        wanted["features"] = (info.features, LogMel())
+    if isinstance(info.features, Precomputed) and table.tracks[0].is_array:
+        wanted["chunks-per-track"] = (info.chunks_per_track, _chunks_per_array(request))
+        wanted["array-recipe"] = (info.features.recipe, request.recipe)
+    elif not isinstance(info.features, Precomputed) and not table.tracks[0].is_array:
+        wanted["features"] = (info.features, request.audio_features)
     for name, (there, asked) in wanted.items():
         if there != asked:
             raise RequestError(
@@ -187,10 +214,10 @@ def _missing_shards(folder: Path, info: DatasetInfo) -> list[int]:
 
 
 def _inspect_and_split(
-    folder: Path, table: TrackTable, listing: str, protocol: str, seed: int
+    folder: Path, request: DatasetRequest, table: TrackTable, listing: str
 ) -> DatasetInfo:
     """The first pass; writes all of the dataset but its shards."""
-    features = _choose_features(table.tracks)
+    features = _choose_features(table.tracks, request)
     found, skipped = _inspect(table.tracks, features)
     skipped = [*table.skipped, *skipped]
     usable = [track for track in table.tracks if track.path in found]
@@ -204,35 +231,43 @@ def _inspect_and_split(
             f"{folder / 'skipped.csv'}; add tracks, or take the genre out"
         )
     hashes = {path: inspection.content_hash for path, inspection in found.items()}
-    tracks, left_out = draw_split(usable, hashes, protocol, seed)
+    tracks, left_out = draw_split(
+        usable, hashes, request.protocol, request.split_seed, request.fold
+    )
     write_skipped(folder, [*skipped, *left_out])
     _tell_contradictions(tracks, hashes)
-    if protocol == "given" and (both := groups_on_several_sides(tracks)):
-        console.print(
-            f"warning: {len(both)} groups (e.g. {both[0]!r}) are on several sides of the table's "
-            "own split, so its figures are too high",
-            markup=False,
-            style="yellow",
-        )
+    _tell_weak_split(tracks, request)
+    genres = tuple(sorted({track.genre for track in tracks} - {""}))
+    if request.synthetic:
+        made = _synthesise(folder, genres, request.synthetic, features, _usual_seconds(found))
+        tracks = add_to_train(tracks, list(made), request.split_seed)
+        found |= {track.path: inspection for track, inspection in made.items()}
     info = DatasetInfo(
         features=features,
-        genres=tuple(sorted({track.genre for track in tracks})),
-        protocol=protocol,
-        seed=seed,
+        genres=genres,
+        protocol=request.protocol,
+        seed=request.split_seed,
         source=str(table.source),
         listing=listing,
         shards=-(-len(tracks) // TRACKS_PER_SHARD),
         tracks=len(tracks),
+        fold=request.fold,
+        chunks_per_track=_chunks_per_array(request),
+        synthetic=request.synthetic,
     )
     write_tracks(folder, tracks, [found[track.path] for track in tracks])
     info.write(folder)
     return info
 
 
-def _choose_features(tracks: Sequence[Track]) -> Features:
-    """Log-mel for audio; for arrays, ten pieces of the most usual size among the readable ones."""
+def _chunks_per_array(request: DatasetRequest) -> int:
+    return request.chunks_per_track or CHUNKS_PER_ARRAY
+
+
+def _choose_features(tracks: Sequence[Track], request: DatasetRequest) -> Features:
+    """What is asked for of audio; for arrays, pieces of the most usual size among the readable."""
     if not tracks[0].is_array:
-        return LogMel()
+        return request.audio_features
     shapes: Counter[tuple[int, int]] = Counter()
     types = set()
     for track in tracks:
@@ -245,8 +280,46 @@ def _choose_features(tracks: Sequence[Track]) -> Features:
     if not shapes:
         raise RequestError("none of the table's arrays can be read: expected .npy [bands, frames]")
     bands, frames = shapes.most_common(1)[0][0]
+    if request.chunks_per_track and request.chunks_per_track > frames:
+        raise RequestError(
+            f"--chunks-per-track must be at most the frames of most arrays, but it is "
+            f"{request.chunks_per_track} and they have {frames}: name fewer"
+        )
     value_type = "uint8" if types == {np.dtype(np.uint8)} else "float32"
-    return Precomputed(bands, max(1, frames // _CHUNKS_PER_ARRAY), value_type)
+    length = max(1, frames // _chunks_per_array(request))
+    return Precomputed(bands, length, value_type, request.recipe)
+
+
+def _usual_seconds(found: dict[str, Inspection]) -> float:
+    """The median length of the tracks found, so that an added one gives about as many chunks."""
+    seconds = float(np.median([inspection.seconds for inspection in found.values()]))
+    return _SYNTHETIC_SECONDS if math.isnan(seconds) else min(_SYNTHETIC_SECONDS, seconds)
+
+
+def _synthesise(
+    folder: Path, genres: Sequence[str], count: int, features: Features, seconds: float
+) -> dict[Track, Inspection]:
+    """Write `count` tracks of each genre into DIR/synthetic, and open them as all others are."""
+    from mgc_ray.data.synth import (  # scipy.signal: half a second
+        EXTRA_SEED,
+        extra_track,
+        write_track,
+    )
+
+    place = Path(os.path.abspath(folder)) / "synthetic"
+    wanted = [(genre, index) for genre in genres for index in range(count)]
+
+    def make(item: tuple[str, int]) -> tuple[Track, Inspection]:
+        track = extra_track(place, *item)
+        write_track(Path(track.path), *item, EXTRA_SEED, seconds)
+        return track, features.inspect(track.path)
+
+    made = {}
+    with progress("synthesising", len(wanted), "tracks") as advance:
+        for track, inspection in _map(wanted, make, *_TRACKS_PER_TASK):
+            made[track] = inspection
+            advance(len(made))
+    return dict(sorted(made.items(), key=lambda item: item[0].path))
 
 
 def _inspect(
@@ -275,10 +348,7 @@ def _inspect(
 def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int], gpu: bool) -> None:
     """The second pass; writes the shards that are missing."""
     tracks, found = read_track_rows(folder)
-    if info.leaky:
-        splits = chunk_splits([inspection.chunks for inspection in found], info.seed)
-    else:
-        splits = [[t.split] * i.chunks for t, i in zip(tracks, found, strict=True)]
+    splits = chunk_splits(tracks, [inspection.chunks for inspection in found], info.seed)
     features, device = info.features, _GPU_DEVICE
 
     def write(item: tuple[int, Sequence[Track], Sequence[list[str]]]) -> list[tuple[str, str]]:
@@ -390,6 +460,27 @@ def _tell_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> Non
             )
 
 
+def _tell_weak_split(tracks: Sequence[Track], request: DatasetRequest) -> None:
+    """Say where figures on the split will not mean what they seem to."""
+    if request.protocol == "given" and (both := groups_on_several_sides(tracks)):
+        console.print(
+            f"warning: {len(both)} groups (e.g. {both[0]!r}) are on several sides of the table's "
+            "own split, so its figures are too high",
+            markup=False,
+            style="yellow",
+        )
+    if request.protocol == "cross-validation":
+        tested = {track.genre for track in tracks if track.split == "test"}
+        for genre in sorted({track.genre for track in tracks} - tested):
+            console.print(
+                f"warning: the test part of fold {request.fold} has no track of {genre!r}, which "
+                "has fewer groups (artists) than there are folds: this fold's figures leave that "
+                "genre out",
+                markup=False,
+                style="yellow",
+            )
+
+
 def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     if not skipped:
         return
@@ -401,18 +492,97 @@ def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
         console.print(f"  {item.path}: {item.reason}", markup=False)
 
 
+def add_dataset_options(parser: Parser, *names_of_seed: str) -> None:
+    """The options that say what a dataset is to be; `dataset_request` takes their values.
+
+    `names_of_seed`: further names of --split-seed.
+    """
+    add = parser.add_argument
+    add(
+        "--tracks",
+        metavar="FOLDER_OR_CSV",
+        help="folder with a subfolder a genre, or CSV path,genre[,track_id,artist,split]",
+    )
+    add("--protocol", choices=PROTOCOLS, default="grouped", help="how tracks are split")
+    add("--fold", metavar="K/N", help="under cross-validation: which of how many parts is the test")
+    add(
+        *names_of_seed,
+        "--split-seed",
+        dest="split_seed",
+        type=seed,
+        default=0,
+        help="seed of the split",
+    )
+    add(
+        "--features",
+        nargs="+",
+        metavar="GROUP",
+        help="of audio: log_mel, chroma, contrast, tempogram, mfcc, or several (default: log_mel); "
+        "or ast: what the transformer of --init-from expects",
+    )
+    add(
+        "--init-from",
+        metavar="DIR",
+        help="weights that the family transfer starts from: a checkpoint, an ensemble, what "
+        "mgc_ray.pretrain wrote, or an Audio Spectrogram Transformer of Hugging Face, a folder or "
+        "OWNER/NAME",
+    )
+    add(
+        "--chunk-seconds",
+        type=float,
+        metavar="S",
+        help="length of a chunk of audio (default: 66,000 samples, 2.99 s)",
+    )
+    add(
+        "--chunks-per-track",
+        type=positive_int,
+        metavar="N",
+        help="equal pieces of an array of the most usual size; 1: all of it "
+        f"(default: {CHUNKS_PER_ARRAY})",
+    )
+    add(
+        "--array-recipe",
+        choices=list(ARRAY_RECIPES),
+        help="how .npy spectrograms were made, so that models of them also take audio",
+    )
+    add(
+        "--synthetic",
+        type=positive_int,
+        metavar="N",
+        help="add N generated tracks a genre to the training part (genres of mgc_ray.synth alone)",
+    )
+
+
+def dataset_request(args: Namespace) -> DatasetRequest:
+    """What `add_dataset_options` read; `tracks` is "" where none are named."""
+    size = None
+    if AST_FEATURES in (args.features or ()) and args.init_from:
+        from mgc_ray.data.spectrogram import ast_features
+
+        wanted = ast_features(args.init_from)
+        size = (wanted.bands, wanted.frames)
+    return DatasetRequest(
+        tracks=args.tracks or "",
+        ast_size=size,
+        protocol=args.protocol,
+        split_seed=args.split_seed,
+        fold=args.fold or "",
+        features=tuple(args.features or DatasetRequest.features),
+        chunk_seconds=args.chunk_seconds,
+        chunks_per_track=args.chunks_per_track,
+        array_recipe=args.array_recipe or "",
+        synthetic=args.synthetic or 0,
+    )
+
+
 def main() -> int:
     """Parse the command line, preprocess, print what was made."""
     parser = Parser(
         prog="python -m mgc_ray.preprocess",
         description="Turn a folder or table of music into a dataset, in parallel.",
     )
-    parser.add_argument(
-        "--tracks", required=True, help="folder with a subfolder a genre, or CSV path,genre[,...]"
-    )
+    add_dataset_options(parser, "--seed")
     parser.add_argument("--dataset", required=True, metavar="DIR", help="where to write it")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="grouped", help="how to split")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the split")
     parser.add_argument("--anew", action="store_true", help="delete what DIR holds and start anew")
     parser.add_argument("--address", help="a Ray cluster, e.g. ray-head:6379")
     parser.add_argument(
@@ -420,21 +590,24 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print dataset.json on standard output")
     args = parser.parse_args()
+    if not args.tracks:
+        parser.error("--tracks is needed: a folder with a subfolder a genre, or a CSV")
     try:
-        info = preprocess(
-            args.tracks, args.dataset, args.protocol, args.seed, args.anew, args.address, args.gpu
-        )
+        info = preprocess(dataset_request(args), args.dataset, args.anew, args.address, args.gpu)
     except KeyboardInterrupt:
         console.print("stopped by Ctrl-C: the same command again does only what is missing")
         return 130
     tracks, found = read_track_rows(Path(args.dataset))
     chunks = sum(inspection.chunks for inspection in found)
     parts = Counter(track.split or "split by chunk" for track in tracks)
+    genres = f"of {len(info.genres)} genres" if info.genres else "without genres"
+    synthetic = sum(track.is_synthetic for track in tracks)
     console.print(
-        f"{info.tracks} tracks of {len(info.genres)} genres, {chunks} chunks "
+        f"{info.tracks} tracks {genres}, {chunks} chunks "
         f"({describe(info.features)}) in {args.dataset}\n"
-        f"split {info.protocol}, seed {info.seed}: "
-        + ", ".join(f"{count} {name}" for name, count in sorted(parts.items())),
+        f"split {info.protocol_in_words}, seed {info.seed}: "
+        + ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
+        + (f" ({synthetic} of train are synthetic)" if synthetic else ""),
         markup=False,
     )
     if args.json:

@@ -18,22 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.data.chunks import StreamedChunks, open_chunks
+from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
 from mgc_ray.data.files import read_json, write_json
+from mgc_ray.data.request import DatasetRequest, check_request, read_table, request_from_json
 from mgc_ray.data.synth import write_corpus
-from mgc_ray.data.tracks import PROTOCOLS, check_table, read_tracks
+from mgc_ray.data.tracks import draw_folds
 from mgc_ray.ensembling.figures import in_words
-from mgc_ray.ensembling.gather import candidates_of, gather
+from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module
-from mgc_ray.preprocess import dataset_key, preprocess
+from mgc_ray.preprocess import add_dataset_options, dataset_key, dataset_request, preprocess
 from mgc_ray.terminal.command import Parser, console, gibibytes, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import full_params
+from mgc_ray.training.initial import check_features, initial_params
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.cluster import connected
 from mgc_ray.tuning.display import best_table, clock, settings_in_words
-from mgc_ray.tuning.records import FAILED, ranked, read_records
+from mgc_ray.tuning.records import FAILED, TrialRecord, ranked, read_records
+from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
 from mgc_ray.tuning.searcher import Earlier
 
@@ -52,12 +55,12 @@ class SearchRequest:
     families: tuple[str, ...]
     name: str
     results: str
-    tracks: str | None  # None: the built-in corpus
-    protocol: str = "grouped"
-    split_seed: int = 0
+    dataset: DatasetRequest  # tracks "": the built-in corpus
     top_k: int = 5
     smoke: bool = False
     warm_start: tuple[str, ...] = ()  # names of earlier searches
+    init_from: str | None = None  # weights that the family transfer starts from
+    refit_folds: int | None = None  # None: members are the trials themselves
     memory: int | None = None  # bytes that spectrograms may take; more are streamed from disk
     settings: TuneSettings = field(default_factory=TuneSettings)
 
@@ -75,8 +78,8 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     started = time.monotonic()
     for family in request.families:
         family_module(family)
-    if request.tracks:  # before Ray starts: a wrong name should not take seconds to be told
-        check_table(read_tracks(request.tracks), request.protocol)
+    initial = _initial(request)
+    _check_dataset(request.dataset)  # before Ray starts: a wrong name should not take seconds
     for name in request.warm_start:
         candidates_of(Path(request.results) / name)  # refuses a name that is no search
     folder = request.folder
@@ -90,8 +93,9 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
             "resumed": (folder / "search.json").exists(),
             "request": dataclasses.asdict(request),
             "dataset": str(dataset),
-            "tracks": request.tracks or BUILT_IN,
+            "tracks": request.dataset.tracks or BUILT_IN,
             "protocol": info.protocol,
+            "fold": info.fold,
             "leaky": info.leaky,
             "metric": METRIC,
             "versions": _versions(),
@@ -104,15 +108,31 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
             console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
         console.print(
             f"searching {', '.join(request.families)}: {request.settings.trials} trials of at "
-            f"most {request.settings.max_epochs} epochs on {_parts(chunks.split)} chunks, "
-            f"protocol {info.protocol}{' (leaky)' if info.leaky else ''}",
+            f"most {request.settings.max_epochs} epochs on {_parts(chunks)} chunks, "
+            f"protocol {info.protocol_in_words}{' (leaky)' if info.leaky else ''}",
             markup=False,
         )
         earlier = _earlier(request, info)
-        records = run_trials(folder, request.families, chunks, request.settings, resources, earlier)
+        check_features(initial or {}, info.features)
+        if request.refit_folds:
+            _check_refit(info, chunks, request.refit_folds)
+        records = run_trials(
+            folder, request.families, chunks, request.settings, resources, earlier, initial
+        )
+        if request.refit_folds and any(_usable(record) for record in records):
+            refit(
+                folder,
+                records,
+                chunks,
+                request.settings,
+                resources,
+                request.refit_folds,
+                request.top_k,
+                initial,
+            )
     content["trials"] = dict(Counter(record.status for record in records))
     content["epochs"] = sum(record.epochs for record in records)
-    if not any(record.best and record.status != FAILED for record in records):
+    if not any(_usable(record) for record in records):
         reasons = [record.reason for record in records if record.reason]
         write_json(folder / "search.json", content | {"failure": reasons[:1]})
         raise SearchFailedError(
@@ -123,8 +143,11 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
             f"{request.settings.time_limit:g} s: give more by --time-limit"
         )
     best = ranked(records)[0]
-    _, candidates = candidates_of(folder)
-    ensemble = gather(dataset, candidates, folder / "ensemble", request.top_k)
+    if request.refit_folds:
+        ensemble = gather_refitted(dataset, folder / "refit", folder / "ensemble")
+    else:
+        _, candidates = candidates_of(folder)
+        ensemble = gather(dataset, candidates, folder / "ensemble", request.top_k)
     content |= {
         "best_trial": {"trial": best.trial, "params": best.params, **best.best},
         "ensemble": ensemble,
@@ -133,6 +156,31 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     }
     write_json(folder / "search.json", content)
     return content
+
+
+def _usable(record: TrialRecord) -> bool:
+    return bool(record.best) and record.status != FAILED
+
+
+def _initial(request: SearchRequest) -> dict[str, Any] | None:
+    """Where the family `transfer` starts; RequestError where it is not told, or nobody asks."""
+    if ("transfer" in request.families) != bool(request.init_from):
+        raise RequestError(
+            "--init-from DIR and --family transfer need one another: the weights to start from are "
+            "a checkpoint or ensemble of this program, what mgc_ray.pretrain wrote, or an Audio "
+            "Spectrogram Transformer of Hugging Face"
+        )
+    return initial_params(request.init_from) if request.init_from else None
+
+
+def _check_refit(info: DatasetInfo, chunks: ChunkTable, folds: int) -> None:
+    """Refuse before any trial runs what could not be refitted after all of them."""
+    if info.leaky:
+        raise RequestError(
+            f"--refit-folds needs a protocol that parts whole tracks, but {info.protocol} does "
+            "not: leave it out"
+        )
+    draw_folds(chunks.tracks, folds, info.seed)
 
 
 def _earlier(request: SearchRequest, info: DatasetInfo) -> list[Earlier]:
@@ -155,14 +203,28 @@ class SearchFailedError(Exception):
     """No trial gave anything; the message has the reason."""
 
 
+def _check_dataset(request: DatasetRequest) -> None:
+    """Refuse what no dataset can be made of, and one that would have no genres to learn."""
+    if not request.labelled:
+        raise RequestError(
+            "a search needs genres to learn, but --protocol unlabelled reads none: take another "
+            "protocol, or make a dataset for pre-training by mgc_ray.preprocess"
+        )
+    if request.tracks:
+        read_table(request)
+    else:
+        check_request(request)
+
+
 def _dataset(request: SearchRequest) -> Path:
     """The folder of the request's dataset, made or completed."""
     results = Path(request.results)
-    tracks = Path(request.tracks) if request.tracks else _built_in_corpus(results, request.smoke)
-    key = dataset_key(tracks, request.protocol, request.split_seed)
+    named = request.dataset.tracks
+    tracks = Path(named) if named else _built_in_corpus(results, request.smoke)
+    asked = dataclasses.replace(request.dataset, tracks=str(tracks))
     name = tracks.parent.name if tracks.name == "tracks.csv" else tracks.stem
-    folder = results / "datasets" / f"{name}-{key}"
-    preprocess(tracks, folder, request.protocol, request.split_seed)
+    folder = results / "datasets" / f"{name}-{dataset_key(asked)}"
+    preprocess(asked, folder)
     return folder
 
 
@@ -176,9 +238,11 @@ def _built_in_corpus(results: Path, smoke: bool) -> Path:
         )
 
 
-def _parts(split: Any) -> str:
-    count = Counter(split.tolist())
-    return " + ".join(f"{count[name]} {name}" for name in ("train", "valid"))
+def _parts(chunks: ChunkTable) -> str:
+    count = Counter(chunks.split.tolist())
+    synthetic = sum(chunks.tracks[track].is_synthetic for track in chunks.track)
+    among = f" ({synthetic} of them synthetic)" if synthetic else ""
+    return f"{count['train']} train{among} + {count['valid']} valid"
 
 
 def _versions() -> dict[str, str]:
@@ -220,9 +284,7 @@ def _parser() -> Parser:
     settings = TuneSettings()
     add = parser.add_argument
     add("--family", nargs="+", metavar="NAME", help=f"{', '.join(families())}, several, or all")
-    add("--tracks", help="folder with a subfolder a genre, or CSV path,genre[,artist,split]")
-    add("--protocol", choices=PROTOCOLS, default="grouped", help="how tracks are split")
-    add("--split-seed", type=seed, default=0, help="seed of the split")
+    add_dataset_options(parser)
     add("--trials", type=positive_int, help=f"trials in all (default: {settings.trials})")
     add("--max-epochs", type=positive_int, help=f"of a trial (default: {settings.max_epochs})")
     add("--time-limit", type=positive_int, metavar="SECONDS", help="stop the trials after that")
@@ -240,6 +302,13 @@ def _parser() -> Parser:
         default=[],
         metavar="NAME",
         help="earlier searches whose outcomes this one knows; their spaces may be others",
+    )
+    add(
+        "--refit-folds",
+        type=positive_int,
+        metavar="K",
+        help="train the best configurations again on K folds of train + validation, so that no "
+        "track is given up (5 is usual)",
     )
     add("--address", help="a Ray cluster, e.g. ray-head:6379 (default: $RAY_ADDRESS, else here)")
     add(
@@ -262,9 +331,13 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         return _resumed(results, args.resume), args.address, args.json
     if not args.family:
         parser.error("--family is needed, e.g. --family gru (or --resume NAME)")
-    chosen = families() if args.family == ["all"] else list(dict.fromkeys(args.family))
+    chosen = list(dict.fromkeys(args.family))
+    if chosen == ["all"]:
+        chosen = [name for name in families() if name != "transfer" or args.init_from]
     for family in chosen:
         family_module(family)
+    if args.refit_folds == 1:
+        raise RequestError("--refit-folds must be 2 or more, as each model leaves one out, not 1")
     if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
         raise RequestError(f"--gpus-per-trial must be 0 or more, but it is {args.gpus_per_trial:g}")
     name = args.name or _unused_name(results, chosen)
@@ -295,12 +368,14 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         families=tuple(chosen),
         name=name,
         results=str(results),
-        tracks=args.tracks,
-        protocol=args.protocol,
-        split_seed=args.split_seed,
+        dataset=dataset_request(args),
         top_k=args.top_k,
         smoke=args.smoke,
         warm_start=tuple(args.warm_start),
+        init_from=str(Path(args.init_from).resolve())
+        if args.init_from and Path(args.init_from).exists()
+        else args.init_from,
+        refit_folds=args.refit_folds,
         memory=args.memory,
         settings=settings,
     )
@@ -320,6 +395,7 @@ def _resumed(results: Path, name: str) -> SearchRequest:
             **request
             | {
                 "families": tuple(request["families"]),
+                "dataset": request_from_json(request["dataset"]),
                 "warm_start": tuple(request["warm_start"]),
                 "settings": TuneSettings(**request["settings"]),
                 "results": str(results),
@@ -350,11 +426,13 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
         if record.status == FAILED:
             console.print(f"  {record.trial} failed: {record.reason}", markup=False)
     ensemble = content["ensemble"]
-    protocol = f"protocol {content['protocol']}{', LEAKY' if content['leaky'] else ''}"
+    fold = f", fold {content['fold']}" if content["fold"] else ""
+    protocol = f"protocol {content['protocol']}{fold}{', LEAKY' if content['leaky'] else ''}"
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in ensemble["members"])
     console.print(f"\nEnsemble of {members}", markup=False)
     console.print(
-        f"validation ({protocol}; selected on it, so too high): {in_words(ensemble['validation'])}",
+        f"{ensemble['selected_on'].replace('_', ' ')} ({protocol}; selected on it, so too high): "
+        f"{in_words(ensemble['validation'])}",
         markup=False,
     )
     if ensemble["test"]:
@@ -369,7 +447,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     example = _example(Path(content["dataset"]))
     again = (
         ""
-        if request.tracks
+        if request.dataset.tracks
         else (
             f"\n  python -m mgc_ray.search --family {' '.join(request.families)} "
             "--tracks YOUR_FOLDER    # a subfolder a genre"
@@ -387,7 +465,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
 def _example(dataset: Path) -> str:
     """A track to try prediction with: of the test part where there is one."""
     tracks = read_track_rows(dataset)[0]
-    tracks.sort(key=lambda track: track.split != "test")
+    tracks.sort(key=lambda track: (track.split != "test", track.is_synthetic))
     path = Path(tracks[0].path)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
@@ -395,7 +473,7 @@ def _example(dataset: Path) -> str:
 def main() -> int:
     """Parse the command line, search, print what came out."""
     request, address, as_json = parse_request()
-    if request.tracks is None:
+    if not request.dataset.tracks:
         console.print(
             f"No --tracks given: searching on the {BUILT_IN}, which the program synthesises; its "
             "figures say nothing of real music.",

@@ -14,7 +14,7 @@ from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.config import TrainConfig, configure, train_fields
-from mgc_ray.training.initial import initial_params
+from mgc_ray.training.initial import check_features, initial_params
 from mgc_ray.training.loop import METRIC, NonFiniteLossError, best_device, train
 
 
@@ -72,6 +72,7 @@ def main() -> int:
     if args.out:
         Path(args.out).mkdir(parents=True, exist_ok=True)  # refused now, not after an epoch
     chunks = open_chunks(args.dataset, ("train", "valid"), args.memory)
+    check_features(params, chunks.info.features)
     if isinstance(chunks, StreamedChunks):
         console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
     device = best_device()

@@ -194,6 +194,62 @@ def test_ensemble_gathers_two_searches_over_one_dataset(home: Path) -> None:
     command("predict", "--model", "both", next(files), cwd=home)
 
 
+def test_pretrained_weights_start_a_search_whose_best_are_refitted(home: Path) -> None:
+    corpus = home / "results/corpora/built-in-9x3s"
+    command(
+        "preprocess",
+        *("--tracks", corpus, "--dataset", "unlabelled", "--protocol", "unlabelled"),
+        cwd=home,
+    )
+    done = command(
+        "pretrain",
+        *("--family", "gru", "--dataset", "unlabelled", "--out", "weights", "--json"),
+        *("--set", "max_epochs=1", "--set", "blocks=3"),
+        cwd=home,
+    )
+    assert json.loads(done.stdout)["epoch"] == 1
+    done = command(
+        "search",
+        *("--family", "transfer", "statistics", "--init-from", "weights", "--smoke"),
+        *("--refit-folds", 2, "--name", "refitted", "--json"),
+        cwd=home,
+    )
+    content = json.loads(done.stdout)["ensemble"]
+    assert content["selected_on"] == "out_of_fold"
+    assert content["validation"]["tracks"] == 60  # of train and validation, none given up
+    assert content["test"]["tracks"] == 30
+    assert {name.rsplit("-", 1)[1] for name in (m["name"] for m in content["members"])} == {
+        "fold1",
+        "fold2",
+    }
+    assert set(content["models"]) == {"ensemble", "transfer", "statistics"}
+    config = json.loads(
+        next((home / "results/refitted/refit").glob("transfer-*/fold-1/config.json")).read_text()
+    )
+    assert config["params"]["backbone"] == "gru"
+    assert config["params"]["backbone_config"]["blocks"] == 3
+    assert [one["task"] for one in config["trained_on"]] == ["crops of one recording", "genres"]
+    with open(home / "results/refitted/ensemble/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["model"], row["part"]) for row in rows} == {
+        (model, part) for model in content["models"] for part in ("out_of_fold", "test")
+    }
+    told = [row for row in rows if (row["model"], row["part"]) == ("ensemble", "test")]
+    genres = [name for name in rows[0] if name in GENRES]
+    right = [max(genres, key=lambda g: float(row[g])) == row["genre"] for row in told]
+    assert sum(right) / len(right) == pytest.approx(content["test"]["track_accuracy"])
+    song = next(corpus.rglob("*.wav"))
+    command("predict", "--model", "results/refitted/ensemble", song, cwd=home)
+    done = command("predict", "--model", "weights", song, cwd=home, status=2)
+    assert "knows no genres" in done.stderr
+
+
+def test_transfer_without_weights_is_refused(tmp_path: Path) -> None:
+    done = command("search", "--family", "transfer", cwd=tmp_path, status=2)
+    assert "--init-from DIR and --family transfer need one another" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
 def test_train_writes_a_checkpoint_and_prints_its_figures(home: Path) -> None:
     dataset = json.loads((home / "said.json").read_text())["dataset"]
     done = command(
@@ -209,7 +265,9 @@ def test_train_writes_a_checkpoint_and_prints_its_figures(home: Path) -> None:
     assert done.stdout.startswith(f"{song}: ")
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "synth", "ensemble"])
+@pytest.mark.parametrize(
+    "name", ["train", "predict", "evaluate", "synth", "ensemble", "pretrain", "compare"]
+)
 def test_what_needs_no_cluster_does_not_load_ray(name: str) -> None:
     code = f"import sys, mgc_ray.{name}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

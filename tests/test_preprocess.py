@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,23 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+import mgc_ray.data.synth
 import mgc_ray.preprocess
 import mgc_ray.tuning.cluster
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import load_chunks
 from mgc_ray.data.dataset import (
     TRACKS_PER_SHARD,
+    DatasetInfo,
     read_info,
     read_track_rows,
     shard_path,
 )
 from mgc_ray.data.gtzan import fault_filtered
-from mgc_ray.data.spectrogram import LogMel, Precomputed
-from mgc_ray.preprocess import _pieces, preprocess
+from mgc_ray.data.request import DatasetRequest
+from mgc_ray.data.spectrogram import GTZAN_ARRAYS, BandGroups, LogMel, Precomputed
+from mgc_ray.data.synth import synthesise
+from mgc_ray.preprocess import _pieces, dataset_key, preprocess
 
 RATE = 22050
 PARTS = ["train", "valid", "test"]
@@ -44,6 +48,12 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mgc_ray.preprocess, "TRACKS_PER_SHARD", 4)
 
 
+def make(
+    source: Path, dataset: Path, anew: bool = False, gpu: bool = False, **settings: Any
+) -> DatasetInfo:
+    return preprocess(DatasetRequest(str(source), **settings), dataset, anew=anew, gpu=gpu)
+
+
 def wav(path: Path, seed: int, seconds: float = 3.0, rate: int = RATE) -> Path:
     samples = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * rate))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +65,16 @@ def music(folder: Path, count: int = 4, genres: tuple[str, ...] = ("jazz", "rock
     for g, genre in enumerate(genres):
         for i in range(count):
             wav(folder / genre / f"{genre}{i}.wav", 100 * g + i)
+    return folder
+
+
+def arrays(folder: Path, bands: int = 8, frames: int = 47) -> Path:
+    random = np.random.default_rng(0)
+    for genre in ("jazz", "rock"):
+        (folder / genre).mkdir(parents=True)
+        for i in range(3):
+            array = random.integers(0, 256, (bands, frames)).astype(np.uint8)
+            np.save(folder / genre / f"{genre}{i}.npy", array)
     return folder
 
 
@@ -111,7 +131,7 @@ def test_usable_tracks_are_all_there_and_the_others_are_listed_with_reasons(
     odd: Path, tmp_path: Path
 ) -> None:
     dataset = tmp_path / "dataset"
-    info = preprocess(odd, dataset)
+    info = make(odd, dataset)
     assert reasons(dataset) == {
         "notes.txt": "lies outside of the genre folders",
         "caf\\udce9.wav": "its name is not UTF-8",
@@ -158,7 +178,7 @@ def test_identical_audio_under_two_artists_lands_on_one_side(tmp_path: Path) -> 
         rows.append((copy, "jazz", artist, ""))
     for seed in (0, 1):
         dataset = tmp_path / f"dataset{seed}"
-        preprocess(table(tmp_path / "tracks.csv", rows), dataset, seed=seed)
+        make(table(tmp_path / "tracks.csv", rows), dataset, split_seed=seed)
         tracks, found = read_track_rows(dataset)
         joined = [t for t in tracks if Path(t.path).stem in ("jazz0", "copy", "again", "jazz5")]
         assert len(joined) == 4
@@ -172,16 +192,10 @@ def test_identical_audio_under_two_artists_lands_on_one_side(tmp_path: Path) -> 
 
 
 def test_arrays_are_cut_into_ten_pieces(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    for genre in ("jazz", "rock"):
-        (tmp_path / "arrays" / genre).mkdir(parents=True)
-        for i in range(3):
-            array = random.integers(0, 256, (8, 47)).astype(np.uint8)
-            np.save(tmp_path / "arrays" / genre / f"{genre}{i}.npy", array)
-    folder = tmp_path / "arrays" / "rock"
-    np.save(folder / "bands.npy", random.random((9, 47)))
+    folder = arrays(tmp_path / "arrays") / "rock"
+    np.save(folder / "bands.npy", np.random.default_rng(0).random((9, 47)))
     (folder / "zip.npy").write_bytes(b"PK\x03\x04 breaks off")
-    info = preprocess(tmp_path / "arrays", tmp_path / "dataset")
+    info = make(tmp_path / "arrays", tmp_path / "dataset")
     assert info.features == Precomputed(8, 4, "float32")  # one readable array holds floats
     told = reasons(tmp_path / "dataset")
     assert set(told) == {"bands.npy", "zip.npy"}
@@ -204,7 +218,7 @@ def test_the_tables_own_split_is_taken_and_told_where_it_leaks(
         for g, genre in enumerate(("jazz", "rock"))
         for i, part in enumerate(parts)
     ]
-    info = preprocess(table(tmp_path / "t.csv", rows), tmp_path / "dataset", "given")
+    info = make(table(tmp_path / "t.csv", rows), tmp_path / "dataset", protocol="given")
     assert (info.protocol, info.leaky, info.tracks) == ("given", False, 8)
     chunks = load_chunks(tmp_path / "dataset", PARTS)
     assert {Path(t.path).name: t.split for t in chunks.tracks} == {
@@ -225,7 +239,7 @@ def test_gtzan_tracks_get_their_published_artist_and_split(tmp_path: Path) -> No
     filtered = "country.00008"
     for seed, track_id in enumerate([*ids, filtered, "rock.00100"]):
         wav(tmp_path / "music" / track_id.split(".")[0] / f"{track_id}.wav", seed)
-    preprocess(tmp_path / "music", tmp_path / "dataset", "fault-filtered")
+    make(tmp_path / "music", tmp_path / "dataset", protocol="fault-filtered")
     tracks, _ = read_track_rows(tmp_path / "dataset")
     facts = fault_filtered()
     assert {t.track_id: (t.artist, t.split) for t in tracks} == {
@@ -241,7 +255,7 @@ def test_random_chunks_puts_a_fifth_of_the_chunks_aside_and_is_marked_leaky(tmp_
     for g, genre in enumerate(("jazz", "rock")):
         for i in range(3):
             wav(tmp_path / "music" / genre / f"{genre}{i}.wav", 100 * g + i, seconds=15.1)
-    info = preprocess(tmp_path / "music", tmp_path / "dataset", "random-chunks", seed=1)
+    info = make(tmp_path / "music", tmp_path / "dataset", protocol="random-chunks", split_seed=1)
     assert info.leaky
     chunks = load_chunks(tmp_path / "dataset", PARTS)
     assert len(chunks.split) == 30
@@ -252,13 +266,221 @@ def test_random_chunks_puts_a_fifth_of_the_chunks_aside_and_is_marked_leaky(tmp_
     assert {track.split for track in chunks.tracks} == {""}
 
 
+def test_the_folds_of_a_table_are_datasets_whose_test_parts_cover_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = music(tmp_path / "music", 5)
+    for i in (3, 4):  # leaves rock three groups, which cannot be in four test parts
+        (source / "rock" / f"rock{i}.wav").unlink()
+    tested: list[str] = []
+    for k in range(1, 5):
+        dataset = tmp_path / f"fold{k}"
+        info = make(source, dataset, protocol="cross-validation", fold=f"{k}/4")
+        assert (info.fold, info.protocol_in_words) == (f"{k}/4", f"cross-validation, fold {k}/4")
+        assert read_info(dataset) == info
+        chunks = load_chunks(dataset, ["test"])
+        tested += [track.track_id for track in chunks.tracks]
+        warned = f"the test part of fold {k}/4 has no track of 'rock', which has fewer groups"
+        there = {track.genre for track in chunks.tracks}
+        assert (warned in capsys.readouterr().err) == (there == {"jazz"})
+        assert {track.genre for track in load_chunks(dataset, ["valid"]).tracks} == {"jazz", "rock"}
+    assert sorted(tested) == [f"jazz{i}" for i in range(5)] + [f"rock{i}" for i in range(3)]
+
+
+def test_unlabelled_music_at_any_depth_becomes_a_dataset_without_genres(tmp_path: Path) -> None:
+    for i in range(11):
+        wav(tmp_path / "music" / ("deep" if i % 2 else ".") / f"{i}.wav", i)
+    (tmp_path / "music" / "cover.jpg").write_bytes(b"no music")
+    info = make(tmp_path / "music", tmp_path / "dataset", protocol="unlabelled")
+    assert (info.genres, info.tracks) == ((), 11)
+    assert list(reasons(tmp_path / "dataset")) == ["cover.jpg"]
+    chunks = load_chunks(tmp_path / "dataset", PARTS)
+    assert sorted(track.split for track in chunks.tracks) == ["train"] * 10 + ["valid"]
+    assert {track.genre for track in chunks.tracks} == {""}
+    for genres in ("genre", "track_genre"):
+        with pytest.raises(
+            RequestError,
+            match=r"music has no genres to learn, as it was made for pre-training \(--protocol unl",
+        ):
+            getattr(chunks, genres)
+
+
+# --- what chunks are made of ---
+
+
+def test_the_length_of_chunks_can_be_asked_for(made: tuple[Path, Path], tmp_path: Path) -> None:
+    source, dataset = made
+    info = make(source, tmp_path / "short", chunk_seconds=1.5)
+    assert info.features == LogMel(chunk_samples=33_075)
+    assert load_chunks(tmp_path / "short", PARTS).spectrograms.shape == (16, 128, 130)
+    with pytest.raises(
+        RequestError, match=r"with features .*=66000.*, but .*=33075.* is asked for"
+    ):
+        make(source, dataset, chunk_seconds=1.5)
+
+
+def test_further_groups_of_features_can_be_asked_for(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("librosa")
+    source, _ = made
+    info = make(source, tmp_path / "more", features=("mfcc", "log_mel"))
+    assert info.features == BandGroups(("log_mel", "mfcc"))
+    chunks = load_chunks(tmp_path / "more", PARTS)
+    assert chunks.spectrograms.shape == (8, 148, 258)
+    np.testing.assert_array_equal(
+        chunks.spectrograms[0, :128], LogMel().chunks(chunks.tracks[chunks.track[0]].path)[0]
+    )
+    with pytest.raises(
+        RequestError, match="--gpu makes log_mel alone, but --features mfcc log_mel is asked for"
+    ):
+        make(source, tmp_path / "gpu", features=("mfcc", "log_mel"), gpu=True)
+
+
+def test_the_number_of_pieces_of_an_array_can_be_asked_for(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "arrays")
+    for count, frames in ((1, 47), (2, 23), (47, 1)):
+        dataset = tmp_path / f"dataset{count}"
+        info = make(source, dataset, chunks_per_track=count)
+        assert (info.features, info.chunks_per_track) == (Precomputed(8, frames, "uint8"), count)
+        assert load_chunks(dataset, PARTS).spectrograms.shape == (6 * count, 8, frames)
+    whole = load_chunks(tmp_path / "dataset1", PARTS)
+    np.testing.assert_array_equal(whole.spectrograms[0], np.load(whole.tracks[whole.track[0]].path))
+    with pytest.raises(RequestError, match="with chunks-per-track 1, but 10 is asked for: name an"):
+        make(source, tmp_path / "dataset1")
+    with pytest.raises(
+        RequestError, match="must be at most the frames of most arrays, but it is 48 and they have"
+    ):
+        make(source, tmp_path / "dataset48", chunks_per_track=48)
+
+
+# --- synthetic tracks ---
+
+
+def test_synthetic_tracks_are_in_the_training_part_alone(tmp_path: Path) -> None:
+    source = music(tmp_path / "music", 5)
+    make(source, tmp_path / "without")
+    info = make(source, tmp_path / "with", synthetic=3)
+    assert (info.synthetic, info.tracks) == (3, 16)
+    chunks = load_chunks(tmp_path / "with", PARTS)
+    added = [track for track in chunks.tracks if track.is_synthetic]
+    assert {track.path for track in added} == {
+        str(tmp_path / "with" / "synthetic" / genre / f"{genre}.0000{i}.wav")
+        for genre in ("jazz", "rock")
+        for i in range(3)
+    }
+    assert {(track.artist, track.split) for track in added} == {("synthetic", "train")}
+    assert len({track.group for track in added}) == 6
+    real = {track.track_id: track.split for track in chunks.tracks if not track.is_synthetic}
+    without = load_chunks(tmp_path / "without", PARTS)
+    assert real == {track.track_id: track.split for track in without.tracks}
+    # as long as the others, 3 s, so that one counts as one of them
+    assert Counter(chunks.track.tolist()) == dict.fromkeys(range(16), 1)
+    track = next(i for i, track in enumerate(chunks.tracks) if track.is_synthetic)
+    np.testing.assert_array_equal(
+        chunks.spectrograms[chunks.track == track], LogMel().chunks(chunks.tracks[track].path)
+    )
+
+
+def test_synthetic_tracks_are_no_tracks_of_any_corpus(tmp_path: Path) -> None:
+    make(music(tmp_path / "music", 3), tmp_path / "dataset", synthetic=1)
+    samples, rate = soundfile.read(
+        tmp_path / "dataset/synthetic/jazz/jazz.00000.wav", dtype="float32"
+    )
+    assert (rate, len(samples)) == (RATE, 3 * RATE)
+    expected = synthesise("jazz", 0, seed=2**31, seconds=3.0)
+    np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-4)
+
+
+def test_another_number_of_synthetic_tracks_is_refused_or_made_anew(
+    made: tuple[Path, Path],
+) -> None:
+    source, dataset = made
+    with pytest.raises(RequestError, match="made with synthetic 0, but 2 is asked for: name anoth"):
+        make(source, dataset, synthetic=2)
+    assert make(source, dataset, anew=True, synthetic=2).tracks == 12
+    assert make(source, dataset, anew=True).tracks == 8
+    assert not (dataset / "synthetic").exists()
+
+
+def test_arrays_with_a_recipe_take_synthetic_tracks_too(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "arrays", 128, 387)
+    info = make(source, tmp_path / "dataset", array_recipe="gtzan", synthetic=1)
+    assert info.features == Precomputed(128, 38, "uint8", GTZAN_ARRAYS)
+    assert read_info(tmp_path / "dataset") == info
+    chunks = load_chunks(tmp_path / "dataset", PARTS)
+    assert chunks.spectrograms.shape == (80, 128, 38)  # ten a track, synthetic ones of 30 s too
+    assert sum(track.is_synthetic for track in chunks.tracks) == 2
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "arrays", 128, 387)
+    make(source, tmp_path / "dataset")
+    with pytest.raises(
+        RequestError, match="made with array-recipe None, but ArrayRecipe.* is asked for: name an"
+    ):
+        make(source, tmp_path / "dataset", array_recipe="gtzan")
+
+
+# --- the key of a request ---
+
+
+def test_the_key_changes_with_every_setting_and_with_the_files(tmp_path: Path) -> None:
+    source = music(tmp_path / "music", 6, ("blues", "jazz"))
+    arrays(tmp_path / "arrays")
+    requests = [
+        DatasetRequest(str(tracks), **settings)
+        for tracks, settings in [
+            (source, {}),
+            (source, {"protocol": "random-chunks"}),
+            (source, {"split_seed": 1}),
+            (source, {"protocol": "cross-validation", "fold": "1/5"}),
+            (source, {"protocol": "cross-validation", "fold": "2/5"}),
+            (source, {"chunk_seconds": 5.0}),
+            (source, {"synthetic": 2}),
+            (source, {"synthetic": 3}),
+            (tmp_path / "arrays", {}),
+            (tmp_path / "arrays", {"chunks_per_track": 1}),
+            (tmp_path / "arrays", {"array_recipe": "gtzan"}),
+        ]
+    ]
+    keys = [dataset_key(request) for request in requests]
+    assert len(set(keys)) == len(requests)
+    assert all(len(key) == 8 for key in keys)
+    assert keys == [dataset_key(request) for request in requests]
+    wav(source / "jazz" / "jazz0.wav", 1000)
+    assert dataset_key(requests[0]) != keys[0]
+
+
+def test_the_order_in_which_features_are_named_is_no_other_key(tmp_path: Path) -> None:
+    pytest.importorskip("librosa")
+    source = str(music(tmp_path / "music", 3))
+    keys = [
+        dataset_key(DatasetRequest(source, features=features))
+        for features in (("log_mel",), ("log_mel", "mfcc"), ("mfcc", "log_mel"))
+    ]
+    assert keys[0] != keys[1] == keys[2]
+
+
+def test_another_version_of_the_generator_is_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = music(tmp_path / "music", 3)
+    requests = [DatasetRequest(str(source), synthetic=count) for count in (0, 2)]
+    before = [dataset_key(request) for request in requests]
+    monkeypatch.setattr(mgc_ray.data.synth, "VERSION", mgc_ray.data.synth.VERSION + 1)
+    after = [dataset_key(request) for request in requests]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
 # --- the same command again ---
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Path, Path]:
     """A folder of music and the finished dataset of it, in two shards."""
-    preprocess(music(tmp_path / "music"), tmp_path / "dataset")
+    make(music(tmp_path / "music"), tmp_path / "dataset")
     return tmp_path / "music", tmp_path / "dataset"
 
 
@@ -273,7 +495,7 @@ def test_the_same_command_again_does_no_work(
         raise AssertionError("Ray was asked for")
 
     monkeypatch.setattr(mgc_ray.tuning.cluster, "connected", never)
-    assert preprocess(source, dataset).finished
+    assert make(source, dataset).finished
     assert times(dataset) == before
 
 
@@ -281,7 +503,7 @@ def test_a_deleted_shard_alone_is_written_again(made: tuple[Path, Path]) -> None
     source, dataset = made
     before, expected = times(dataset), contents(dataset)
     shard_path(dataset, 0).unlink()
-    assert preprocess(source, dataset).finished
+    assert make(source, dataset).finished
     after = times(dataset)
     assert after["00001.parquet"] == before["00001.parquet"]
     assert after["00000.parquet"] != before["00000.parquet"]
@@ -295,22 +517,22 @@ def test_other_requests_of_the_same_folder_are_refused_with_both_values(
     before = times(dataset)
     remedy = "name another --dataset, or add --anew to delete this one and make it again"
     with pytest.raises(RequestError, match=f"made with seed 0, but 7 is asked for: {remedy}"):
-        preprocess(source, dataset, seed=7)
+        make(source, dataset, split_seed=7)
     with pytest.raises(
         RequestError, match=f"made with protocol grouped, but random-chunks is asked for: {remedy}"
     ):
-        preprocess(source, dataset, "random-chunks")
+        make(source, dataset, protocol="random-chunks")
     wav(source / "jazz" / "new.wav", 77)
     with pytest.raises(
         RequestError,
         match=rf"was made from {source} with 8 usable tracks, but {source} has changed since or is "
         rf"another \(9 rows\): {remedy}",
     ):
-        preprocess(source, dataset)
+        make(source, dataset)
     (source / "jazz" / "new.wav").unlink()
     wav(source / "jazz" / "jazz0.wav", 78)
     with pytest.raises(RequestError, match="has changed since"):
-        preprocess(source, dataset)
+        make(source, dataset)
     assert times(dataset) == before
 
 
@@ -323,7 +545,7 @@ def test_features_of_another_version_are_refused(made: tuple[Path, Path]) -> Non
         RequestError,
         match=r"made with features LogMel\(.*n_fft=2048.*, but LogMel\(.*=1024.* is ask",
     ):
-        preprocess(source, dataset)
+        make(source, dataset)
 
 
 def test_anew_makes_it_anew(made: tuple[Path, Path]) -> None:
@@ -337,7 +559,7 @@ def test_anew_makes_it_anew(made: tuple[Path, Path]) -> None:
     (source / "rock").rename(source / "blues")
     for i in range(2):
         wav(source / "blues" / f"new_blues{i}.wav", 90 + i)
-    info = preprocess(source, dataset, seed=7, anew=True)
+    info = make(source, dataset, split_seed=7, anew=True)
     assert (info.seed, info.genres, info.tracks) == (7, ("blues", "jazz"), 7)
     assert all(times(dataset)[name] != before[name] for name in before)
     ids = {track.track_id for track in load_chunks(dataset, PARTS).tracks}
@@ -345,7 +567,7 @@ def test_anew_makes_it_anew(made: tuple[Path, Path]) -> None:
 
 
 def test_anew_needs_no_dataset(tmp_path: Path) -> None:
-    assert preprocess(music(tmp_path / "music", 3), tmp_path / "dataset", anew=True).finished
+    assert make(music(tmp_path / "music", 3), tmp_path / "dataset", anew=True).finished
 
 
 def test_a_file_that_changes_between_the_passes_is_told(
@@ -362,7 +584,7 @@ def test_a_file_that_changes_between_the_passes_is_told(
     with pytest.raises(
         RequestError, match=r"rock1\.wav has changed while .* \(its length is another\): run .*anew"
     ):
-        preprocess(source, tmp_path / "dataset")
+        make(source, tmp_path / "dataset")
     assert not read_info(tmp_path / "dataset").finished
 
 
@@ -396,18 +618,14 @@ def test_a_gpu_that_is_not_there_is_told_before_anything_is_deleted(
     source, dataset = made
     before = times(dataset)
     with pytest.raises(RequestError, match="--gpu needs a GPU in the Ray cluster, but there is no"):
-        preprocess(source, dataset, anew=True, gpu=True)
+        make(source, dataset, anew=True, gpu=True)
     assert times(dataset) == before
-    assert preprocess(source, dataset, gpu=True).finished  # nothing is left to do
+    assert make(source, dataset, gpu=True).finished  # nothing is left to do
 
 
 def test_a_gpu_has_no_use_for_arrays(tmp_path: Path) -> None:
-    for genre in ("jazz", "rock"):
-        (tmp_path / "arrays" / genre).mkdir(parents=True)
-        for i in range(3):
-            np.save(tmp_path / "arrays" / genre / f"{genre}{i}.npy", np.eye(8, 40))
     with pytest.raises(RequestError, match=r"but the tracks are \.npy spectrograms: leave it out"):
-        preprocess(tmp_path / "arrays", tmp_path / "dataset", gpu=True)
+        make(arrays(tmp_path / "arrays"), tmp_path / "dataset", gpu=True)
 
 
 def test_the_gpus_road_makes_the_same_dataset(tmp_path: Path) -> None:
@@ -417,13 +635,14 @@ def test_the_gpus_road_makes_the_same_dataset(tmp_path: Path) -> None:
     program = """
 import sys, ray, mgc_ray.preprocess
 from mgc_ray import RequestError
+from mgc_ray.data.request import DatasetRequest
 ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
 try:
-    mgc_ray.preprocess.preprocess(sys.argv[1], sys.argv[2], gpu=True)
+    mgc_ray.preprocess.preprocess(DatasetRequest(sys.argv[1]), sys.argv[2], gpu=True)
 except RequestError as error:
     print(error)
 mgc_ray.preprocess._GPU_DEVICE = "cpu"
-mgc_ray.preprocess.preprocess(sys.argv[1], sys.argv[2], gpu=True)
+mgc_ray.preprocess.preprocess(DatasetRequest(sys.argv[1]), sys.argv[2], gpu=True)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, source, tmp_path / "gpu"],
@@ -435,7 +654,7 @@ mgc_ray.preprocess.preprocess(sys.argv[1], sys.argv[2], gpu=True)
     )
     assert done.returncode == 0, done.stderr
     assert "but PyTorch sees none there: install a CUDA build" in done.stdout
-    preprocess(source, tmp_path / "cpu")
+    make(source, tmp_path / "cpu")
     gpu, cpu = (load_chunks(tmp_path / name, PARTS) for name in ("gpu", "cpu"))
     assert gpu.tracks == cpu.tracks
     np.testing.assert_array_equal(gpu.track, cpu.track)
@@ -459,18 +678,18 @@ def test_a_genre_without_a_usable_track_is_refused_by_name_and_can_be_mended(
         RequestError,
         match=rf"genre 'blues' has no usable track: the reasons are in {dataset}/skipped\.csv",
     ):
-        preprocess(source, dataset)
+        make(source, dataset)
     assert set(reasons(dataset)) == {"blues0.wav", "blues1.wav", "blues2.wav"}
     assert not (dataset / "dataset.json").exists()
     shutil.rmtree(source / "blues")
-    assert preprocess(source, dataset).genres == ("jazz", "rock")
+    assert make(source, dataset).genres == ("jazz", "rock")
 
 
 def test_too_few_usable_groups_are_refused(tmp_path: Path) -> None:
     source = music(tmp_path / "music", 3)
     (source / "rock" / "rock1.wav").write_text("no audio")
     with pytest.raises(RequestError, match=r"grouped needs 3 groups .* but 'rock' has 2"):
-        preprocess(source, tmp_path / "dataset")
+        make(source, tmp_path / "dataset")
 
 
 def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
@@ -479,7 +698,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     for anew in (False, True):
         with pytest.raises(RequestError, match="mine is a folder with other things in it"):
-            preprocess(source, tmp_path / "mine", anew=anew)
+            make(source, tmp_path / "mine", anew=anew)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -487,28 +706,63 @@ def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
     source = music(tmp_path / "music", 3)
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match="--dataset .*file cannot be made: File exists"):
-        preprocess(source, tmp_path / "file")
+        make(source, tmp_path / "file")
     with pytest.raises(RequestError, match="--dataset .* cannot be made: Not a directory"):
-        preprocess(source, tmp_path / "file" / "dataset")
+        make(source, tmp_path / "file" / "dataset")
 
 
 def test_a_dataset_among_the_genres_is_refused(tmp_path: Path) -> None:
     source = music(tmp_path / "music", 3)
     with pytest.raises(RequestError, match="lies in --tracks .*, whose folders are genres"):
-        preprocess(source, source / "dataset")
+        make(source, source / "dataset")
     assert not (source / "dataset").exists()
 
 
 def test_bad_requests_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     source = music(tmp_path / "music", 3, ("jazz",))
     with pytest.raises(RequestError, match="at least two genres"):
-        preprocess(source, tmp_path / "dataset")
+        make(source, tmp_path / "dataset")
     with pytest.raises(RequestError, match="does not exist"):
-        preprocess(tmp_path / "nowhere", tmp_path / "dataset")
+        make(tmp_path / "nowhere", tmp_path / "dataset")
     assert not (tmp_path / "dataset").exists()
 
 
 # --- the command ---
+
+
+def said_by_main(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path
+) -> str:
+    monkeypatch.setattr(sys, "argv", ["preprocess", *map(str, arguments)])
+    assert mgc_ray.preprocess.main() == 0
+    return capsys.readouterr().err
+
+
+def test_the_command_counts_what_is_real_and_what_is_synthetic(
+    made: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, _ = made
+    options = ["--tracks", source, "--dataset", tmp_path / "other", "--chunk-seconds", "1.5"]
+    options += ["--synthetic", "2", "--protocol", "cross-validation", "--fold", "1/4", "--seed"]
+    said = said_by_main(monkeypatch, capsys, *options, "5")
+    assert "12 tracks of 2 genres, 24 chunks (log-mel 128 bands x 130 frames, 1.50 s a ch" in said
+    assert (
+        "split cross-validation, fold 1/4, seed 5: 2 test, 8 train, 2 valid (4 of train are "
+        "synthetic)" in said
+    )
+    options = ["--tracks", source, "--dataset", tmp_path / "unlabelled", "--protocol", "unlabelled"]
+    said = said_by_main(monkeypatch, capsys, *options)
+    assert "8 tracks without genres, 8 chunks" in said
+    assert "split unlabelled, seed 0: 7 train, 1 valid\n" in said
+
+
+def test_the_command_needs_tracks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["preprocess", "--dataset", str(tmp_path)])
+    with pytest.raises(RequestError, match="--tracks is needed: a folder with a subfolder a genre"):
+        mgc_ray.preprocess.main()
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -608,6 +862,6 @@ def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(
     assert {name: t for name, t in times(dataset).items() if name in kept} == kept
     assert read_info(dataset).finished
 
-    preprocess(source, tmp_path / "uninterrupted")
+    make(source, tmp_path / "uninterrupted")
     assert contents(dataset) == contents(tmp_path / "uninterrupted")
     assert len(load_chunks(dataset, PARTS).split) == 192

@@ -32,7 +32,7 @@ class ChunkTable:
     """What is known of N chunks from K tracks, without their spectrograms.
 
     track [N]: indices into `tracks`, whose genre is an index into `info.genres`; split [N] of
-    "train", "valid", "test".
+    "train", "valid", "test". Of an unlabelled dataset asking for genres raises RequestError.
     """
 
     info: DatasetInfo
@@ -43,6 +43,12 @@ class ChunkTable:
     @cached_property
     def track_genre(self) -> np.ndarray:
         """Genre index of each track, int64 [K]."""
+        if not self.info.genres:
+            raise RequestError(
+                f"the dataset of {self.info.source} has no genres to learn, as it was made for "
+                f"pre-training (--protocol {self.info.protocol}): name one of labelled tracks, "
+                "made by another --protocol"
+            )
         return np.array([self.info.genres.index(t.genre) for t in self.tracks], np.int64)
 
     @cached_property

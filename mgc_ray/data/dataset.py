@@ -4,6 +4,7 @@
     DIR/tracks.parquet   one row a track: path, genre, artist, group, split, seconds, chunks, hash
     DIR/chunks/*.parquet one row a chunk: track_id, chunk, genre, group, split, log_mel
     DIR/skipped.csv      path,reason of what was left out
+    DIR/synthetic/       music that the program made and added to the training part, if asked for
 
 `log_mel` has Arrow's fixed-shape tensor type [bands, frames]: `pyarrow.parquet.read_table` gives it
 so, `pandas.read_parquet` as one flat array a row, to be reshaped. The content of dataset.json also
@@ -13,7 +14,7 @@ of other settings is never read as part of this dataset.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ import pyarrow.parquet as pq
 
 from mgc_ray import RequestError
 from mgc_ray.data.files import read_json, write_csv, write_json, written_whole
+from mgc_ray.data.request import CHUNKS_PER_ARRAY
 from mgc_ray.data.spectrogram import (
+    BandGroups,
     Features,
     Inspection,
     LogMel,
@@ -49,6 +52,9 @@ class DatasetInfo:
     listing: str  # hash of the table's rows and of each file's size and time
     shards: int
     tracks: int
+    fold: str = ""  # "2/5", under cross-validation
+    chunks_per_track: int = CHUNKS_PER_ARRAY  # of arrays of the most usual size
+    synthetic: int = 0  # generated tracks a genre among the training part
     finished: bool = False
 
     @property
@@ -57,13 +63,22 @@ class DatasetInfo:
         return self.protocol in LEAKY_PROTOCOLS
 
     @property
+    def protocol_in_words(self) -> str:
+        """The protocol as it stands beside figures, with its fold where it has any."""
+        return f"{self.protocol}, fold {self.fold}" if self.fold else self.protocol
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the content of a shard, as plain JSON values."""
+        """All that decides the content of a shard, as plain JSON values.
+
+        Less what stands at its default, as in datasets that are older than the setting.
+        """
         content = asdict(self) | {
             "features": features_to_json(self.features),
             "genres": list(self.genres),
         }
-        return {key: value for key, value in content.items() if key != "finished"}
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in content.items() if k != "finished" and v != defaults[k]}
 
     def write(self, folder: Path) -> None:
         write_json(folder / "dataset.json", self.settings | {"finished": self.finished})
@@ -188,9 +203,9 @@ def finish(folder: Path, info: DatasetInfo) -> DatasetInfo:
 
 def describe(features: Features) -> str:
     """The features in words, for a person."""
-    if isinstance(features, LogMel):
-        return (
-            f"log-mel {features.bands} bands x {features.frames} frames, "
-            f"{features.chunk_samples / features.sample_rate:.2f} s a chunk"
-        )
-    return f"precomputed {features.bands} bands x {features.frames} frames a chunk"
+    names = ", ".join(features.groups).replace("_", "-")
+    size = f"{names} {features.bands} bands x {features.frames} frames"
+    log_mel = features.log_mel if isinstance(features, BandGroups) else features
+    if not isinstance(log_mel, LogMel):
+        return f"{size} a chunk"
+    return f"{size}, {log_mel.chunk_samples / log_mel.sample_rate:.2f} s a chunk"

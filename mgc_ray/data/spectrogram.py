@@ -1,11 +1,12 @@
 """Tracks -> chunks: spectrograms [bands, frames] of equal size, many to a track.
 
-Three kinds of features share one interface (`bands`, `frames`, `dtype`, `groups`, `inspect`,
+Four kinds of features share one interface (`bands`, `frames`, `dtype`, `groups`, `inspect`,
 `chunks`):
 
 - `LogMel` (see `log_mel`): audio -> dB log-mel float32.
 - `BandGroups` (see `band_groups`): audio -> log-mel, chroma, contrast, tempogram and MFCC, those
   that are asked for, stacked in bands.
+- `AstFbank` (see `ast_fbank`): audio -> what an Audio Spectrogram Transformer learnt from.
 - `Precomputed`: `.npy` spectrograms [bands, frames], cut into equal pieces; with a recipe of how
   they were made (see `array_recipe`) also audio.
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.data.array_recipe import GTZAN_ARRAYS, ArrayRecipe
+from mgc_ray.data.ast_fbank import AstFbank, ast_features
 from mgc_ray.data.audio import UnusableTrackError, check_openable, read_waveform
 from mgc_ray.data.band_groups import BandGroups, import_librosa, ordered_groups
 from mgc_ray.data.log_mel import AMIN, Inspection, LogMel, mel_filters
@@ -30,11 +32,13 @@ __all__ = [
     "AMIN",
     "GTZAN_ARRAYS",
     "ArrayRecipe",
+    "AstFbank",
     "BandGroups",
     "Features",
     "Inspection",
     "LogMel",
     "Precomputed",
+    "ast_features",
     "audio_features",
     "features_from_json",
     "features_to_json",
@@ -118,7 +122,7 @@ class Precomputed:
         return repeated.reshape(self.bands, count, self.frames).swapaxes(0, 1)
 
 
-Features = LogMel | BandGroups | Precomputed
+Features = LogMel | BandGroups | AstFbank | Precomputed
 
 
 def audio_features(
@@ -207,5 +211,10 @@ def features_from_json(settings: dict[str, Any]) -> Features:
         raise RequestError(f"the settings of {kind} features do not fit: {error}") from None
 
 
-_KINDS: dict[str, Any] = {"log_mel": LogMel, "band_groups": BandGroups, "precomputed": Precomputed}
+_KINDS: dict[str, Any] = {
+    "log_mel": LogMel,
+    "band_groups": BandGroups,
+    "ast_fbank": AstFbank,
+    "precomputed": Precomputed,
+}
 _NESTED: dict[str, Any] = {"log_mel": LogMel, "recipe": ArrayRecipe}  # fields of theirs

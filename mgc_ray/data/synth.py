@@ -30,9 +30,11 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.data.genre_rules import GENRE_RULES, MAJOR, Genre, Groove, Part
 from mgc_ray.data.instruments import SAMPLE_RATE, Mix, Timbre, Wave, draw_mix, master, play, strike
+from mgc_ray.data.tracks import SYNTHETIC, Track
 
 T = TypeVar("T")
 
+EXTRA_SEED = 2**31  # of `extra_track`; the seeds of corpora end below, so none has its artists
 VERSION = 1  # of the samples: raise it whenever the same arguments give other music
 TRACKS_PER_ARTIST = 3
 STEPS = 16  # sixteenth notes a bar
@@ -476,8 +478,8 @@ def write_corpus(
     settings = Settings(seed, float(seconds), tracks_per_genre, VERSION)
     _claim(out, settings)
     tracks = [(genre, index) for genre in GENRES for index in range(tracks_per_genre)]
-    jobs = [(out, genre, index, seed, float(seconds)) for genre, index in tracks]
-    jobs = [job for job in jobs if not _complete(_track_path(*job[:3]), float(seconds))]
+    jobs = [(_track_path(out, *track), *track, seed, float(seconds)) for track in tracks]
+    jobs = [job for job in jobs if not _complete(job[0], float(seconds))]
     done = len(tracks) - len(jobs)
     if progress is not None and done:
         progress(done, len(tracks))
@@ -532,9 +534,15 @@ def _complete(path: Path, seconds: float) -> bool:
     return path.exists() and path.stat().st_size == header + 2 * round(seconds * SAMPLE_RATE)
 
 
-def _write_track(out: Path, genre: str, index: int, seed: int, seconds: float) -> None:
+def extra_track(folder: Path, genre: str, index: int) -> Track:
+    """What stands in a track table for a track of EXTRA_SEED in this folder; see `write_track`."""
+    path = _track_path(folder, genre, index)
+    return Track(str(path), genre, f"{SYNTHETIC}/{path.stem}", SYNTHETIC)
+
+
+def write_track(path: Path, genre: str, index: int, seed: int, seconds: float) -> None:
+    """Synthesise a track and write it: WAV of 16 bits, mono, whole or absent."""
     samples = synthesise(genre, index, seed, seconds)
-    path = _track_path(out, genre, index)
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(_whole(path)), "wb") as file:
         file.setnchannels(1)
@@ -549,14 +557,14 @@ def _each_done(jobs: list[tuple[Path, str, int, int, float]], workers: int) -> I
     workers = min(workers, len(jobs))
     if workers <= 1:
         for number, job in enumerate(jobs, 1):
-            _write_track(*job)
+            write_track(*job)
             yield number
         return
     context = multiprocessing.get_context("spawn")
     with _one_thread_a_process():
         pool = ProcessPoolExecutor(workers, context, _ignore_interrupt)
         try:
-            pending = [pool.submit(_write_track, *job) for job in jobs]
+            pending = [pool.submit(write_track, *job) for job in jobs]
             for number, future in enumerate(as_completed(pending), 1):
                 future.result()
                 yield number

@@ -9,30 +9,48 @@ The split is drawn in this file and nowhere else, from whole tracks, before any 
 import csv
 import os.path
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.data.gtzan import fault_filtered
 
+P = TypeVar("P")
+
 SPLITS = ("train", "valid", "test")
-PROTOCOLS = ("grouped", "given", "fault-filtered", "random-chunks")
+PROTOCOLS = (
+    "grouped",
+    "given",
+    "fault-filtered",
+    "random-chunks",
+    "cross-validation",
+    "unlabelled",
+)
 LEAKY_PROTOCOLS = ("random-chunks",)
 GROUPED_SHARES = {"train": 0.64, "valid": 0.16, "test": 0.20}  # 20 % test, then 20 % of the rest
+REST_SHARES = {"train": 0.80, "valid": 0.20}  # of what a fold under `cross-validation` leaves
+UNLABELLED_VALID = 0.10  # of the groups; the rest is train
+LEAST_FOLDS = 3  # with two, half of the tracks would be left to learn from
+SYNTHETIC = "synthetic"  # artist, and how the track_id begins, of what the program made itself
 RANDOM_CHUNKS_SHARES = {"train": 0.80, "valid": 0.20}  # the published baseline's, see chunk_splits
 _ORDERS = 100  # tried before a split is called impossible
 
-_REQUIRED_COLUMNS = ("path", "genre")
-_OPTIONAL_COLUMNS = ("track_id", "artist", "split")
+# a track table's columns: those it needs, and those it may have
+_LABELLED_COLUMNS = (("path", "genre"), ("track_id", "artist", "split"))
+_UNLABELLED_COLUMNS = (("path",), ("track_id", "artist"))
 
 
 @dataclass(frozen=True)
 class Track:
-    """One row of a track table; `artist`, `group`, `split` are "" where not known or drawn."""
+    """One row of a track table; "" where nothing is known or drawn.
+
+    `genre` is "" in an unlabelled table.
+    """
 
     path: str
     genre: str
@@ -44,6 +62,12 @@ class Track:
     @property
     def is_array(self) -> bool:
         return self.path.lower().endswith(".npy")
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the program made it itself, for the training part alone."""
+        # an artist of that name may exist
+        return self.artist == SYNTHETIC and self.track_id.startswith(f"{SYNTHETIC}/")
 
 
 @dataclass(frozen=True)
@@ -64,23 +88,25 @@ class TrackTable:
 
     @property
     def genres(self) -> list[str]:
-        return sorted({track.genre for track in self.tracks})
+        return sorted({track.genre for track in self.tracks} - {""})
 
 
-def read_tracks(source: str | Path) -> TrackTable:
+def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
     """Read a folder with a subfolder a genre, or a CSV `path,genre[,track_id,artist,split]`.
 
-    Paths of a CSV are relative to it. Files are not opened here. Raises RequestError for a source
-    that cannot be a track table: missing, no genre, a path under two genres, an unknown split.
+    Paths of a CSV are relative to it. Files are not opened here. Not `labelled`: the folder's files
+    at any depth, or a CSV `path[,track_id,artist]`; genres and splits are not read, and rows of one
+    track_id are pieces of one recording, so one group. Raises RequestError for a source that cannot
+    be a track table: missing, no genre, a path under two genres, an unknown split.
     """
     source = Path(source)
     if not _is_utf8(source):
         raise RequestError(f"--tracks must be named in UTF-8, but it is {str(source)!r}: rename it")
     # absolute, so that a table is the same from whatever folder it is named
     if source.is_dir():
-        table = _read_folder(Path(os.path.abspath(source)))
+        table = _read_folder(Path(os.path.abspath(source)), labelled)
     elif source.is_file():
-        table = _read_csv(Path(os.path.abspath(source)))
+        table = _read_csv(Path(os.path.abspath(source)), labelled)
     else:
         raise RequestError(
             f"--tracks must be a folder with a subfolder a genre, or a CSV file, but {source} "
@@ -88,13 +114,13 @@ def read_tracks(source: str | Path) -> TrackTable:
         )
     if not table.tracks:
         raise RequestError(
-            f"{source} holds no track: expected FOLDER/GENRE/FILE, or a CSV with the columns "
-            f"{','.join(_REQUIRED_COLUMNS)}"
+            f"{source} holds no track: expected FOLDER/{'GENRE/' if labelled else ''}FILE, or a "
+            f"CSV with the columns {','.join(_columns(labelled)[0])}"
         )
     return table
 
 
-def _read_folder(source: Path) -> TrackTable:
+def _read_folder(source: Path, labelled: bool) -> TrackTable:
     tracks, skipped = [], []
     try:
         entries = sorted(source.iterdir())
@@ -103,11 +129,11 @@ def _read_folder(source: Path) -> TrackTable:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if not entry.is_dir():
+        if labelled and not entry.is_dir():
             skipped.append(Skipped(str(entry), "lies outside of the genre folders"))
             continue
         # does not follow links to folders, so a link in a circle does no harm
-        for path in sorted(entry.rglob("*")):
+        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
             hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
             if hidden or path.is_dir():
                 continue
@@ -115,7 +141,7 @@ def _read_folder(source: Path) -> TrackTable:
                 readable = str(path).encode("utf-8", "backslashreplace").decode()
                 skipped.append(Skipped(readable, "its name is not UTF-8"))
             else:
-                tracks.append(Track(str(path), entry.name, track_id=""))
+                tracks.append(Track(str(path), entry.name if labelled else "", track_id=""))
     stems = Counter(Path(track.path).stem for track in tracks)
     named = []
     for track in tracks:
@@ -135,25 +161,24 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _read_csv(source: Path) -> TrackTable:
-    rows = _csv_rows(source)
+def _read_csv(source: Path, labelled: bool) -> TrackTable:
+    rows = _csv_rows(source, labelled)
     tracks: dict[str, Track] = {}
     skipped: list[Skipped] = []
     for number, row in rows:
         where = f"{source}, line {number}"
+        genre, split = row.get("genre", ""), row.get("split", "")  # not read where not labelled
         if not row["path"]:
             raise RequestError(f"{where}: each row needs a path, but this one has none")
         path = os.path.normpath(source.parent / row["path"])
-        if not row["genre"]:
+        if labelled and not genre:
             skipped.append(Skipped(path, "the table names no genre for it"))
             continue
-        if row["split"] not in ("", *SPLITS):
+        if split not in ("", *SPLITS):
             raise RequestError(
-                f"{where}: split must be one of {', '.join(SPLITS)} or empty, "
-                f"but it is {row['split']!r}"
+                f"{where}: split must be one of {', '.join(SPLITS)} or empty, but it is {split!r}"
             )
-        track_id = row["track_id"] or row["path"]
-        track = Track(path, row["genre"], track_id, row["artist"], split=row["split"])
+        track = Track(path, genre, row["track_id"] or row["path"], row["artist"], split=split)
         if path in tracks and tracks[path].genre != track.genre:
             raise RequestError(
                 f"{where}: a path has one genre, but {row['path']} stands there as "
@@ -164,29 +189,45 @@ def _read_csv(source: Path) -> TrackTable:
             continue
         tracks[path] = track
     repeated = [i for i, n in Counter(t.track_id for t in tracks.values()).items() if n > 1]
-    if repeated:
+    if repeated and labelled:
         raise RequestError(
             f"{source}: track_id must be unique, but {repeated[0]!r} stands at several paths"
             f"{f' (and {len(repeated) - 1} more ids)' if len(repeated) > 1 else ''}"
         )
-    return TrackTable(source, list(tracks.values()), skipped)
+    return TrackTable(source, _with_unique_ids(tracks.values(), set(repeated)), skipped)
 
 
-def _csv_rows(source: Path) -> list[tuple[int, dict[str, str]]]:
+def _with_unique_ids(tracks: Iterable[Track], repeated: set[str]) -> list[Track]:
+    """Pieces of one recording get their path as id, and the id that they share as group."""
+    return [
+        replace(track, track_id=track.path, group=track.track_id)
+        if track.track_id in repeated
+        else track
+        for track in tracks
+    ]
+
+
+def _columns(labelled: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return _LABELLED_COLUMNS if labelled else _UNLABELLED_COLUMNS
+
+
+def _csv_rows(source: Path, labelled: bool) -> list[tuple[int, dict[str, str]]]:
     """Line number and cells, stripped, "" where a column is missing or a row is short."""
+    needed, optional = _columns(labelled)
     try:
         with open(source, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header = [name.strip() for name in reader.fieldnames or []]
-            missing = [name for name in _REQUIRED_COLUMNS if name not in header]
+            missing = [name for name in needed if name not in header]
             if missing:
                 raise RequestError(
-                    f"{source}: a track table needs the columns path and genre (and may have "
-                    f"{', '.join(_OPTIONAL_COLUMNS)}), but {' and '.join(missing)} "
-                    f"is missing from its first line: {','.join(header)[:200]!r}"
+                    f"{source}: a track table needs the column{'s' * (len(needed) > 1)} "
+                    f"{' and '.join(needed)} (and may have {', '.join(optional)}), but "
+                    f"{' and '.join(missing)} is missing from its first line: "
+                    f"{','.join(header)[:200]!r}"
                 )
             reader.fieldnames = header
-            columns = _REQUIRED_COLUMNS + _OPTIONAL_COLUMNS
+            columns = needed + optional
             return [
                 (reader.line_num, {name: (row.get(name) or "").strip() for name in columns})
                 for row in reader
@@ -199,7 +240,19 @@ def _csv_rows(source: Path) -> list[tuple[int, dict[str, str]]]:
         raise RequestError(f"{source} cannot be read: {error.strerror}") from None
 
 
-def check_table(table: TrackTable, protocol: str) -> None:
+def parse_fold(text: str) -> tuple[int, int]:
+    """K and N of "K/N": under `cross-validation`, part K (from 1) of N is the test part."""
+    number, _, folds = text.partition("/")
+    if number.isdecimal() and folds.isdecimal() and LEAST_FOLDS <= int(folds) >= int(number) > 0:
+        return int(number), int(folds)
+    raise RequestError(
+        f"--protocol cross-validation needs --fold K/N with 1 <= K <= N and N >= {LEAST_FOLDS} "
+        "(two folds would leave half of the tracks to learn from), but "
+        f"{f'it is {text!r}' if text else 'there is none'}: give e.g. --fold 1/5"
+    )
+
+
+def check_table(table: TrackTable, protocol: str, fold: str = "") -> None:
     """Refuse, before any file is opened, what no content of the files could make right.
 
     Raises RequestError: one genre only; arrays and audio mixed; a protocol that the table lacks
@@ -218,6 +271,8 @@ def check_table(table: TrackTable, protocol: str) -> None:
             f"--protocol given takes the split from the table, but {table.source} has no column "
             "split with train and valid in it: add one, or use --protocol grouped"
         )
+    if protocol == "cross-validation":
+        parse_fold(fold)
     tracks = table.tracks
     if protocol == "fault-filtered":
         tracks, _ = _with_published_facts(tracks)
@@ -225,12 +280,18 @@ def check_table(table: TrackTable, protocol: str) -> None:
 
 
 def draw_split(
-    tracks: Sequence[Track], content_hashes: dict[str, str], protocol: str, seed: int
+    tracks: Sequence[Track],
+    content_hashes: dict[str, str],
+    protocol: str,
+    seed: int,
+    fold: str = "",
 ) -> tuple[list[Track], list[Skipped]]:
     """Give each usable track its group and its split; return them and those left out by protocol.
 
     `content_hashes` maps paths to what `Inspection.content_hash` says. Under `random-chunks` the
-    split stays "": `chunk_splits` draws it. Raises RequestError where a genre has too few groups.
+    split stays "": `chunk_splits` draws it. Under `cross-validation` the seed alone decides the
+    folds, so the test parts of folds 1/N ... N/N are disjoint and together all tracks. Raises
+    RequestError where a genre has too few groups.
     """
     genres = sorted({track.genre for track in tracks})
     skipped: list[Skipped] = []
@@ -242,10 +303,34 @@ def draw_split(
     tracks = assign_groups(tracks, content_hashes)
     _check_counts(tracks, genres, protocol)
     if protocol == "grouped":
-        tracks = _grouped(tracks, seed)
+        tracks = _grouped(tracks, GROUPED_SHARES, seed)
+    elif protocol == "cross-validation":
+        tracks = _cross_validation(tracks, seed, *parse_fold(fold))
+    elif protocol == "unlabelled":
+        tracks = _unlabelled(tracks, seed)
     elif protocol == "random-chunks":
         tracks = [replace(track, split="") for track in tracks]
     return _mixed(tracks, seed), skipped
+
+
+def add_to_train(tracks: Sequence[Track], more: Sequence[Track], seed: int) -> list[Track]:
+    """Strew further tracks among the training part, whatever the protocol; each is its own group.
+
+    `tracks` as `draw_split` gives them; they keep their order and with it, under `random-chunks`,
+    which of their chunks are held out. Raises RequestError where a track_id is in both.
+    """
+    both = {track.track_id for track in tracks} & {track.track_id for track in more}
+    if both:
+        raise RequestError(
+            f"track_id must be unique, but {min(both)!r} is in the table and also among the tracks "
+            "that --synthetic adds: rename it in the table"
+        )
+    train = sum(track.split in ("", "train") for track in tracks)
+    places = np.random.default_rng(seed).integers(0, train, len(more), endpoint=True)
+    order = np.argsort([*np.arange(len(tracks)), *(places - 0.5)], kind="stable")
+    marked = [replace(track, group=track.track_id, split="train") for track in more]
+    together = [*tracks, *marked]
+    return [together[i] for i in order]
 
 
 def _mixed(tracks: Sequence[Track], seed: int) -> list[Track]:
@@ -273,9 +358,10 @@ def _with_published_facts(tracks: Iterable[Track]) -> tuple[list[Track], list[Sk
 
 
 def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> list[Track]:
-    """Join tracks of one artist and tracks of identical content; a group is named by its first.
+    """Join tracks of one artist, of identical content, or of one group already.
 
-    Joining is transitive: two artists who share one recording are one group.
+    Joining is transitive: two artists who share one recording are one group. A group is named by
+    its first track's artist, where that is not known by its earlier group or track_id.
     """
     parent = list(range(len(tracks)))
 
@@ -287,14 +373,18 @@ def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> li
     first_with: dict[tuple[str, str], int] = {}
     for i, track in enumerate(tracks):
         content = content_hashes.get(track.path, "")
-        for key in (("artist", _artist_key(track)), ("content", content)):
+        for key in (
+            ("artist", _artist_key(track)),
+            ("content", content),
+            ("group", track.group),
+        ):
             if key[1]:
                 earlier, later = sorted((root(i), root(first_with.setdefault(key, i))))
                 parent[later] = earlier
     named = []
     for i, track in enumerate(tracks):
         first = tracks[root(i)]
-        named.append(replace(track, group=first.artist or first.track_id))
+        named.append(replace(track, group=first.artist or first.group or first.track_id))
     return named
 
 
@@ -304,6 +394,8 @@ def _artist_key(track: Track) -> str:
 
 def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str) -> None:
     """Every genre must be able to stand on each side of the split."""
+    if protocol == "unlabelled":
+        return
     if len(genres) < 2:
         raise RequestError(
             f"a classifier needs at least two genres, but there is "
@@ -327,9 +419,9 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
                 f"genre {genre!r} has no usable track: see the reasons above or in skipped.csv; "
                 "add tracks, or take the genre out"
             )
-        if protocol == "grouped" and len(groups[genre]) < len(SPLITS):
+        if protocol in ("grouped", "cross-validation") and len(groups[genre]) < len(SPLITS):
             raise RequestError(
-                f"--protocol grouped needs {len(SPLITS)} groups (artists, or tracks of unknown "
+                f"--protocol {protocol} needs {len(SPLITS)} groups (artists, or tracks of unknown "
                 f"artist) a genre for train, valid and test, but {genre!r} has "
                 f"{len(groups[genre])}: add tracks of other artists, or take the genre out"
             )
@@ -344,88 +436,188 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
         )
 
 
-def _grouped(tracks: Sequence[Track], seed: int) -> list[Track]:
-    """Split whole groups 64/16/20, each genre as near to that as its groups allow.
+def _cross_validation(tracks: Sequence[Track], seed: int, number: int, folds: int) -> list[Track]:
+    """Fold `number` of `folds` is the test part; the rest is split as under `grouped`."""
+    fold_of = draw_folds(tracks, folds, seed)
+    test = [
+        replace(t, split="test") for t, f in zip(tracks, fold_of, strict=True) if f == number - 1
+    ]
+    rest = [t for t, f in zip(tracks, fold_of, strict=True) if f != number - 1]
+    return test + _grouped(rest, REST_SHARES, seed)
+
+
+def _unlabelled(tracks: Sequence[Track], seed: int) -> list[Track]:
+    """A tenth of the groups is valid, to see when learning ends; there is no test part."""
+    groups = sorted({track.group for track in tracks})
+    if len(groups) < 2:
+        raise RequestError(
+            "--protocol unlabelled needs 2 groups (artists, or tracks of unknown artist), for train"
+            f" and valid, but the {len(tracks)} usable tracks are of {len(groups)}: add tracks of "
+            "other artists"
+        )
+    order = np.random.default_rng(seed).permutation(len(groups))
+    valid = {groups[i] for i in order[: max(1, round(len(groups) * UNLABELLED_VALID))]}
+    return [replace(t, split="valid" if t.group in valid else "train") for t in tracks]
+
+
+def draw_folds(tracks: Sequence[Track], folds: int, seed: int) -> list[int]:
+    """The fold of each track, 0 to `folds` - 1: whole groups, each genre as even as these allow.
+
+    The tracks must have their groups. Synthetic ones are in no fold (-1), so always among what is
+    learnt from. A genre of fewer groups than folds is in as many folds as it has groups, one in
+    each, so that some folds lack it. Raises RequestError for fewer than two folds, for fewer groups
+    than folds and for a genre of one group, which could not be learnt outside of its own fold.
+    """
+    genres, counts = _genre_counts([track for track in tracks if not track.is_synthetic])
+    if folds < 2 or folds > len(counts):
+        raise RequestError(
+            f"`2 <= folds <= groups` must hold, but there are {folds} folds and {len(counts)} "
+            "groups (artists, or tracks of unknown artist): take another number of folds"
+        )
+    groups = np.count_nonzero(list(counts.values()), axis=0)
+    if groups.min() < 2:
+        raise RequestError(
+            f"folds need 2 groups (artists, or tracks of unknown artist) a genre, one to learn it "
+            f"from while the other is held out, but {genres[groups.argmin()]!r} has 1: add tracks "
+            "of other artists, or take the genre out"
+        )
+    for order in _orders(counts, seed):
+        fold_of = _nearest_folds(order, counts, folds)
+        left_out = _spread(fold_of, counts, genres, range(folds))
+        if left_out is None:
+            return [-1 if track.is_synthetic else fold_of[track.group] for track in tracks]
+    raise RequestError(
+        f"no {folds} folds hold genre {left_out!r} as evenly as it has groups: its artists also "
+        "play other genres; take fewer folds, or add tracks of other artists"
+    )
+
+
+def _nearest_folds(
+    order: Sequence[str], counts: dict[str, np.ndarray], folds: int
+) -> dict[str, int]:
+    """Each group to the fold that is emptiest of its genres, where several are, of all tracks."""
+    total = sum(counts.values(), np.zeros(1))
+    held = np.zeros((folds, len(total)))
+    fold_of: dict[str, int] = {}
+    for group in order:
+        fold = int(np.lexsort((held.sum(1), held @ (counts[group] / total)))[0])
+        fold_of[group] = fold
+        held[fold] += counts[group]
+    return fold_of
+
+
+def _grouped(tracks: Sequence[Track], shares: dict[str, float], seed: int) -> list[Track]:
+    """Split whole groups by `shares`, each genre as near to them as its groups allow.
 
     Groups are taken largest first, ties in random order, each to the part that lacks most of its
     genres' tracks; afterwards a part without any group of some genre is given one. Where artists
     who play several genres leave none to give, other orders are tried.
     """
+    genres, counts = _genre_counts(tracks)
+    for order in _orders(counts, seed):
+        side = _nearest_sides(order, counts, shares)
+        left_out = _spread(side, counts, genres, list(shares))
+        if left_out is None:
+            return [replace(track, split=side[track.group]) for track in tracks]
+    *first, last = shares
+    raise RequestError(
+        f"no split puts genre {left_out!r} into {', '.join(first)} and {last}: its artists also "
+        "play other genres; add tracks of other artists, or use --protocol given"
+    )
+
+
+def _genre_counts(tracks: Sequence[Track]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The genres, and how many tracks of each of them every group has, float64 [genres]."""
     genres = sorted({track.genre for track in tracks})
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, track in enumerate(tracks):
-        members[track.group].append(i)
-    counts = {
-        group: np.array([sum(tracks[i].genre == g for i in indices) for g in genres], float)
-        for group, indices in members.items()
-    }
-    names = sorted(members)
+    index = {genre: i for i, genre in enumerate(genres)}
+    counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(genres)))
+    for track in tracks:
+        counts[track.group][index[track.genre]] += 1
+    return genres, dict(counts)
+
+
+def _orders(counts: dict[str, np.ndarray], seed: int) -> Iterator[list[str]]:
+    """Orders in which to place groups: the largest first, ties at random; then all at random."""
+    names = sorted(counts)
     random = np.random.default_rng(seed)
     for attempt in range(_ORDERS):
         order = [names[i] for i in random.permutation(len(names))]
         if attempt == 0:  # stable: the random order within a size
             order.sort(key=lambda group: -counts[group].sum())
-        side = _nearest_sides(order, counts)
-        try:
-            for g, genre in enumerate(genres):
-                _give_each_split_a_group(side, {k: c for k, c in counts.items() if c[g]}, genre)
-            break
-        except RequestError:
-            if attempt == _ORDERS - 1:
-                raise
-    return [replace(track, split=side[track.group]) for track in tracks]
+        yield order
 
 
-def _nearest_sides(order: Sequence[str], counts: dict[str, np.ndarray]) -> dict[str, str]:
+def _nearest_sides(
+    order: Sequence[str], counts: dict[str, np.ndarray], shares: dict[str, float]
+) -> dict[str, str]:
     total = sum(counts.values(), np.zeros(1))
-    lacking = {split: total * share for split, share in GROUPED_SHARES.items()}
+    lacking = {split: total * share for split, share in shares.items()}
     side: dict[str, str] = {}
     for group in order:
         share = counts[group]
         # relative need, so that the small parts get their groups as early as the large one
-        need = {s: float(share @ (lacking[s] / (total * GROUPED_SHARES[s]))) for s in SPLITS}
-        side[group] = max(SPLITS, key=lambda split: need[split])
+        need = {s: float(share @ (lacking[s] / (total * shares[s]))) for s in shares}
+        side[group] = max(shares, key=lambda split: need[split])
         lacking[side[group]] = lacking[side[group]] - share
     return side
 
 
-def _give_each_split_a_group(
-    side: dict[str, str], counts: dict[str, np.ndarray], genre: str
-) -> None:
-    """Move the smallest group of `genre` from the part with most to a part with none, in place.
+def _spread(
+    part_of: dict[str, P],
+    counts: dict[str, np.ndarray],
+    genres: Sequence[str],
+    parts: Sequence[P],
+) -> str | None:
+    """Give each part a group of every genre, in place; the first genre that leaves none to give.
+
+    A genre of fewer groups than parts only comes into as many parts.
+    """
+    for g, genre in enumerate(genres):
+        own = {group: count for group, count in counts.items() if count[g]}
+        for part in parts:
+            _give_a_group(part_of, own, part)
+        if len({part_of[group] for group in own}) < min(len(own), len(parts)):
+            return genre
+    return None
+
+
+def _give_a_group(part_of: dict[str, P], counts: dict[str, np.ndarray], part: P) -> None:
+    """Move the smallest of a genre's groups from the part with most to `part` if it has none.
 
     A group of several genres stays: moving it could take another genre's last group away.
     """
-    for split in SPLITS:
-        if any(side[group] == split for group in counts):
-            continue
-        holders = Counter(side[group] for group in counts)
-        movable = [
-            group
-            for group, count in counts.items()
-            if holders[side[group]] > 1 and np.count_nonzero(count) == 1
-        ]
-        if not movable:
-            raise RequestError(
-                f"no split puts genre {genre!r} into train, valid and test: its artists also play "
-                "other genres; add tracks of other artists, or use --protocol given"
-            )
-        giver = max(movable, key=lambda g: (holders[side[g]], -counts[g].sum()))
-        side[giver] = split
+    holders = Counter(part_of[group] for group in counts)
+    if holders[part]:
+        return
+    movable = [
+        group
+        for group, count in counts.items()
+        if holders[part_of[group]] > 1 and np.count_nonzero(count) == 1
+    ]
+    if movable:
+        giver = max(movable, key=lambda g: (holders[part_of[g]], -counts[g].sum()))
+        part_of[giver] = part
 
 
-def chunk_splits(counts: Sequence[int], seed: int) -> list[list[str]]:
-    """Under `random-chunks`, the split of each track's chunks: 80 % train, 20 % valid, by chunk.
+def chunk_splits(tracks: Sequence[Track], counts: Sequence[int], seed: int) -> list[list[str]]:
+    """The split of each of the tracks' chunks, of which they have as many as `counts` says.
 
-    As in the published baseline a song's chunks come on both sides, and the held-out fifth is also
-    what configurations are chosen by; so it is called valid, and there is no test part to report.
+    It is the track's, but where that is "" (under `random-chunks`) 80 % of all such chunks are
+    train and 20 % valid. As in the published baseline a song's chunks come on both sides, and the
+    held-out fifth is also what configurations are chosen by; so it is called valid, and there is no
+    test part to report.
     """
-    total = sum(counts)
-    sides = np.full(total, "train", dtype=object)
-    held_out = np.random.default_rng(seed).permutation(total)
-    sides[held_out[: round(total * RANDOM_CHUNKS_SHARES["valid"])]] = "valid"
-    bounds = np.cumsum([0, *counts])
-    return [list(sides[a:b]) for a, b in pairwise(bounds)]
+    undrawn = [
+        count if track.split == "" else 0 for track, count in zip(tracks, counts, strict=True)
+    ]
+    sides = np.full(sum(undrawn), "train", dtype=object)
+    held_out = np.random.default_rng(seed).permutation(len(sides))
+    sides[held_out[: round(len(sides) * RANDOM_CHUNKS_SHARES["valid"])]] = "valid"
+    bounds = np.cumsum([0, *undrawn])
+    return [
+        list(sides[a:b]) if track.split == "" else [track.split] * count
+        for track, count, (a, b) in zip(tracks, counts, pairwise(bounds), strict=True)
+    ]
 
 
 def groups_on_several_sides(tracks: Iterable[Track]) -> list[str]:

@@ -44,14 +44,19 @@ class Refitted:
         """What training all folds took."""
         return sum(float(_read_held(fold)["seconds"]) for fold in self.folds)
 
-    def out_of_fold(self, chunks: int) -> np.ndarray:
-        """Predictions [chunks, genres] of every chunk by the model that has not seen its track."""
+    @property
+    def rows(self) -> np.ndarray:
+        """The chunks that lie in a fold, sorted: all of train + validation but synthetic ones."""
+        return np.sort(np.concatenate([_read_held(fold)["rows"] for fold in self.folds]))
+
+    def out_of_fold(self, rows: np.ndarray) -> np.ndarray:
+        """Predictions [n, genres] of chunks, each by the model that has not seen its track."""
         held = [_read_held(fold) for fold in self.folds]
-        probs = np.full((chunks, held[0]["probs"].shape[1]), np.nan)
-        for one in held:
-            probs[one["rows"]] = one["probs"]
-        if np.isnan(probs).any():
-            raise ValueError(f"folds of {self.name} must cover all {chunks} chunks, but do not")
+        own = np.concatenate([one["rows"] for one in held])
+        order = np.argsort(own)
+        if not np.array_equal(own[order], rows):
+            raise ValueError(f"folds of {self.name} must cover {len(rows)} chunks, but do not")
+        probs: np.ndarray = np.concatenate([one["probs"] for one in held])[order]
         return probs
 
 
@@ -83,7 +88,8 @@ def fit_fold(
 ) -> None:
     """Train on all folds but one, as FOLDER/refit.json says, and predict that one.
 
-    `fold_of` [K]: the fold of each track. The fold left out decides nothing: the number of epochs
+    `fold_of` [K]: the fold of each track, -1 for one that is always
+    trained on. The fold left out decides nothing: the number of epochs
     is given. NonFiniteLossError passes through.
     """
     content = read_json(folder / "refit.json", "refit", "run the search again")

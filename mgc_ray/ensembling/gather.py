@@ -94,7 +94,6 @@ def gather_refitted(dataset: Path, refit: Path, out: Path) -> dict[str, Any]:
 
     Each configuration that is selected brings the models of all its folds.
     """
-    chunks = open_chunks(dataset, ("train", "valid"))
     refitted = [one for one in read_refitted(refit) if one.complete]
     if not refitted:
         raise RequestError(
@@ -105,8 +104,11 @@ def gather_refitted(dataset: Path, refit: Path, out: Path) -> dict[str, Any]:
         Candidate(one.name, one.family, one.folds, one.score, one.seconds) for one in refitted
     ]
     loaded = _load(chosen, read_info(dataset), dataset)
-    probs = np.stack([one.out_of_fold(len(chunks.track)) for one in refitted])
-    return _finish(dataset, chosen, loaded, _Held("out_of_fold", chunks, probs), out)
+    chunks = open_chunks(dataset, ("train", "valid"), memory=0)  # no spectrogram is needed
+    rows = refitted[0].rows
+    probs = np.stack([one.out_of_fold(rows) for one in refitted])
+    of_folds = ChunkTable(chunks.info, chunks.track[rows], chunks.split[rows], chunks.tracks)
+    return _finish(dataset, chosen, loaded, _Held("out_of_fold", of_folds, probs), out)
 
 
 def _finish(
@@ -134,6 +136,7 @@ def _finish(
     ]
     provenance = {
         "protocol": info.protocol,
+        "fold": info.fold,
         "leaky": info.leaky,
         "split_seed": info.seed,
         "source": info.source,

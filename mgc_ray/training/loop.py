@@ -76,6 +76,7 @@ def train(
     generator = torch.Generator(device).manual_seed(settings.seed)
 
     info = chunks.info
+    genre = torch.from_numpy(chunks.genre).to(device)
     classifier = Classifier(
         family, config, info.features.bands, len(info.genres), settings.crop, settings.overlap
     )
@@ -90,7 +91,6 @@ def train(
     judged: Classifier = averaged.module if averaged else classifier  # type: ignore[assignment]
 
     source = batches(chunks, device)
-    genre = torch.from_numpy(chunks.genre).to(device)
     drawn_rows = np.repeat(rows["train"], settings.crops)
     frames = classifier.seen(info.features.frames)
     in_epoch = len(drawn_rows)

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mgc_ray.data.chunks import Chunks, load_chunks
+from mgc_ray.data.request import DatasetRequest
 from mgc_ray.data.synth import write_corpus
 from mgc_ray.preprocess import preprocess
 from mgc_ray.training.batches import batches
@@ -76,7 +77,7 @@ def main() -> None:
             table = write_corpus(
                 Path(name) / "corpus", args.tracks_per_genre, seed, args.seconds, workers=1
             )
-            preprocess(table, Path(name) / "dataset", seed=seed)
+            preprocess(DatasetRequest(str(table), split_seed=seed), Path(name) / "dataset")
             chunks = load_chunks(Path(name) / "dataset", ("train", "valid", "test"))
         figures["linear"].append(linear(chunks))
         for family in args.families:

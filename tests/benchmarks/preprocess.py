@@ -229,6 +229,7 @@ def in_processes(paths: list[str], count: int) -> float:
 
 def with_ray(table: str, small: str, folder: str, queue: Any) -> None:
     """Puts the seconds of Ray's start, of two small datasets and of the whole, and memory."""
+    from mgc_ray.data.request import DatasetRequest
     from mgc_ray.preprocess import preprocess
     from mgc_ray.tuning.cluster import connected
 
@@ -236,7 +237,7 @@ def with_ray(table: str, small: str, folder: str, queue: Any) -> None:
     with connected():
         times.append(time.perf_counter())
         for number, source in enumerate((small, small, table)):
-            preprocess(source, Path(folder) / str(number))
+            preprocess(DatasetRequest(str(source)), Path(folder) / str(number))
             times.append(time.perf_counter())
         workers = max(peak_of_workers(os.getpid()), default=float("nan"))
     start, first, second, whole = np.diff(times)

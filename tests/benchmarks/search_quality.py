@@ -84,10 +84,11 @@ def curve(job: tuple[dict[str, Any], Chunks]) -> dict[str, Any]:
 def make_table(tracks: str, table: Path, chunks_per_track: int) -> None:
     import tempfile
 
+    from mgc_ray.data.request import DatasetRequest
     from mgc_ray.preprocess import preprocess
 
     with tempfile.TemporaryDirectory() as name:
-        preprocess(tracks, name, "given")
+        preprocess(DatasetRequest(str(tracks), "given"), name)
         chunks = reduced(load_chunks(name, ("train", "valid")), chunks_per_track)
     grid = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
     np.random.default_rng(0).shuffle(grid)  # the time left can be told from the first ones

@@ -42,6 +42,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgc_ray.data.chunks import Chunks, load_chunks
 from mgc_ray.data.dataset import DatasetInfo
+from mgc_ray.data.request import DatasetRequest
 from mgc_ray.data.spectrogram import Precomputed
 from mgc_ray.data.synth import write_corpus
 from mgc_ray.data.tracks import Track
@@ -225,7 +226,7 @@ def random_chunks(train_chunks: int, valid_chunks: int, bands: int, frames: int)
 def built_in_corpus(tracks_per_genre: int, seconds: float) -> Chunks:
     with tempfile.TemporaryDirectory() as name:
         table = write_corpus(Path(name) / "corpus", tracks_per_genre, 0, seconds)
-        preprocess(table, Path(name) / "dataset")
+        preprocess(DatasetRequest(str(table)), Path(name) / "dataset")
         return load_chunks(Path(name) / "dataset", ("train", "valid"))
 
 

@@ -26,7 +26,7 @@ from mgc_ray.data.dataset import (
     write_tracks,
 )
 from mgc_ray.data.files import read_json, write_csv, write_json, written_whole
-from mgc_ray.data.spectrogram import Inspection, LogMel, Precomputed
+from mgc_ray.data.spectrogram import BandGroups, Inspection, LogMel, Precomputed
 from mgc_ray.data.tracks import Skipped, Track
 
 BANDS, FRAMES = 2, 3
@@ -257,6 +257,8 @@ def test_an_unfinished_dataset_is_refused_with_the_remedy(tmp_path: Path) -> Non
         {"listing": "abd"},
         {"features": Precomputed(BANDS, FRAMES, "uint8")},
         {"genres": ("blues", "rock")},
+        {"fold": "1/5"},
+        {"synthetic": 1},
     ],
 )
 def test_a_shard_of_other_settings_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
@@ -421,3 +423,23 @@ def test_csv_has_a_header_and_plain_line_ends(tmp_path: Path) -> None:
 def test_features_are_described_in_words() -> None:
     assert describe(LogMel()) == "log-mel 128 bands x 258 frames, 2.99 s a chunk"
     assert describe(Precomputed(128, 38, "uint8")) == "precomputed 128 bands x 38 frames a chunk"
+    groups = BandGroups(("chroma", "log_mel"), LogMel(chunk_samples=44_100))
+    assert describe(groups) == "log-mel, chroma 140 bands x 173 frames, 2.00 s a chunk"
+
+
+def test_protocols_are_told_with_their_fold() -> None:
+    assert info_of().protocol_in_words == "grouped"
+    cross_validation = info_of(protocol="cross-validation", fold="2/5")
+    assert cross_validation.protocol_in_words == "cross-validation, fold 2/5"
+
+
+def test_settings_that_stand_at_their_default_are_left_out_as_in_older_datasets(
+    tmp_path: Path,
+) -> None:
+    older = {"genres", "protocol", "seed", "source", "listing", "shards", "tracks", "features"}
+    assert set(info_of().settings) == older
+    info = info_of(fold="1/3", chunks_per_track=1, synthetic=5)
+    assert set(info.settings) == older | {"fold", "chunks_per_track", "synthetic"}
+    for one in (info_of(), info):
+        one.write(tmp_path)
+        assert read_info(tmp_path) == one

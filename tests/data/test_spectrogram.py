@@ -400,7 +400,10 @@ def test_settings_of_log_mel_are_plain_values() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"kind": "mfcc"}, r"one of \['band_groups', 'log_mel', 'precomputed'\], .* say 'mfcc'"),
+        (
+            {"kind": "mfcc"},
+            r"one of \['ast_fbank', 'band_groups', 'log_mel', 'precomputed'\], .* say 'mfcc'",
+        ),
         ({"kind": None}, r"must be one of .* say None: they were written by another version"),
         ({"n_mfcc": 20}, "the settings of log_mel features do not fit: .*n_mfcc"),
     ],

@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 import mgc_ray.data
 from mgc_ray import RequestError
 from mgc_ray.data.gtzan import fault_filtered
+from mgc_ray.data.synth import extra_track
 from mgc_ray.data.tracks import (
+    PROTOCOLS,
     SPLITS,
     Skipped,
     Track,
     TrackTable,
+    add_to_train,
     assign_groups,
     check_table,
     chunk_splits,
+    draw_folds,
     draw_split,
     groups_on_several_sides,
+    parse_fold,
     read_tracks,
 )
 
@@ -54,6 +59,16 @@ def tracks_of(counts: dict[str, int], **fields: str) -> list[Track]:
 
 def table_of(tracks: Sequence[Track]) -> TrackTable:
     return TrackTable(Path("tracks.csv"), list(tracks), [])
+
+
+def of_artists(sizes: dict[str, Sequence[int]]) -> list[Track]:
+    """Tracks of artists who play one genre each; `sizes` says how many tracks each has."""
+    return [
+        Track(f"{genre}-{a}-{i}.wav", genre, f"{genre}-{a}-{i}", f"{genre} {a}", f"{genre} {a}")
+        for genre, artists in sizes.items()
+        for a, count in enumerate(artists)
+        for i in range(count)
+    ]
 
 
 def sides_of_groups(tracks: Iterable[Track]) -> dict[str, set[str]]:
@@ -261,13 +276,65 @@ def test_an_endless_cell_is_refused(tmp_path: Path) -> None:
         read_tracks(source)
 
 
+# --- without genres ---
+
+
+def test_an_unlabelled_folder_is_read_at_any_depth(tmp_path: Path) -> None:
+    touched(tmp_path, "a.wav", "more/b.wav", "more/deep/c.flac", "more/a.wav", ".hidden/d.wav")
+    assert read_tracks(tmp_path, labelled=False).tracks == [
+        Track(str(tmp_path / "a.wav"), "", "a.wav"),
+        Track(str(tmp_path / "more/a.wav"), "", "more/a.wav"),
+        Track(str(tmp_path / "more/b.wav"), "", "b"),
+        Track(str(tmp_path / "more/deep/c.flac"), "", "c"),
+    ]
+
+
+def test_genres_and_splits_of_an_unlabelled_csv_are_not_read(tmp_path: Path) -> None:
+    text = "path,genre,artist,split\na.wav,jazz,Ella,dev\nb.wav,,,\na.wav,rock,,\n"
+    table = read_tracks(csv_file(tmp_path, text), labelled=False)
+    assert table.tracks == [
+        Track(str(tmp_path / "a.wav"), "", "a.wav", "Ella"),
+        Track(str(tmp_path / "b.wav"), "", "b.wav"),
+    ]
+    assert table.genres == []
+    assert table.skipped == [
+        Skipped(str(tmp_path / "a.wav"), "repeated in line 4; the first row counts")
+    ]
+    check_table(table, "unlabelled")
+
+
+def test_pieces_of_one_recording_are_one_group_where_there_are_no_genres(tmp_path: Path) -> None:
+    rows = ("1.npy,song,", "2.npy,song,", "3.npy,tune,Ella", "4.npy,tune,", "5.npy,other,")
+    source = csv_file(tmp_path, "\n".join(["path,track_id,artist", *rows]))
+    tracks = read_tracks(source, labelled=False).tracks
+    assert [Path(track.track_id).name for track in tracks] == [
+        *(f"{i}.npy" for i in "1234"),
+        "other",
+    ]
+    groups = [track.group for track in assign_groups(tracks, {})]
+    assert groups == ["song", "song", "Ella", "Ella", "other"]
+
+
+def test_an_unlabelled_csv_needs_a_path(tmp_path: Path) -> None:
+    with pytest.raises(
+        RequestError,
+        match=r"needs the column path \(and may have track_id, artist\), but path is missing",
+    ):
+        read_tracks(csv_file(tmp_path, "file,artist\na.wav,Ella\n"), labelled=False)
+
+
+def test_an_empty_unlabelled_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="expected FOLDER/FILE, or a CSV with the columns path"):
+        read_tracks(tmp_path, labelled=False)
+
+
 # --- what is refused before any file is opened ---
 
 
 def test_an_unknown_protocol_is_refused_with_those_there_are() -> None:
     with pytest.raises(
         RequestError,
-        match="must be one of grouped, given, fault-filtered, random-chunks, not 'random'",
+        match="must be one of grouped, given, .*, cross-validation, unlabelled, not 'random'",
     ):
         check_table(table_of(tracks_of({"jazz": 9, "rock": 9})), "random")
 
@@ -318,6 +385,29 @@ def test_tracks_of_one_artist_are_one_group_however_the_name_is_written() -> Non
 
 def test_three_groups_a_genre_are_enough() -> None:
     check_table(table_of(tracks_of({"jazz": 3, "rock": 3})), "grouped")
+
+
+def test_cross_validation_needs_as_many_groups_as_grouped_and_a_fold() -> None:
+    few = table_of([*tracks_of({"jazz": 9}), *tracks_of({"rock": 2})])
+    with pytest.raises(RequestError, match=r"cross-validation needs 3 groups .* but 'rock' has 2"):
+        check_table(few, "cross-validation", "1/5")
+    enough = table_of(tracks_of({"jazz": 9, "rock": 3}))
+    check_table(enough, "cross-validation", "1/5")
+    with pytest.raises(RequestError, match="needs --fold K/N .*, but there is none: give e.g. --f"):
+        check_table(enough, "cross-validation")
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "1/2", "2", "a/b", "1/5/7", "-1/5", "2 / 5", "½/5"])
+def test_a_fold_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(
+        RequestError, match=rf"--fold K/N with 1 <= K <= N and N >= 3 .*, but it is '{text}': give"
+    ):
+        parse_fold(text)
+
+
+def test_a_fold_is_a_part_and_the_number_of_parts() -> None:
+    assert parse_fold("2/5") == (2, 5)
+    assert parse_fold("10/10") == (10, 10)
 
 
 def test_random_chunks_needs_no_groups() -> None:
@@ -476,6 +566,240 @@ def test_a_part_that_a_genre_does_not_reach_by_size_is_given_a_group(seed: int) 
     assert all(len(sides) == 1 for sides in sides_of_groups(split).values())
 
 
+# --- folds, and the protocol `cross-validation` ---
+
+
+def test_each_group_goes_to_the_emptiest_fold_and_what_is_left_over_is_shared_out() -> None:
+    # largest first: 5 | 4 | 3, then 3 to the third, 2 to the second, 1 to the first: 6 each
+    tracks = of_artists({"jazz": (1, 2, 3, 3, 4, 5)})
+    assert Counter(draw_folds(tracks, 3, 0)) == {0: 6, 1: 6, 2: 6}
+    # 4 tracks a genre in 3 folds: 2, 1, 1 of each, but not three times the 2 in one fold
+    tracks = of_artists(dict.fromkeys(GENRES, (1, 1, 1, 1)))
+    assert Counter(draw_folds(tracks, 3, 0)) == {0: 4, 1: 4, 2: 4}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=2, max_size=12), min_size=1, max_size=4),
+    st.integers(2, 6),
+    st.integers(0, 2**31 - 1),
+)
+def test_no_group_that_changes_folds_would_make_a_genre_more_even(
+    sizes: list[list[int]], folds: int, seed: int
+) -> None:
+    assume(sum(map(len, sizes)) >= folds)
+    tracks = of_artists({f"genre{g}": artists for g, artists in enumerate(sizes)})
+    fold_of = dict(zip((t.group for t in tracks), draw_folds(tracks, folds, seed), strict=True))
+    for g, artists in enumerate(sizes):
+        held: dict[int, list[int]] = {fold: [] for fold in range(folds)}
+        for a, count in enumerate(artists):
+            held[fold_of[f"genre{g} {a}"]].append(count)
+        for one in filter(None, held.values()):
+            assert all(sum(one) - min(one) <= sum(other) for other in held.values())
+        assert sum(map(bool, held.values())) == min(folds, len(artists))
+
+
+def test_the_seed_decides_the_folds_and_the_order_of_the_tracks_does_not() -> None:
+    tracks = of_artists({"jazz": [1] * 20, "rock": [2] * 10})
+    folds = draw_folds(tracks, 4, 1)
+    assert folds == draw_folds(tracks, 4, 1)
+    assert folds == draw_folds(tracks[::-1], 4, 1)[::-1]
+    assert folds != draw_folds(tracks, 4, 2)
+
+
+def test_folds_that_cannot_be_are_refused() -> None:
+    tracks = of_artists({"jazz": (3, 1), "rock": (1, 1)})
+    for folds in (1, 5):
+        with pytest.raises(
+            RequestError, match=f"<= folds <= groups` .* there are {folds} folds and 4 groups"
+        ):
+            draw_folds(tracks, folds, 0)
+    with pytest.raises(RequestError, match="need 2 groups .* a genre, .*, but 'rock' has 1: add"):
+        draw_folds(of_artists({"jazz": (1, 1, 1), "rock": (7,)}), 2, 0)
+    artists = {"blues": "BCD", "jazz": "ABC", "pop": "ACD", "rock": "ABD"}
+    everybody = [Track("", genre, "", a, a) for genre, names in artists.items() for a in names]
+    with pytest.raises(RequestError, match="no 3 folds hold genre .* its artists also play other"):
+        draw_folds(everybody, 3, 0)
+    assert sorted(set(draw_folds(everybody, 4, 0))) == [0, 1, 2, 3]
+
+
+@st.composite
+def tables_with_folds(draw: st.DrawFn) -> tuple[list[Track], int, int]:
+    """Tracks of two to four genres, some by artists who play several, a number of folds, a seed."""
+    sizes = draw(st.lists(st.lists(st.integers(1, 5), min_size=4, max_size=9), min_size=2))
+    tracks = of_artists({f"genre{g}": artists for g, artists in enumerate(sizes[:4])})
+    both = draw(st.lists(st.integers(0, len(tracks) - 1), max_size=3))
+    tracks = [
+        replace(track, artist="All" if i in both else track.artist, group="")
+        for i, track in enumerate(tracks)
+    ]
+    return tracks, draw(st.integers(3, 7)), draw(st.integers(0, 2**31 - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables_with_folds())
+def test_the_test_parts_of_all_folds_are_disjoint_and_cover_all_tracks(
+    drawn: tuple[list[Track], int, int],
+) -> None:
+    tracks, folds, seed = drawn
+    groups: dict[str, set[str]] = defaultdict(set)
+    for track in tracks:
+        groups[track.genre].add(track.artist)
+    try:
+        parts = [
+            draw_split(tracks, {}, "cross-validation", seed, f"{k + 1}/{folds}")[0]
+            for k in range(folds)
+        ]
+    except RequestError as error:  # no other may be raised: every genre has three groups or more
+        assume("its artists also play" not in str(error))
+        raise
+    tested = [track.track_id for part in parts for track in part if track.split == "test"]
+    assert sorted(tested) == sorted(track.track_id for track in tracks)
+    for part in parts:
+        assert len(part) == len(tracks)
+        assert groups_on_several_sides(part) == []
+        there = {(track.genre, track.split) for track in part}
+        assert {(genre, split) for genre in groups for split in ("train", "valid")} <= there
+    for genre, artists in groups.items():
+        with_it = sum(any((t.genre, t.split) == (genre, "test") for t in part) for part in parts)
+        assert with_it == min(folds, len(artists))
+
+
+def test_what_a_fold_leaves_is_split_as_under_grouped() -> None:
+    tracks = tracks_of({"jazz": 100, "rock": 50})
+    split, skipped = draw_split(tracks, {}, "cross-validation", 3, "2/5")
+    counts = Counter((track.genre, track.split) for track in split)
+    assert {part: counts["jazz", part] for part in SPLITS} == {"train": 64, "valid": 16, "test": 20}
+    assert {part: counts["rock", part] for part in SPLITS} == {"train": 32, "valid": 8, "test": 10}
+    assert skipped == []
+
+
+def test_a_genre_of_fewer_groups_than_folds_is_missing_from_some_test_parts_alone() -> None:
+    tracks = of_artists({"jazz": [1] * 10, "rock": (5, 3, 2)})
+    tested = []
+    for k in range(1, 6):
+        split, _ = draw_split(tracks, {}, "cross-validation", 0, f"{k}/5")
+        rock = Counter(track.split for track in split if track.genre == "rock")
+        assert rock["train"] > 0
+        assert rock["valid"] > 0
+        tested.append(rock["test"])
+    assert sorted(tested) == [0, 0, 2, 3, 5]
+
+
+def test_cross_validation_takes_no_heed_of_the_tables_own_split() -> None:
+    tracks = tracks_of({"jazz": 10, "rock": 10})
+    marked = [replace(track, split="train") for track in tracks]
+    assert draw_split(tracks, {}, "cross-validation", 0, "1/5") == draw_split(
+        marked, {}, "cross-validation", 0, "1/5"
+    )
+
+
+# --- the protocol `unlabelled` ---
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), min_size=1, max_size=60),
+    st.integers(0, 2**31 - 1),
+)
+def test_a_tenth_of_the_groups_is_valid_and_there_is_no_test_part(
+    artists: list[str], seed: int
+) -> None:
+    tracks = [Track(f"{i}.wav", "", str(i), artist) for i, artist in enumerate(artists)]
+    count = len(set(artists))
+    if count < 2:
+        with pytest.raises(RequestError, match=f"the {len(tracks)} usable tracks are of 1: add tr"):
+            draw_split(tracks, {}, "unlabelled", seed)
+        return
+    split, skipped = draw_split(tracks, {}, "unlabelled", seed)
+    sides = sides_of_groups(split)
+    assert skipped == []
+    assert Counter(side for (side,) in sides.values())["valid"] == max(1, round(count / 10))
+    assert {track.split for track in split} == {"train", "valid"}
+    assert draw_split(tracks, {}, "unlabelled", seed) == (split, [])
+
+
+# --- synthetic tracks ---
+
+
+def synthetic_tracks(genres: Sequence[str], count: int) -> list[Track]:
+    return [extra_track(Path("/d"), genre, i) for genre in genres for i in range(count)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([name for name in PROTOCOLS if name != "unlabelled"]),
+    st.integers(1, 20),
+    st.integers(1, 12),
+    st.integers(0, 2**31 - 1),
+)
+def test_no_synthetic_track_is_in_valid_or_test_under_any_protocol(
+    protocol: str, count: int, chunks: int, seed: int
+) -> None:
+    published = [i for i in fault_filtered() if i.split(".")[0] in GENRES]
+    tracks = [
+        Track(f"/{i}.wav", i.split(".")[0], i, split=SPLITS[n % 3])
+        for n, i in enumerate(published[::5])
+    ]
+    split, _ = draw_split(tracks, {}, protocol, seed, "2/4")
+    together = add_to_train(split, synthetic_tracks(GENRES, count), seed)
+    counts = [chunks] * len(together)
+    parts: dict[bool, set[str]] = {True: set(), False: set()}
+    for track, sides in zip(together, chunk_splits(together, counts, seed), strict=True):
+        assert len(sides) == chunks
+        parts[track.is_synthetic] |= set(sides)
+    assert parts[True] == {"train"}
+    assert "valid" in parts[False]
+    synthetic = [track for track in together if track.is_synthetic]
+    assert len(synthetic) == count * len(GENRES) == len({track.group for track in synthetic})
+    assert groups_on_several_sides(together) == groups_on_several_sides(split)
+    assert [track for track in together if not track.is_synthetic] == split
+    last = max(i for i, track in enumerate(together) if track.is_synthetic)
+    assert all(track.split in ("", "train") for track in together[:last])
+
+
+def test_synthetic_tracks_leave_the_real_ones_held_out_chunks_as_they_were() -> None:
+    split, _ = draw_split(tracks_of({"jazz": 20, "rock": 20}), {}, "random-chunks", 0)
+    together = add_to_train(split, synthetic_tracks(("jazz", "rock"), 5), 0)
+    real = [
+        sides
+        for track, sides in zip(together, chunk_splits(together, [10] * 50, 0), strict=True)
+        if not track.is_synthetic
+    ]
+    assert real == chunk_splits(split, [10] * 40, 0)
+
+
+def test_synthetic_tracks_are_strewn_evenly_among_the_training_part() -> None:
+    split, _ = draw_split(tracks_of({"jazz": 200, "rock": 200}), {}, "grouped", 0)
+    together = add_to_train(split, synthetic_tracks(("jazz", "rock"), 64), 0)  # 256 + 128 in train
+    shares = [
+        sum(track.is_synthetic for track in together[i : i + 32]) / 32 for i in range(0, 384, 32)
+    ]
+    assert 0.1 < min(shares) < 1 / 3 < max(shares) < 0.6
+
+
+def test_synthetic_tracks_are_in_no_fold() -> None:
+    real = of_artists({"jazz": [1] * 6, "rock": [2] * 6})
+    together = add_to_train(real, synthetic_tracks(("jazz", "rock"), 9), 0)
+    fold_of = draw_folds(together, 3, 0)
+    assert {f for t, f in zip(together, fold_of, strict=True) if t.is_synthetic} == {-1}
+    real_folds = [f for t, f in zip(together, fold_of, strict=True) if not t.is_synthetic]
+    assert real_folds == draw_folds(real, 3, 0)
+
+
+def test_an_artist_called_synthetic_is_no_synthetic_track() -> None:
+    assert not Track("a.wav", "jazz", "a", "synthetic").is_synthetic
+    assert extra_track(Path("/d"), "jazz", 7) == Track(
+        "/d/jazz/jazz.00007.wav", "jazz", "synthetic/jazz.00007", "synthetic"
+    )
+
+
+def test_a_table_with_the_id_of_a_synthetic_track_is_refused() -> None:
+    tracks = [Track("a.wav", "jazz", "synthetic/jazz.00001", split="train")]
+    with pytest.raises(RequestError, match="'synthetic/jazz.00001' is in the table and also among"):
+        add_to_train(tracks, synthetic_tracks(("jazz",), 2), 0)
+
+
 # --- groups ---
 
 
@@ -622,18 +946,25 @@ def test_random_chunks_leaves_the_split_to_the_chunks() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(0, 2**31 - 1))
 def test_a_fifth_of_all_chunks_is_held_out(counts: list[int], seed: int) -> None:
-    splits = chunk_splits(counts, seed)
+    tracks = [Track("", "jazz", "")] * len(counts)
+    splits = chunk_splits(tracks, counts, seed)
     assert [len(chunks) for chunks in splits] == counts
     flat = Counter(part for chunks in splits for part in chunks)
     assert flat["valid"] == round(sum(counts) / 5)
     assert flat["train"] == sum(counts) - flat["valid"]
-    assert chunk_splits(counts, seed) == splits
+    assert chunk_splits(tracks, counts, seed) == splits
+
+
+def test_chunks_of_a_track_with_a_split_have_that_split() -> None:
+    tracks = [Track("", "jazz", "", split=split) for split in ("test", "train", "valid")]
+    assert chunk_splits(tracks, [2, 1, 0], 0) == [["test", "test"], ["train"], []]
 
 
 def test_chunks_of_one_song_are_on_both_sides_and_the_seed_decides_which() -> None:
-    splits = chunk_splits([10] * 50, 0)
+    tracks = [Track("", "jazz", "")] * 50
+    splits = chunk_splits(tracks, [10] * 50, 0)
     assert sum(set(chunks) == {"train", "valid"} for chunks in splits) > 25
-    assert chunk_splits([10] * 50, 1) != splits
+    assert chunk_splits(tracks, [10] * 50, 1) != splits
 
 
 def test_an_unknown_genre_among_gtzan_is_refused_by_name() -> None:

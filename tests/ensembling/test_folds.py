@@ -31,7 +31,8 @@ def test_every_chunk_is_predicted_by_the_model_of_its_own_fold(
     _refit(tmp_path / "gru-0001", chunks, fold_of, (0, 1, 2))
     (refitted,) = read_refitted(tmp_path)
     assert refitted.complete
-    probs = refitted.out_of_fold(len(chunks.track))
+    assert refitted.rows.tolist() == list(range(len(chunks.track)))
+    probs = refitted.out_of_fold(refitted.rows)
     for fold, folder in enumerate(refitted.folds):
         model = load_checkpoint(folder)
         rows = np.flatnonzero(fold_of[chunks.track] == fold)
@@ -68,5 +69,18 @@ def test_an_unfinished_refit_is_known_as_such(
     assert not is_done(folder, 1)
     (refitted,) = read_refitted(tmp_path)
     assert not refitted.complete
-    with pytest.raises(ValueError, match=f"must cover all {len(chunks.track)} chunks"):
-        refitted.out_of_fold(len(chunks.track))
+    with pytest.raises(ValueError, match=f"must cover {len(chunks.track)} chunks"):
+        refitted.out_of_fold(np.arange(len(chunks.track)))
+
+
+def test_a_track_in_no_fold_is_always_trained_on_and_never_judged(
+    tmp_path: Path, chunks: Chunks, fold_of: np.ndarray
+) -> None:
+    without = np.where(np.arange(len(fold_of)) < 4, -1, fold_of)
+    spectrograms = chunks.spectrograms.copy()
+    spectrograms[without[chunks.track] < 0] += 1000.0  # seen in the mean of the bands
+    marked = Chunks(chunks.info, chunks.track, chunks.split, chunks.tracks, spectrograms)
+    _refit(tmp_path / "gru-0001", marked, without, (0, 1, 2))
+    (refitted,) = read_refitted(tmp_path)
+    assert refitted.rows.tolist() == np.flatnonzero(without[chunks.track] >= 0).tolist()
+    assert all(float(load_checkpoint(f).classifier.mean.mean()) > 200 for f in refitted.folds)
