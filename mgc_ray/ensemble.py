@@ -8,7 +8,7 @@ from pathlib import Path
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import read_info
 from mgc_ray.ensembling.figures import in_words
-from mgc_ray.ensembling.gather import Candidate, candidates_of, gather, renamed
+from mgc_ray.ensembling.gather import Candidate, candidates_of, gather, gather_refitted, renamed
 from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run
 
 
@@ -48,14 +48,28 @@ def main() -> int:
     parser.add_argument("searches", nargs="+", type=Path, metavar="RESULTS", help="results/NAME")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to save it")
     parser.add_argument("--top-k", type=positive_int, default=5, help="trials to select from")
+    parser.add_argument("--half", action="store_true", help="weights of 16 bits: half the size")
     parser.add_argument("--json", action="store_true", help="print ensemble.json's content")
     args = parser.parse_args()
-    dataset, candidates = collect([search.resolve() for search in args.searches])
-    content = gather(dataset, candidates, args.out, args.top_k)
+    searches = [search.resolve() for search in args.searches]
+    dataset, candidates = collect(searches)
+    refits = [search / "refit" for search in searches if (search / "refit").is_dir()]
+    if refits and len(refits) < len(searches):
+        raise RequestError(
+            "searches must all have been refitted or none, as trials and refitted configurations "
+            f"are judged on other tracks, but {len(refits)} of {len(searches)} were: name one kind"
+        )
+    if refits:
+        content = gather_refitted(dataset, refits, args.out, args.half)
+    else:
+        content = gather(dataset, candidates, args.out, args.top_k, args.half)
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in content["members"])
     leaky = ", LEAKY" if content["leaky"] else ""
     console.print(f"ensemble of {members} in {args.out}", markup=False)
-    console.print(f"validation (selected on it): {in_words(content['validation'])}", markup=False)
+    selected_on = content["selected_on"].replace("_", " ")
+    console.print(
+        f"{selected_on} (selected on it): {in_words(content['validation'])}", markup=False
+    )
     test = in_words(content["test"]) if content["test"] else "no test tracks in the dataset"
     console.print(f"TEST (protocol {content['protocol']}{leaky}): {test}", markup=False)
     if args.json:

@@ -144,7 +144,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
         )
     best = ranked(records)[0]
     if request.refit_folds:
-        ensemble = gather_refitted(dataset, folder / "refit", folder / "ensemble")
+        ensemble = gather_refitted(dataset, [folder / "refit"], folder / "ensemble")
     else:
         _, candidates = candidates_of(folder)
         ensemble = gather(dataset, candidates, folder / "ensemble", request.top_k)

@@ -23,6 +23,8 @@ def suggest_training(trial: Trial) -> dict[str, Any]:
         "gain": trial.suggest_float("gain", 0.0, 0.5),
         "time_shift": trial.suggest_float("time_shift", 0.0, 0.5),
         "averaging": trial.suggest_categorical("averaging", [0.0, 0.99]),
+        "crop": trial.suggest_float("crop", 0.3, 1.0),
+        "crops": trial.suggest_int("crops", 1, 2),
     }
     if params["optimizer"] == "adamw":  # decay means something else in Adam, and seldom helps there
         params["weight_decay"] = trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True)

@@ -19,7 +19,7 @@ from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.spectrogram import Features, features_to_json
 from mgc_ray.ensembling.calibration import temper
 from mgc_ray.training.batches import ResidentBatches
-from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
+from mgc_ray.training.checkpoint import Checkpoint, halve, load_checkpoint
 from mgc_ray.training.loop import best_device, predict_probs
 
 _REMEDY = "name the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
@@ -77,9 +77,11 @@ def save_ensemble(
     members: Sequence[tuple[str, Path, float]],
     first: Checkpoint,
     provenance: dict[str, Any],
+    half: bool = False,
 ) -> None:
     """Write an ensemble of (name, checkpoint folder, weight) whole, then put it in place.
 
+    `half`: weights of 16 bits, for one that is to be small.
     Raises RequestError where `folder` holds anything but an earlier ensemble.
     """
     check_ensemble_place(folder)
@@ -87,7 +89,10 @@ def save_ensemble(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         for name, source, _ in members:
-            shutil.copytree(source, temporary / "members" / name)
+            place = temporary / "members" / name
+            shutil.copytree(source, place, ignore=shutil.ignore_patterns("held.npz"))
+            if half:
+                halve(place)
         write_json(
             temporary / "ensemble.json",
             {
@@ -114,6 +119,19 @@ def add_figures(folder: Path, figures: dict[str, Any]) -> None:
     """Write figures into a saved ensemble's ensemble.json."""
     content = read_json(folder / "ensemble.json", "ensemble", _REMEDY)
     write_json(folder / "ensemble.json", content | figures)
+
+
+def shipped_model() -> Path:
+    """The ensemble that comes with the program; RequestError in an installation without it."""
+    package = Path(__file__).parents[1]
+    places = [package / "gtzan_model", package.parent / "results" / "gtzan"]
+    for place in places:
+        if (place / "ensemble.json").exists():
+            return place
+    raise RequestError(
+        "--model DIR is needed, as this installation has no model of its own: name the folder "
+        "'ensemble' of a search"
+    )
 
 
 def load_ensemble(folder: str | Path) -> Ensemble:

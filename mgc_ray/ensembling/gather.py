@@ -70,7 +70,9 @@ class _Held:
         return track_probs(mixed, self.chunks.track)
 
 
-def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int) -> dict[str, Any]:
+def gather(
+    dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int, half: bool = False
+) -> dict[str, Any]:
     """Select from the `top_k` best candidates on validation tracks, save, then test once.
 
     Returns what is also in OUT/ensemble.json: members with weights and `validation` and `test`
@@ -86,19 +88,27 @@ def gather(dataset: Path, candidates: Sequence[Candidate], out: Path, top_k: int
     valid = open_chunks(dataset, ("valid",))
     loaded = _load(chosen, read_info(dataset), dataset)
     probs = np.stack([_in_pieces(_mean_of(models), valid) for models in loaded])
-    return _finish(dataset, chosen, loaded, _Held("validation", valid, probs), out)
+    return _finish(dataset, chosen, loaded, _Held("validation", valid, probs), out, half)
 
 
-def gather_refitted(dataset: Path, refit: Path, out: Path) -> dict[str, Any]:
+def gather_refitted(
+    dataset: Path, refits: Sequence[Path], out: Path, half: bool = False
+) -> dict[str, Any]:
     """The same from configurations that were refitted on folds, by their out-of-fold predictions.
 
-    Each configuration that is selected brings the models of all its folds.
+    `refits`: the folders `refit` of searches over one dataset. Each configuration that is selected
+    brings the models of all its folds.
     """
-    refitted = [one for one in read_refitted(refit) if one.complete]
+    refitted = []
+    for refit in refits:
+        prefix = f"{refit.parent.name}." if len(refits) > 1 else ""
+        refitted += [
+            replace(one, name=prefix + one.name) for one in read_refitted(refit) if one.complete
+        ]
     if not refitted:
         raise RequestError(
-            f"{refit} must hold at least one configuration refitted on all folds, but has none: "
-            "go on with the search by --resume"
+            f"{refits[0]} must hold at least one configuration refitted on all folds, but has "
+            "none: go on with the search by --resume"
         )
     chosen = [
         Candidate(one.name, one.family, one.folds, one.score, one.seconds) for one in refitted
@@ -108,7 +118,7 @@ def gather_refitted(dataset: Path, refit: Path, out: Path) -> dict[str, Any]:
     rows = refitted[0].rows
     probs = np.stack([one.out_of_fold(rows) for one in refitted])
     of_folds = ChunkTable(chunks.info, chunks.track[rows], chunks.split[rows], chunks.tracks)
-    return _finish(dataset, chosen, loaded, _Held("out_of_fold", of_folds, probs), out)
+    return _finish(dataset, chosen, loaded, _Held("out_of_fold", of_folds, probs), out, half)
 
 
 def _finish(
@@ -117,6 +127,7 @@ def _finish(
     loaded: Sequence[Sequence[Checkpoint]],
     held: _Held,
     out: Path,
+    half: bool,
 ) -> dict[str, Any]:
     """Select, calibrate, save; then read the test part, for the first and only time."""
     check_ensemble_place(out)
@@ -145,7 +156,7 @@ def _finish(
         "temperature": temperature,
         "trained_on": _all_trained_on(loaded),
     }
-    save_ensemble(out, members, loaded[0][0], provenance)
+    save_ensemble(out, members, loaded[0][0], provenance, half)
     models = {
         name: {
             "parameters": sum(

@@ -108,3 +108,28 @@ def test_a_folder_without_an_ensemble_is_refused_with_the_remedy(tmp_path: Path)
         RequestError, match="no ensemble: ensemble.json is missing; name the folder"
     ):
         load_ensemble(tmp_path)
+
+
+def test_half_the_size_gives_the_same_answers(saved: Path, tmp_path: Path, chunks: Chunks) -> None:
+    first = load_checkpoint(tmp_path / "gru")
+    members = [(f, tmp_path / f, w) for f, w in (("gru", 0.75), ("cnn", 0.25))]
+    save_ensemble(tmp_path / "half", members, first, {"protocol": "given"}, half=True)
+
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+    assert size(tmp_path / "half") < 0.65 * size(saved)  # headers and statistics stay
+    exact, small = (load_ensemble(tmp_path / name) for name in ("ensemble", "half"))
+    x = chunks.spectrograms
+    assert small.chunk_probs(x) == pytest.approx(exact.chunk_probs(x), abs=2e-3)
+
+
+def test_the_temperature_makes_a_track_less_sure_and_changes_no_answer(
+    saved: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "track.npy", np.random.default_rng(0).normal(size=(16, 30)) - 30)
+    before = load_ensemble(saved).predict(tmp_path / "track.npy")
+    _edit(saved, temperature=3.0)
+    after = load_ensemble(saved).predict(tmp_path / "track.npy")
+    assert list(after) == list(before)
+    assert max(after.values()) < max(before.values())
