@@ -109,15 +109,15 @@ def train(
             hooks.begin_epoch(classifier, config, number)
         losses = torch.zeros(steps, device=device)
         lr = float(schedule.get_last_lr()[-1])
-        shares = mixup_shares(settings.mixup, in_epoch, random).to(device)
+        shares = mixup_shares(settings.mixup, steps, random).to(device)
         drawn = source.shuffled(drawn_rows, settings.batch_size, generator)
         for step, (batch, x) in enumerate(drawn):
             if len(batch) == 1 and steps > 1:
                 continue  # batch norm cannot take the deviation of one
             x = augment(classifier.standardise(x), frames, settings, generator)
             target = F.one_hot(genre[batch], len(info.genres)).float()
-            start = step * settings.batch_size
-            x, target = mixup(x, target, shares[start : start + len(batch)])
+            if settings.mixup:
+                x, target = mixup(x, target, shares[step])
             with precision:
                 logits = classifier.network(x)
             loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
