@@ -39,12 +39,20 @@ SIDES = ("ours", "ray", "optuna")
 # The sides; each returns [seconds since the start, accuracy] of every epoch of every trial
 
 
+# augmentation and averaging that the usual loop of training.py does not have
+ONLY_OURS = {
+    *("pitch_shift", "time_stretch", "time_shift", "tilt", "gain"),
+    *("crop", "crops", "averaging"),
+}
+
+
 def search_ours(args: argparse.Namespace) -> list[list[float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from mgc_ray.tuning.cluster import connected
     from mgc_ray.tuning.run import TuneSettings, run_trials
 
+    narrow_space(args.family)
     with tempfile.TemporaryDirectory() as name, connected() as resources:
         settings = TuneSettings(
             trials=100_000,
@@ -203,10 +211,22 @@ def space(family: str) -> tuple[Any, dict[str, Any]]:
 
     from mgc_ray.training.config import full_params
 
-    suggest = importlib.import_module(f"search_spaces.{family}").suggest
+    suggest = narrow_space(family)
     trial = FixedTrial(full_params(family, {}))
     suggest(trial)
     return suggest, dict(trial.params)
+
+
+def narrow_space(family: str) -> Any:
+    """The family's `suggest` without what the usual loop does not have: all sides search that."""
+    module: Any = importlib.import_module(f"search_spaces.{family}")
+    whole = importlib.import_module("search_spaces.common").suggest_training
+
+    def suggest_training(trial: Any) -> dict[str, Any]:
+        return {k: v for k, v in whole(trial).items() if k not in ONLY_OURS}
+
+    module.suggest_training = suggest_training
+    return module.suggest
 
 
 def fixed(args: argparse.Namespace) -> dict[str, Any]:
