@@ -12,22 +12,42 @@ from torch import Tensor
 
 from mgc_ray.training.config import TrainConfig
 
+_SPECTROGRAMS = ("log_mel", "precomputed", "fbank")  # groups whose bands are neighbours in pitch
 
-def augment(x: Tensor, frames: int, settings: TrainConfig, generator: torch.Generator) -> Tensor:
-    """All of it but mixup, which needs the labels: [B, bands, any] -> [B, bands, frames]."""
-    x = crop(x, frames, settings.pitch_shift, settings.time_stretch, generator)
+
+def augment(
+    x: Tensor,
+    frames: int,
+    settings: TrainConfig,
+    groups: dict[str, slice],
+    generator: torch.Generator,
+) -> Tensor:
+    """All of it but mixup, which needs the labels: [B, bands, any] -> [B, bands, frames].
+
+    Only bands of a spectrogram, which are the first of `groups` where there are such, are
+    transposed and get another level: it would mean something else to chroma or to a tempogram.
+    """
+    first, group = next(iter(groups.items()))
+    bands = group.stop - group.start if first in _SPECTROGRAMS else 0
+    x = crop(x, frames, settings.pitch_shift, settings.time_stretch, bands, generator)
     x = time_shift(x, settings.time_shift, generator)
-    x = level(x, settings.gain, settings.tilt, generator)
+    x = level(x, settings.gain, settings.tilt, bands, generator)
     return spec_augment(x, settings.freq_mask, settings.time_mask, settings.masks, generator)
 
 
 def crop(
-    x: Tensor, frames: int, pitch_shift: float, time_stretch: float, generator: torch.Generator
+    x: Tensor,
+    frames: int,
+    pitch_shift: float,
+    time_stretch: float,
+    transposed: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """A random part of `frames` frames of each spectrogram, transposed and stretched at random.
 
-    By at most `pitch_shift` bands up or down, and by a factor up to 1 + `time_stretch` slower or
-    faster. Mel bands are spaced as pitches are only above 1 kHz; below, it is not quite that.
+    The first `transposed` bands by at most `pitch_shift` bands up or down; all by a factor up to
+    1 + `time_stretch` slower or faster. Mel bands are spaced as pitches are only above 1 kHz;
+    below, it is not quite that.
     """
     batch, bands, length = x.shape
     if frames == length and not pitch_shift and not time_stretch:
@@ -42,7 +62,8 @@ def crop(
     start = uniform[0] * (length - span)
     time = start + (torch.arange(frames, device=x.device) + 0.5) * (span / frames)
     shift = (2 * uniform[2] - 1) * pitch_shift
-    band = torch.arange(bands, device=x.device) + 0.5 - shift
+    band = (torch.arange(bands, device=x.device) + 0.5).expand(batch, bands).clone()
+    band[:, :transposed] = (band[:, :transposed] - shift).clamp(0.5, max(0.5, transposed - 0.5))
     # grid_sample's coordinates go from -1 to 1, edge to edge; beyond it the edge is repeated
     grid = torch.stack(
         [
@@ -65,17 +86,19 @@ def time_shift(x: Tensor, most: float, generator: torch.Generator) -> Tensor:
     return x.gather(2, index[:, None, :].expand(batch, bands, frames))
 
 
-def level(x: Tensor, gain: float, tilt: float, generator: torch.Generator) -> Tensor:
+def level(x: Tensor, gain: float, tilt: float, leveled: int, generator: torch.Generator) -> Tensor:
     """Add a normally distributed level, and one that rises from the lowest to the highest band.
 
-    Of deviations `gain` and `tilt`: another recording level, another equaliser.
+    To the first `leveled` bands; of deviations `gain` and `tilt`: another recording level, another
+    equaliser.
     """
     if not gain and not tilt:
         return x
     batch, bands, _ = x.shape
     normal = torch.randn((2, batch, 1), generator=generator, device=x.device)
-    slope = torch.linspace(-1, 1, bands, device=x.device)
-    return x + (gain * normal[0] + tilt * normal[1] * slope)[:, :, None]
+    slope = torch.linspace(-1, 1, leveled, device=x.device)
+    added = F.pad(gain * normal[0] + tilt * normal[1] * slope, (0, bands - leveled))
+    return x + added[:, :, None]
 
 
 def spec_augment(

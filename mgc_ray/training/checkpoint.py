@@ -19,7 +19,7 @@ from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
 from mgc_ray.models import Classifier
-from mgc_ray.training.config import configure, full_params
+from mgc_ray.training.config import configure, full_params, seen_groups
 from mgc_ray.training.initial import trained_on
 from mgc_ray.training.loop import Epoch
 
@@ -118,7 +118,13 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             )
         config, settings = configure(family, params)
         classifier = Classifier(
-            family, config, features.bands, len(genres), settings.crop, settings.overlap
+            family,
+            config,
+            features.bands,
+            len(genres),
+            settings.crop,
+            settings.overlap,
+            list(seen_groups(settings, features.groups).values()),
         )
         with safe_open(folder / "model.safetensors", framework="pt") as file:
             header = file.metadata() or {}

@@ -15,6 +15,7 @@ class TrainConfig:
     max_epochs: int = 30
     patience: int = 8  # epochs without a better validation figure before training stops
     batch_size: int = 32  # chunks
+    groups: str = "all"  # of bands that the network sees, e.g. log_mel+chroma
     optimizer: str = "adam"  # adam, adamw
     lr: float = 1e-3  # learning rate at its highest
     weight_decay: float = 0.0
@@ -64,6 +65,20 @@ class TrainConfig:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise RequestError(f"{name} must be {rule}, but it is {getattr(self, name)!r}")
+
+
+def seen_groups(settings: TrainConfig, groups: dict[str, slice]) -> dict[str, slice]:
+    """Which of a dataset's groups of bands the settings name; RequestError for one it lacks."""
+    if settings.groups == "all":
+        return groups
+    names = settings.groups.split("+")
+    unknown = [name for name in names if name not in groups]
+    if unknown or len(set(names)) < len(names):
+        raise RequestError(
+            f"groups must name groups of the dataset, each once, or be 'all'; it has "
+            f"{', '.join(groups)}, but groups is {settings.groups!r}"
+        )
+    return {name: groups[name] for name in groups if name in names}
 
 
 def train_fields() -> set[str]:

@@ -25,7 +25,7 @@ from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.models import Classifier, family_module
 from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
-from mgc_ray.training.config import TrainConfig, configure
+from mgc_ray.training.config import TrainConfig, configure, seen_groups
 from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
 
 METRIC = "val_track_accuracy"
@@ -77,8 +77,15 @@ def train(
 
     info = chunks.info
     genre = torch.from_numpy(chunks.genre).to(device)
+    groups = seen_groups(settings, info.features.groups)
     classifier = Classifier(
-        family, config, info.features.bands, len(info.genres), settings.crop, settings.overlap
+        family,
+        config,
+        info.features.bands,
+        len(info.genres),
+        settings.crop,
+        settings.overlap,
+        list(groups.values()),
     )
     mean, deviation = chunks.band_statistics
     classifier.mean.copy_(torch.from_numpy(mean))
@@ -92,7 +99,7 @@ def train(
 
     source = batches(chunks, device)
     drawn_rows = np.repeat(rows["train"], settings.crops)
-    frames = classifier.seen(info.features.frames)
+    frames = classifier.length(info.features.frames)
     in_epoch = len(drawn_rows)
     steps = math.ceil(in_epoch / settings.batch_size)
     optimizer = _optimizer(classifier, config, settings)
@@ -114,7 +121,7 @@ def train(
         for step, (batch, x) in enumerate(drawn):
             if len(batch) == 1 and steps > 1:
                 continue  # batch norm cannot take the deviation of one
-            x = augment(classifier.standardise(x), frames, settings, generator)
+            x = augment(classifier.standardise(x), frames, settings, groups, generator)
             target = F.one_hot(genre[batch], len(info.genres)).float()
             if settings.mixup:
                 x, target = mixup(x, target, shares[step])

@@ -22,7 +22,7 @@ from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.models import Classifier
 from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import Batches, batches
-from mgc_ray.training.config import configure
+from mgc_ray.training.config import configure, seen_groups
 from mgc_ray.training.loop import Epoch, check_finite, precision_of, share_of_lr
 
 METRIC = "val_retrieval"
@@ -58,17 +58,26 @@ def pretrain(
     torch.manual_seed(settings.seed)
     generator = torch.Generator(device).manual_seed(settings.seed)
     info = chunks.info
-    classifier = Classifier(family, config, info.features.bands, 1, settings.crop, settings.overlap)
+    groups = seen_groups(settings, info.features.groups)
+    classifier = Classifier(
+        family,
+        config,
+        info.features.bands,
+        1,
+        settings.crop,
+        settings.overlap,
+        list(groups.values()),
+    )
     mean, deviation = chunks.band_statistics
     classifier.mean.copy_(torch.from_numpy(mean))
     classifier.deviation.copy_(torch.from_numpy(deviation))
     classifier = classifier.to(device)
-    frames = classifier.seen(info.features.frames)
+    frames = classifier.length(info.features.frames)
     with torch.no_grad():
         width = (
             classifier.eval()
             .network.embed(  # type: ignore[operator]
-                torch.zeros(1, info.features.bands, frames, device=device)
+                torch.zeros(1, len(classifier.kept), frames, device=device)
             )
             .shape[1]
         )
@@ -87,7 +96,7 @@ def pretrain(
     source, precision = batches(chunks, device), precision_of(device, autocast)
 
     def project(x: Tensor) -> Tensor:
-        pair = torch.cat([augment(x, frames, settings, generator) for _ in range(2)])
+        pair = torch.cat([augment(x, frames, settings, groups, generator) for _ in range(2)])
         with precision:
             embedding = classifier.network.embed(pair)  # type: ignore[operator]
             return F.normalize(projection(embedding).float())

@@ -16,7 +16,7 @@ from mgc_ray.training.config import full_params
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
-from mgc_ray.tuning.space import load_space, parameter_types
+from mgc_ray.tuning.space import load_space, parameter_types, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from mgc_ray.tuning.trainable import RetryAlone, run_trial
 from mgc_ray.tuning.trial_log import TrialLog
@@ -55,7 +55,8 @@ def run_trials(
     Writes FOLDER/study.journal, leaderboard.csv and trials/. Must be called inside `connected`,
     whose cluster's resources are given. KeyboardInterrupt passes through.
     """
-    spaces = {family: load_space(family) for family in families}
+    groups = list(chunks.info.features.groups)
+    spaces = {family: with_groups(load_space(family), groups) for family in families}
     cpus, gpus, concurrent = share_resources(settings, resources)
     trials = folder / "trials"
     trials.mkdir(parents=True, exist_ok=True)

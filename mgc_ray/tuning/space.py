@@ -2,7 +2,8 @@
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any
 
 import optuna
@@ -34,6 +35,23 @@ def load_space(family: str) -> Suggest:
     suggest: Suggest = module.suggest
     check_space(family, suggest)
     return suggest
+
+
+def with_groups(suggest: Suggest, groups: Sequence[str]) -> Suggest:
+    """The space, and where a dataset has several groups of bands, which of them a trial sees.
+
+    All of them, the first with any of the others, or one alone.
+    """
+    if len(groups) < 2:
+        return suggest
+    first, *others = groups
+    subsets = [s for n in range(len(others)) for s in combinations(others, n)]
+    choices = ["all", *("+".join((first, *subset)) for subset in subsets), *others]
+
+    def suggest_with_groups(trial: optuna.Trial) -> dict[str, Any]:
+        return {**suggest(trial), "groups": trial.suggest_categorical("groups", choices)}
+
+    return suggest_with_groups
 
 
 def check_space(family: str, suggest: Suggest) -> None:

@@ -117,7 +117,7 @@ def test_prediction_goes_over_a_chunk_in_overlapping_windows() -> None:
     config = family_module("cnn").Config(blocks=1, channels=2, hidden=4)
     model = Classifier("cnn", config, bands=8, genres=3, crop=0.4, overlap=0.5).eval()
     x = torch.randn(2, 8, 10)
-    assert model.seen(10) == 4
+    assert model.length(10) == 4
     windows = [model(x[:, :, start : start + 4]).softmax(1) for start in (0, 2, 4, 6)]
     assert torch.allclose(model.probs(x).float(), torch.stack(windows).mean(0), atol=1e-6)
     whole = Classifier("cnn", config, bands=8, genres=3).eval()

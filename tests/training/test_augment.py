@@ -67,7 +67,7 @@ def test_shares_of_mixup_follow_the_beta_distribution() -> None:
 
 def test_a_crop_is_a_whole_part_of_its_spectrogram() -> None:
     x = torch.arange(50.0).expand(300, 4, 50)
-    part = crop(x, 20, 0.0, 0.0, _generator())
+    part = crop(x, 20, 0.0, 0.0, 4, _generator())
     assert part.shape == (300, 4, 20)
     assert (part[:, 0].diff() == 1).all()
     assert part.eq(part[:, :1]).all()  # the same frames of all bands
@@ -76,12 +76,12 @@ def test_a_crop_is_a_whole_part_of_its_spectrogram() -> None:
 
 def test_a_crop_of_all_frames_changes_nothing() -> None:
     x = torch.randn(3, 4, 50)
-    assert crop(x, 50, 0.0, 0.0, _generator()) is x
+    assert crop(x, 50, 0.0, 0.0, 4, _generator()) is x
 
 
 def test_transposing_moves_all_bands_alike_by_no_more_than_asked() -> None:
     x = torch.arange(40.0)[:, None].expand(500, 40, 10)
-    moved = x - crop(x, 10, 3.0, 0.0, _generator())
+    moved = x - crop(x, 10, 3.0, 0.0, 40, _generator())
     inside = moved[:, 4:-4]
     assert torch.allclose(inside, inside[:, :1, :1], atol=1e-3)
     assert inside.abs().max() <= 3.001
@@ -91,7 +91,7 @@ def test_transposing_moves_all_bands_alike_by_no_more_than_asked() -> None:
 
 def test_stretching_changes_the_speed_by_no_more_than_asked() -> None:
     x = torch.arange(100.0).expand(500, 2, 100)
-    speed = crop(x, 50, 0.0, 0.25, _generator())[:, 0, 1:-1].diff()
+    speed = crop(x, 50, 0.0, 0.25, 2, _generator())[:, 0, 1:-1].diff()
     assert torch.allclose(speed, speed[:, :1], atol=1e-3)
     assert speed.min() == pytest.approx(1 / 1.25, abs=0.01)
     assert speed.max() == pytest.approx(1.25, abs=0.01)
@@ -106,9 +106,20 @@ def test_a_shift_in_time_rolls_round() -> None:
 
 
 def test_level_adds_a_constant_and_a_slope_of_the_deviations_asked() -> None:
-    added = level(torch.zeros(4000, 3, 5), 0.5, 0.2, _generator())
+    added = level(torch.zeros(4000, 3, 5), 0.5, 0.2, 3, _generator())
     assert added.eq(added[:, :, :1]).all()
     middle, slope = added[:, 1, 0], (added[:, 2, 0] - added[:, 0, 0]) / 2
     assert middle.std().item() == pytest.approx(0.5, rel=0.05)
     assert slope.std().item() == pytest.approx(0.2, rel=0.05)
     assert torch.allclose(added[:, 0, 0] + added[:, 2, 0], 2 * middle, atol=1e-5)
+
+
+def test_other_groups_of_bands_are_neither_transposed_nor_leveled() -> None:
+    x = torch.arange(40.0)[:, None].expand(100, 40, 10)
+    moved = crop(x, 10, 3.0, 0.0, 30, _generator())
+    assert torch.allclose(moved[:, 30:], x[:, 30:], atol=1e-4)
+    assert moved[:, :30].max() <= 29.001  # nothing comes in from the other group
+    assert not torch.allclose(moved[:, :30], x[:, :30], atol=0.5)
+    added = level(torch.zeros(10, 5, 3), 0.5, 0.2, 2, _generator())
+    assert added[:, 2:].eq(0).all()
+    assert added[:, :2].ne(0).all()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.spectrogram import BandGroups, LogMel
 from mgc_ray.training.batches import ResidentBatches
+from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.config import TrainConfig, configure
 from mgc_ray.training.loop import (
     METRIC,
@@ -176,3 +179,39 @@ def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
 def test_an_invalid_setting_is_refused_with_the_rule(name: str, value: object, rule: str) -> None:
     with pytest.raises(RequestError, match=f"{name} must be .*{rule}.* but it is {value!r}"):
         configure("gru", {name: value})
+
+
+@pytest.fixture
+def grouped() -> Chunks:
+    """Chunks of 12 bands of chroma, which say nothing of the genre, and 7 of spectral contrast."""
+    chunks = make_chunks(bands=19)
+    chunks.spectrograms[:, :12] = np.random.default_rng(1).normal(size=(len(chunks.track), 12, 12))
+    features = BandGroups(("chroma", "contrast"), LogMel(chunk_samples=11 * 256))
+    return dataclasses.replace(chunks, info=dataclasses.replace(chunks.info, features=features))
+
+
+def test_a_trial_sees_the_groups_it_names_and_nothing_else(grouped: Chunks) -> None:
+    (epoch,) = _run({"groups": "contrast", "max_epochs": 1}, grouped)
+    assert epoch.classifier.kept.tolist() == list(range(12, 19))
+    x = torch.from_numpy(grouped.spectrograms[:4])
+    expected = epoch.classifier.probs(x)
+    x[:, :12] += 100
+    assert epoch.classifier.probs(x).equal(expected)
+    x[:, 12:] += 100
+    assert not epoch.classifier.probs(x).equal(expected)
+
+
+def test_groups_are_kept_by_a_checkpoint(grouped: Chunks, tmp_path: Path) -> None:
+    (epoch,) = _run({"groups": "contrast", "max_epochs": 1}, grouped)
+    params = SMALL | {"groups": "contrast"}
+    save_checkpoint(tmp_path, epoch, "gru", params, grouped.info)
+    x = torch.from_numpy(grouped.spectrograms[:4])
+    again = load_checkpoint(tmp_path).classifier
+    assert again.probs(x).equal(epoch.classifier.eval().probs(x))
+
+
+def test_a_group_that_the_dataset_lacks_is_refused(grouped: Chunks) -> None:
+    with pytest.raises(RequestError, match=r"it has chroma, contrast, but groups is 'mfcc'"):
+        _run({"groups": "mfcc"}, grouped)
+    with pytest.raises(RequestError, match=r"groups is 'chroma\+chroma'"):
+        _run({"groups": "chroma+chroma"}, grouped)
