@@ -9,7 +9,7 @@ inside an epoch.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
@@ -204,9 +204,17 @@ def _averaged(classifier: Classifier, settings: TrainConfig) -> AveragedModel | 
     """A moving average of weights and batch norm, which is judged and kept instead of the last."""
     if not settings.averaging:
         return None
-    return AveragedModel(
-        classifier, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True
-    )
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        # a shorter memory at first: else the random weights would count for the first hundred steps
+        decay = min(settings.averaging, (1 + float(steps)) / (10 + float(steps)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, 1 - decay)
+            else:  # batch norm's count of batches
+                old.copy_(new)
+
+    return AveragedModel(classifier, multi_avg_fn=update, use_buffers=True)
 
 
 def share_of_lr(epoch: float, settings: TrainConfig) -> float:

@@ -215,3 +215,21 @@ def test_a_group_that_the_dataset_lacks_is_refused(grouped: Chunks) -> None:
         _run({"groups": "mfcc"}, grouped)
     with pytest.raises(RequestError, match=r"groups is 'chroma\+chroma'"):
         _run({"groups": "chroma+chroma"}, grouped)
+
+
+def test_the_average_of_the_weights_is_what_is_judged(chunks: Chunks) -> None:
+    plain = _run({"max_epochs": 3}, chunks)
+    averaged = _run({"max_epochs": 3, "averaging": 0.9}, chunks)
+    # the same steps, so the same training; but another model at the end
+    assert [e.metrics["train_loss"] for e in averaged] == [e.metrics["train_loss"] for e in plain]
+    last, mean = plain[-1].classifier.state_dict(), averaged[-1].classifier.state_dict()
+    assert not torch.equal(last["network.head.1.weight"], mean["network.head.1.weight"])
+    assert torch.equal(last["mean"], mean["mean"])
+
+
+def test_the_average_forgets_where_it_began(chunks: Chunks) -> None:
+    """Its weights lie near the last ones after few steps already, whatever the decay."""
+    plain = _run({"max_epochs": 4}, chunks)[-1].classifier.network.head[1].weight
+    mean = _run({"max_epochs": 4, "averaging": 0.999}, chunks)[-1].classifier.network.head[1].weight
+    first = _run({"max_epochs": 1}, chunks)[-1].classifier.network.head[1].weight
+    assert (mean - plain).norm() < (first - plain).norm()
