@@ -1,6 +1,5 @@
 """Genres of any audio files, with probabilities, from a saved ensemble; without Ray.
 
-python -m mgc_ray.predict song.mp3
 python -m mgc_ray.predict --model results/gru-001/ensemble song.mp3
 """
 
@@ -23,8 +22,7 @@ def main() -> int:
     parser.add_argument(
         "--model",
         metavar="DIR",
-        help="an ensemble or a checkpoint (default: the one that comes with the program, GTZAN's "
-        "ten genres)",
+        help="an ensemble or a checkpoint (default: the one in results/gtzan, where there is one)",
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument(

@@ -331,7 +331,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["--family", "grü"], "--family must be one of cnn, gru, lstm, not 'grü'"),
+        (["--family", "grü"], f"--family must be one of {', '.join(families())}, not 'grü'"),
         (["--family", "gru", "--tracks", "nowhere"], "but nowhere does not exist"),
         (["--family", "gru", "--name", "a/b"], "--name must be one folder name"),
         (["--resume", "nothing"], "is no search: search.json is missing"),

@@ -123,11 +123,9 @@ def add_figures(folder: Path, figures: dict[str, Any]) -> None:
 
 def shipped_model() -> Path:
     """The ensemble that comes with the program; RequestError in an installation without it."""
-    package = Path(__file__).parents[1]
-    places = [package / "gtzan_model", package.parent / "results" / "gtzan"]
-    for place in places:
-        if (place / "ensemble.json").exists():
-            return place
+    place = Path(__file__).parents[2] / "results" / "gtzan"
+    if (place / "ensemble.json").exists():
+        return place
     raise RequestError(
         "--model DIR is needed, as this installation has no model of its own: name the folder "
         "'ensemble' of a search"
