@@ -24,7 +24,7 @@ from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.request import DatasetRequest, check_request, read_table, request_from_json
 from mgc_ray.data.synth import write_corpus
 from mgc_ray.data.tracks import draw_folds
-from mgc_ray.ensembling.figures import in_words
+from mgc_ray.ensembling.figures import in_words, started_from
 from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module
 from mgc_ray.preprocess import add_dataset_options, dataset_key, dataset_request, preprocess
@@ -430,6 +430,8 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     protocol = f"protocol {content['protocol']}{fold}{', LEAKY' if content['leaky'] else ''}"
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in ensemble["members"])
     console.print(f"\nEnsemble of {members}", markup=False)
+    if start := started_from(ensemble):
+        console.print(f"weights of it started from training on {start}", markup=False)
     console.print(
         f"{ensemble['selected_on'].replace('_', ' ')} ({protocol}; selected on it, so too high): "
         f"{in_words(ensemble['validation'])}",

@@ -216,6 +216,7 @@ def test_pretrained_weights_start_a_search_whose_best_are_refitted(home: Path) -
     )
     content = json.loads(done.stdout)["ensemble"]
     assert content["selected_on"] == "out_of_fold"
+    assert "(crops of one recording)" in done.stderr
     assert content["validation"]["tracks"] == 60  # of train and validation, none given up
     assert content["test"]["tracks"] == 30
     assert {name.rsplit("-", 1)[1] for name in (m["name"] for m in content["members"])} == {

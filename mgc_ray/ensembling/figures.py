@@ -47,6 +47,16 @@ def measure(
     }
 
 
+def started_from(ensemble: dict[str, Any]) -> str:
+    """What some member's weights had been trained on before the dataset itself; "" for nothing.
+
+    `ensemble` is what gather.py returns.
+    """
+    own = {"source": ensemble["source"], "protocol": ensemble["protocol"], "task": "genres"}
+    before = [one for one in ensemble["trained_on"] if one != own]
+    return ", ".join(f"{one['source']} ({one['task']})" for one in before)
+
+
 def in_words(figures: dict[str, Any]) -> str:
     """E.g. `81.2 % of 32 tracks (95 % interval 65.6 to 93.8), chunks 75.0 %, macro-F1 0.803`."""
     interval = figures["interval_95"]
