@@ -3,12 +3,13 @@
 python -m mgc_ray.ensemble results/cnn-001 results/gru-001 --out results/both
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import read_info
 from mgc_ray.ensembling.figures import in_words, started_from
-from mgc_ray.ensembling.gather import Candidate, candidates_of, gather, gather_refitted, renamed
+from mgc_ray.ensembling.gather import Candidate, candidates_of, gather, gather_refitted
 from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run
 
 
@@ -35,7 +36,7 @@ def collect(searches: list[Path]) -> tuple[Path, list[Candidate]]:
             )
     for search, _, own in found:
         prefix = f"{search.name}." if len(searches) > 1 else ""
-        candidates += [renamed(candidate, prefix) for candidate in own]
+        candidates += [replace(candidate, name=prefix + candidate.name) for candidate in own]
     return first[1], candidates
 
 

@@ -1,6 +1,7 @@
-"""Weights to start from, learnt from recordings without genres; without Ray but for the dataset.
+"""Weights to start from, learnt from recordings without genres; without Ray.
 
-python -m mgc_ray.pretrain --family gru --tracks FOLDER_OR_CSV --out DIR
+python -m mgc_ray.preprocess --tracks FOLDER --protocol unlabelled --chunk-seconds 30 --dataset DATA
+python -m mgc_ray.pretrain --family gru --dataset DATA --out DIR
 python -m mgc_ray.search --family transfer --init-from DIR --tracks YOUR_FOLDER
 
 The recordings need no labels (see training/pretraining.py for what is learnt from them). To start
@@ -14,15 +15,15 @@ from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import open_chunks
-from mgc_ray.models import count_parameters, families, family_module
+from mgc_ray.models import families, family_module
 from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run, seed
-from mgc_ray.terminal.progress import progress
-from mgc_ray.train import parse_setting
+from mgc_ray.train import keep_best, parse_setting
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.config import configure
-from mgc_ray.training.loop import NonFiniteLossError, best_device
+from mgc_ray.training.loop import best_device
 from mgc_ray.training.pretraining import METRIC, pretrain
 
+TASK = "crops of one recording"  # as it stands in `trained_on`
 # Long training on small crops, strongly augmented: two crops are told apart too easily otherwise.
 DEFAULTS: dict[str, Any] = {
     "max_epochs": 60,
@@ -60,7 +61,10 @@ def main() -> int:
     args = parser.parse_args()
     family_module(args.family)
     if args.family == "transfer":
-        raise RequestError("--family must be a network of its own, and transfer starts from one")
+        raise RequestError(
+            "--family must be a network of its own, but it is transfer, which starts from one: "
+            "name another"
+        )
     params = DEFAULTS | {"seed": args.seed} | dict(parse_setting(args.family, s) for s in args.set)
     settings = configure(args.family, params)[1]
     out = Path(args.out)
@@ -69,26 +73,17 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)  # refused now, not after an epoch
     chunks = open_chunks(args.dataset, ("train", "valid"), args.memory)
     device = best_device()
-    best: dict[str, Any] = {}
     started = time.perf_counter()
-    with progress(f"pre-training {args.family}", settings.max_epochs, "epochs") as advance:
-        try:
-            for epoch in pretrain(args.family, params, chunks, device):
-                if epoch.number == 1:
-                    console.print(
-                        f"{args.family}, {count_parameters(epoch.classifier):,} parameters, on "
-                        f"{device}, {len(chunks.tracks)} recordings"
-                    )
-                if epoch.best:
-                    best = {"epoch": epoch.number, **epoch.metrics}
-                    save_checkpoint(
-                        out, epoch, args.family, params, chunks.info, "crops of one recording"
-                    )
-                advance(epoch.number, f"found again {epoch.metrics[METRIC]:.3f}")
-        except NonFiniteLossError as error:
-            console.print(f"pre-training has diverged: {error}", style="red", markup=False)
-            if not best:
-                return 1
+    best = keep_best(
+        args.family,
+        pretrain(args.family, params, chunks, device),
+        settings.max_epochs,
+        METRIC,
+        lambda e: save_checkpoint(out, e, args.family, params, chunks.info, TASK),
+        f"on {device}, {len(chunks.tracks)} recordings",
+    )
+    if not best:
+        return 1
     console.print(
         f"best epoch {best['epoch']}: of a validation recording's two crops, the other is found "
         f"again among all in {best[METRIC]:.1%}; {time.perf_counter() - started:.0f} s\n"

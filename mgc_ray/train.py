@@ -4,6 +4,7 @@ python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0
 """
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.config import TrainConfig, configure, train_fields
 from mgc_ray.training.initial import check_features, initial_params
-from mgc_ray.training.loop import METRIC, NonFiniteLossError, best_device, train
+from mgc_ray.training.loop import METRIC, Epoch, NonFiniteLossError, best_device, train
 
 
 def parse_setting(family: str, text: str) -> tuple[str, Any]:
@@ -34,6 +35,34 @@ def parse_setting(family: str, text: str) -> tuple[str, Any]:
         return name, kind(value)
     except (ValueError, KeyError):
         raise RequestError(f"--set {name} must be {kind.__name__}, not {value!r}") from None
+
+
+def keep_best(
+    what: str,
+    epochs: Iterator[Epoch],
+    max_epochs: int,
+    metric: str,
+    keep: Callable[[Epoch], None],
+    about: str,
+) -> dict[str, Any]:
+    """Run a training with a progress bar and `keep` each best epoch; the best one's metrics.
+
+    {} where training diverged before the first epoch had ended. `about`: what is told once.
+    """
+    best: dict[str, Any] = {}
+    with progress(what, max_epochs, "epochs") as advance:
+        try:
+            for epoch in epochs:
+                if epoch.number == 1:
+                    parameters = count_parameters(epoch.classifier)
+                    console.print(f"{what}, {parameters:,} parameters, {about}", markup=False)
+                if epoch.best:
+                    best = {"epoch": epoch.number, **epoch.metrics}
+                    keep(epoch)
+                advance(epoch.number, f"best {metric} {best[metric]:.3f}")
+        except NonFiniteLossError as error:
+            console.print(f"training has diverged: {error}", style="red", markup=False)
+    return best
 
 
 def main() -> int:
@@ -76,26 +105,23 @@ def main() -> int:
     if isinstance(chunks, StreamedChunks):
         console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
     device = best_device()
-    best: dict[str, Any] = {}
+    info = chunks.info
     started = time.perf_counter()
-    with progress(args.family, settings.max_epochs, "epochs") as advance:
-        try:
-            for epoch in train(args.family, params, chunks, device):
-                if epoch.number == 1:
-                    console.print(
-                        f"{args.family}, {count_parameters(epoch.classifier):,} parameters, "
-                        f"on {device}, protocol {chunks.info.protocol}"
-                        f"{' (leaky)' if chunks.info.leaky else ''}"
-                    )
-                if epoch.best:
-                    best = {"epoch": epoch.number, **epoch.metrics}
-                    if args.out:
-                        save_checkpoint(Path(args.out), epoch, args.family, params, chunks.info)
-                advance(epoch.number, f"best {METRIC} {best[METRIC]:.3f}")
-        except NonFiniteLossError as error:
-            console.print(f"training has diverged: {error}", style="red", markup=False)
-            if not best:
-                return 1
+
+    def keep(epoch: Epoch) -> None:
+        if args.out:
+            save_checkpoint(Path(args.out), epoch, args.family, params, info)
+
+    best = keep_best(
+        args.family,
+        train(args.family, params, chunks, device),
+        settings.max_epochs,
+        METRIC,
+        keep,
+        f"on {device}, protocol {info.protocol}{' (leaky)' if info.leaky else ''}",
+    )
+    if not best:
+        return 1
     console.print(
         f"best epoch {best['epoch']}: track accuracy {best[METRIC]:.3f}, chunk accuracy "
         f"{best['val_chunk_accuracy']:.3f}, macro-F1 {best['val_macro_f1']:.3f} on validation "

@@ -121,17 +121,6 @@ def add_figures(folder: Path, figures: dict[str, Any]) -> None:
     write_json(folder / "ensemble.json", content | figures)
 
 
-def shipped_model() -> Path:
-    """The ensemble that comes with the program; RequestError in an installation without it."""
-    place = Path(__file__).parents[2] / "results" / "gtzan"
-    if (place / "ensemble.json").exists():
-        return place
-    raise RequestError(
-        "--model DIR is needed, as this installation has no model of its own: name the folder "
-        "'ensemble' of a search"
-    )
-
-
 def load_ensemble(folder: str | Path) -> Ensemble:
     """Read an ensemble, or a single checkpoint as an ensemble of one.
 

@@ -88,9 +88,8 @@ def fit_fold(
 ) -> None:
     """Train on all folds but one, as FOLDER/refit.json says, and predict that one.
 
-    `fold_of` [K]: the fold of each track, -1 for one that is always
-    trained on. The fold left out decides nothing: the number of epochs
-    is given. NonFiniteLossError passes through.
+    `fold_of` [K]: the fold of each track, -1 for one that is always trained on. The fold left out
+    decides nothing: the number of epochs is given. NonFiniteLossError passes through.
     """
     content = read_json(folder / "refit.json", "refit", "run the search again")
     family, params, epochs = content["family"], content["params"], content["epochs"]
@@ -98,7 +97,7 @@ def fit_fold(
     parts = replace(chunks, split=np.where(left_out, "valid", "train"))
     started = time.perf_counter()
     for epoch in train(family, params | {"patience": epochs}, parts, device):
-        if epoch.number == epochs or epoch.last:
+        if epoch.number == epochs:
             break
     seconds = time.perf_counter() - started
     out = fold_folder(folder, fold)

@@ -312,7 +312,3 @@ def candidates_of(search: Path) -> tuple[Path, list[Candidate]]:
     if not dataset.exists():  # the results were moved, or this is another working folder
         dataset = search.parent / "datasets" / dataset.name
     return dataset, candidates
-
-
-def renamed(candidate: Candidate, prefix: str) -> Candidate:
-    return replace(candidate, name=prefix + candidate.name)

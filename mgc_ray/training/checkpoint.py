@@ -19,7 +19,7 @@ from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
 from mgc_ray.models import Classifier
-from mgc_ray.training.config import configure, full_params, seen_groups
+from mgc_ray.training.config import full_params, new_classifier
 from mgc_ray.training.initial import trained_on
 from mgc_ray.training.loop import Epoch
 
@@ -36,9 +36,7 @@ class Checkpoint:
     features: Features
     genres: tuple[str, ...]
     dataset: dict[str, Any]  # protocol, seed, source and listing of the dataset it was trained on
-    trained_on: list[
-        dict[str, Any]
-    ]  # also what it started from had been trained on, first things first
+    trained_on: list[dict[str, Any]]  # first what its first weights had been trained on, if any
     epoch: int
     metrics: dict[str, float]
 
@@ -87,7 +85,7 @@ def save_checkpoint(
 def halve(folder: Path) -> None:
     """Store a checkpoint's weights in 16 bits; statistics of bands and batch norm stay as exact.
 
-    A third of the decimals is lost, which moves probabilities by less than a thousandth.
+    Three decimals of each are kept.
     """
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         header = file.metadata() or {}
@@ -116,16 +114,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                 f"{folder} knows no genres, as it was pre-trained without: start from it by "
                 "--family transfer --init-from"
             )
-        config, settings = configure(family, params)
-        classifier = Classifier(
-            family,
-            config,
-            features.bands,
-            len(genres),
-            settings.crop,
-            settings.overlap,
-            list(seen_groups(settings, features.groups).values()),
-        )
+        classifier = new_classifier(family, params, features, len(genres))
         with safe_open(folder / "model.safetensors", framework="pt") as file:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgc_ray import RequestError
-from mgc_ray.models import config_fields, family_module
+from mgc_ray.data.spectrogram import Features
+from mgc_ray.models import Classifier, config_fields, family_module
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ def seen_groups(settings: TrainConfig, groups: dict[str, slice]) -> dict[str, sl
             f"{', '.join(groups)}, but groups is {settings.groups!r}"
         )
     return {name: groups[name] for name in groups if name in names}
+
+
+def new_classifier(
+    family: str, params: dict[str, Any], features: Features, genres: int
+) -> Classifier:
+    """The classifier that flat parameters describe, for these features; weights at random."""
+    config, settings = configure(family, params)
+    seen = list(seen_groups(settings, features.groups).values())
+    return Classifier(family, config, features.bands, genres, settings.crop, settings.overlap, seen)
 
 
 def train_fields() -> set[str]:

@@ -25,7 +25,7 @@ from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.models import Classifier, family_module
 from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
-from mgc_ray.training.config import TrainConfig, configure, seen_groups
+from mgc_ray.training.config import TrainConfig, configure, new_classifier, seen_groups
 from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
 
 METRIC = "val_track_accuracy"
@@ -78,18 +78,8 @@ def train(
     info = chunks.info
     genre = torch.from_numpy(chunks.genre).to(device)
     groups = seen_groups(settings, info.features.groups)
-    classifier = Classifier(
-        family,
-        config,
-        info.features.bands,
-        len(info.genres),
-        settings.crop,
-        settings.overlap,
-        list(groups.values()),
-    )
-    mean, deviation = chunks.band_statistics
-    classifier.mean.copy_(torch.from_numpy(mean))
-    classifier.deviation.copy_(torch.from_numpy(deviation))
+    classifier = new_classifier(family, params, info.features, len(info.genres))
+    take_statistics(classifier, chunks)
     hooks = family_module(family)
     if hasattr(hooks, "initialise"):
         hooks.initialise(classifier, config)
@@ -154,6 +144,13 @@ def train(
         yield Epoch(number, metrics, is_best, last, judged)
         if last:
             return
+
+
+def take_statistics(classifier: Classifier, chunks: ChunkTable) -> None:
+    """Standardise by the bands of the training part from now on."""
+    mean, deviation = chunks.band_statistics
+    classifier.mean.copy_(torch.from_numpy(mean))
+    classifier.deviation.copy_(torch.from_numpy(deviation))
 
 
 def predict_probs(classifier: Classifier, source: Batches, rows: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.models import Classifier
 from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import Batches, batches
-from mgc_ray.training.config import configure, seen_groups
-from mgc_ray.training.loop import Epoch, check_finite, precision_of, share_of_lr
+from mgc_ray.training.config import configure, new_classifier, seen_groups
+from mgc_ray.training.loop import Epoch, check_finite, precision_of, share_of_lr, take_statistics
 
 METRIC = "val_retrieval"
 _PROJECTED = 128  # values that crops are compared by, in training alone
@@ -44,7 +44,7 @@ def pretrain(
     chunks_per_second. Raises RequestError where crops are as long as the chunks, and
     NonFiniteLossError.
     """
-    config, settings = configure(family, params)
+    settings = configure(family, params)[1]
     if settings.crop > 0.5:
         raise RequestError(
             f"crop must be at most 0.5 for pre-training, or both crops of a chunk show the same, "
@@ -59,18 +59,8 @@ def pretrain(
     generator = torch.Generator(device).manual_seed(settings.seed)
     info = chunks.info
     groups = seen_groups(settings, info.features.groups)
-    classifier = Classifier(
-        family,
-        config,
-        info.features.bands,
-        1,
-        settings.crop,
-        settings.overlap,
-        list(groups.values()),
-    )
-    mean, deviation = chunks.band_statistics
-    classifier.mean.copy_(torch.from_numpy(mean))
-    classifier.deviation.copy_(torch.from_numpy(deviation))
+    classifier = new_classifier(family, params, info.features, genres=1)
+    take_statistics(classifier, chunks)
     classifier = classifier.to(device)
     frames = classifier.length(info.features.frames)
     with torch.no_grad():

@@ -23,7 +23,6 @@ threads are the same.
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import statistics
@@ -49,7 +48,7 @@ from mgc_ray.data.tracks import Track
 from mgc_ray.models import Classifier
 from mgc_ray.preprocess import preprocess
 from mgc_ray.training.config import TrainConfig, configure
-from mgc_ray.training.loop import METRIC, train
+from mgc_ray.training.loop import METRIC, share_of_lr, train
 from mgc_ray.training.metrics import accuracy, track_probs
 
 BASELINE_SIZE = (128, 258)  # bands, frames
@@ -92,7 +91,7 @@ def usual(
     optimizer = kind(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     steps = len(train_loader)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _share_of_lr(step / steps, settings)
+        optimizer, lambda step: share_of_lr(step / steps, settings)
     )
 
     best, waited = (-1.0, 0.0), 0
@@ -181,16 +180,6 @@ def _range(length: int, widest: int) -> tuple[int, int]:
 def _as_nchw(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
     """Undo the families' channels-last: what `x.unsqueeze(1)` gives."""
     return (args[0].squeeze(1).unsqueeze(1),)
-
-
-def _share_of_lr(epoch: float, settings: TrainConfig) -> float:
-    """Linear warm-up, then constant or down a cosine, as the program has it."""
-    if epoch < settings.warmup_epochs:
-        return (epoch + 0.01) / settings.warmup_epochs
-    if settings.schedule == "constant":
-        return 1.0
-    left = max(settings.max_epochs - settings.warmup_epochs, 1)
-    return 0.5 * (1 + math.cos(math.pi * min((epoch - settings.warmup_epochs) / left, 1.0)))
 
 
 def usual_metrics(*args: Any) -> Iterator[dict[str, float]]:
