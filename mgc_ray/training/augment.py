@@ -135,9 +135,8 @@ def mixup(x: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Blend each spectrogram and its label [B, genres] with the one before it in the batch.
 
     `share` [] of the first stays, the same in the whole batch; see `mixup_shares`. A batch is in
-    random order, so the one before is any other. A share for each sample instead was tried: batch
-    norm then sees mixed and plain samples together, and on GTZAN's arrays the validation accuracy
-    after 12 epochs of `gru` was 2 points lower (54.9 against 57.1, n = 6 and 5).
+    random order, so the one before is any other. (A share for each sample was
+    worse, see results/benchmarks.md.)
     Source: H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
     """
     return torch.lerp(x.roll(1, 0), x, share), torch.lerp(target.roll(1, 0), target, share)
