@@ -4,11 +4,15 @@ A family's file holds `Config`, a frozen dataclass whose defaults train, and
 `Model(config, bands, genres)`: `x[B, bands, frames] -> logits[B, genres]` for any number of frames.
 A model is `head(embed(x))`: `embed` gives [B, width], and the last part of `head` is the linear
 layer that knows the genres; what comes before can be trained without genres and taken over.
-A family that starts from weights, or trains parts of its network differently, may also have
+Where the shared settings of training (`TrainConfig`) should have other defaults for a family, its
+file has them as `TRAINING`, a dict. A family that starts from weights, or is trained differently,
+may also have
 
 - `initialise(classifier, config)`: called once, before training;
 - `lr_shares(classifier, config)`: [(parameters, share of the learning rate)], all of them once;
-- `begin_epoch(classifier, config, number)`: called before each epoch, from 1.
+- `begin_epoch(classifier, config, number)`: called before each epoch, from 1;
+- `fit(network, config, batches) -> loss`: in place of training by steps, called once; `batches` are
+  those of one epoch, (x, target [B, genres]) on the device, standardised and augmented.
 
 Files that start with an underscore hold parts that families share.
 """

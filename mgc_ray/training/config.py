@@ -11,7 +11,10 @@ from mgc_ray.models import Classifier, config_fields, family_module
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; the defaults are the published baseline's (Adam, 0.001, 30 epochs)."""
+    """How to train; the defaults are the published baseline's (Adam, 0.001, 30 epochs).
+
+    A family may have others, see `TRAINING` in models/__init__.py.
+    """
 
     max_epochs: int = 30
     patience: int = 8  # epochs without a better validation figure before training stops
@@ -107,8 +110,10 @@ def configure(family: str, params: dict[str, Any]) -> tuple[Any, TrainConfig]:
             f"{', '.join(unknown)}: no setting of family {family!r}; it has "
             f"{', '.join(sorted(own))}, and training has {', '.join(sorted(shared))}"
         )
-    config = family_module(family).Config(**{k: v for k, v in params.items() if k in own})
-    return config, TrainConfig(**{k: v for k, v in params.items() if k in shared})
+    module = family_module(family)
+    config = module.Config(**{k: v for k, v in params.items() if k in own})
+    given = {k: v for k, v in params.items() if k in shared}
+    return config, TrainConfig(**getattr(module, "TRAINING", {}) | given)
 
 
 def full_params(family: str, params: dict[str, Any]) -> dict[str, Any]:

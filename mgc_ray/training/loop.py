@@ -84,7 +84,8 @@ def train(
     if hasattr(hooks, "initialise"):
         hooks.initialise(classifier, config)
     classifier = classifier.to(device)
-    averaged = _averaged(classifier, settings)
+    solved = hasattr(hooks, "fit")  # in one pass, and not by steps
+    averaged = None if solved else _averaged(classifier, settings)
     judged: Classifier = averaged.module if averaged else classifier  # type: ignore[assignment]
 
     source = batches(chunks, device)
@@ -98,23 +99,21 @@ def train(
     )
     precision = precision_of(device, autocast)
 
-    best, waited = (-1.0, 0.0), 0
-    for number in range(1, settings.max_epochs + 1):
-        started = time.perf_counter()
-        classifier.train()
-        if hasattr(hooks, "begin_epoch"):
-            hooks.begin_epoch(classifier, config, number)
-        losses = torch.zeros(steps, device=device)
-        lr = float(schedule.get_last_lr()[-1])
+    def epoch_batches() -> Iterator[tuple[Tensor, Tensor]]:
+        """What the network sees in one epoch: x and target [B, genres]."""
         shares = mixup_shares(settings.mixup, steps, random).to(device)
         drawn = source.shuffled(drawn_rows, settings.batch_size, generator)
         for step, (batch, x) in enumerate(drawn):
-            if len(batch) == 1 and steps > 1:
-                continue  # batch norm cannot take the deviation of one
             x = augment(classifier.standardise(x), frames, settings, groups, generator)
             target = F.one_hot(genre[batch], len(info.genres)).float()
-            if settings.mixup:
-                x, target = mixup(x, target, shares[step])
+            yield mixup(x, target, shares[step]) if settings.mixup else (x, target)
+
+    def descend() -> Tensor:
+        """Train for one epoch; the loss of each step."""
+        losses = torch.zeros(steps, device=device)
+        for step, (x, target) in enumerate(epoch_batches()):
+            if len(x) == 1 and steps > 1:
+                continue  # batch norm cannot take the deviation of one
             with precision:
                 logits = classifier.network(x)
             loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
@@ -125,6 +124,19 @@ def train(
             if averaged:
                 averaged.update_parameters(classifier)
             losses[step] = loss.detach()
+        return losses
+
+    best, waited = (-1.0, 0.0), 0
+    for number in range(1, settings.max_epochs + 1):
+        started = time.perf_counter()
+        classifier.train()
+        if hasattr(hooks, "begin_epoch"):
+            hooks.begin_epoch(classifier, config, number)
+        lr = float(schedule.get_last_lr()[-1])
+        if solved:
+            losses = torch.tensor([hooks.fit(classifier.network, config, epoch_batches())])
+        else:
+            losses = descend()
         check_finite(losses, number)
         trained = time.perf_counter() - started
 
@@ -140,7 +152,7 @@ def train(
         score = (metrics[METRIC], -metrics["val_loss"])
         waited = 0 if score > best else waited + 1
         is_best, best = score > best, max(score, best)
-        last = number == settings.max_epochs or waited >= settings.patience
+        last = solved or number == settings.max_epochs or waited >= settings.patience
         yield Epoch(number, metrics, is_best, last, judged)
         if last:
             return

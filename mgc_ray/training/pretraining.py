@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.models import Classifier
+from mgc_ray.models import Classifier, family_module
 from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import configure, new_classifier, seen_groups
@@ -49,6 +49,11 @@ def pretrain(
         raise RequestError(
             f"crop must be at most 0.5 for pre-training, or both crops of a chunk show the same, "
             f"but it is {settings.crop:g}: take longer chunks and a smaller crop"
+        )
+    if hasattr(family_module(family), "fit"):
+        raise RequestError(
+            f"pre-training needs a family that learns features, but {family} computes them: take "
+            "another --family"
         )
     device = torch.device(device)
     rows = {split: chunks.rows(split) for split in ("train", "valid")}

@@ -49,7 +49,7 @@ def test_the_last_layer_of_the_head_is_all_that_knows_the_genres(family: str) ->
     assert few.eval()(x).equal(few.head(few.embed(x)))
     other = [n for n, p in few.named_parameters() if p.shape != many.get_parameter(n).shape]
     last = [n for n, part in few.named_modules() if isinstance(part, torch.nn.Linear)][-1]
-    assert ".head." in f".{last}"
+    assert ".head." in f".{last}."
     assert other == [f"{last}.weight", f"{last}.bias"]
 
 

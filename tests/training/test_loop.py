@@ -38,6 +38,19 @@ def test_a_family_learns_what_can_be_learnt(family: str, chunks: Chunks) -> None
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
 
 
+def test_a_family_that_is_solved_takes_one_epoch(chunks: Chunks) -> None:
+    epochs = list(train("discriminant", {}, chunks))
+    assert [epoch.last for epoch in epochs] == [True]
+    assert epochs[0].metrics[METRIC] > 0.8
+    assert 0 < epochs[0].metrics["train_loss"] < epochs[0].metrics["val_loss"]
+
+
+def test_a_family_may_have_other_defaults_of_training() -> None:
+    assert configure("gru", {})[1].freq_mask == 16
+    assert configure("discriminant", {})[1].freq_mask == 0
+    assert configure("discriminant", {"freq_mask": 8})[1].freq_mask == 8
+
+
 def test_one_epoch_at_a_time(chunks: Chunks) -> None:
     first = next(train("gru", SMALL, chunks))
     assert first.number == 1

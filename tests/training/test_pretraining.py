@@ -86,3 +86,8 @@ def test_frames_of_validation_recordings_do_not_teach(recordings: Chunks) -> Non
     first = next(pretrain("cnn", SMALL, recordings, "cpu", False)).metrics["train_loss"]
     assert next(pretrain("cnn", SMALL, other, "cpu", False)).metrics["train_loss"] == first
     assert torch.isfinite(torch.tensor(first))
+
+
+def test_a_family_that_learns_no_features_is_refused(recordings: Chunks) -> None:
+    with pytest.raises(RequestError, match="discriminant computes them: take another --family"):
+        next(pretrain("discriminant", {"crop": 0.25}, recordings))
