@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import read_info
-from mgc_ray.ensembling.figures import in_words, started_from
+from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.ensembling.gather import Candidate, candidates_of, gather, gather_refitted
 from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run
 
@@ -67,8 +67,8 @@ def main() -> int:
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in content["members"])
     leaky = ", LEAKY" if content["leaky"] else ""
     console.print(f"ensemble of {members} in {args.out}", markup=False)
-    if start := started_from(content):
-        console.print(f"weights of it started from training on {start}", markup=False)
+    if also := also_trained_on(content):
+        console.print(f"it was also trained on {also}", markup=False)
     selected_on = content["selected_on"].replace("_", " ")
     console.print(
         f"{selected_on} (selected on it): {in_words(content['validation'])}", markup=False

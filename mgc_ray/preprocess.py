@@ -36,11 +36,13 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
+from mgc_ray.data.more_tracks import without_known_recordings
 from mgc_ray.data.request import (
     ARRAY_RECIPES,
     AST_FEATURES,
     CHUNKS_PER_ARRAY,
     DatasetRequest,
+    read_more,
     read_table,
 )
 from mgc_ray.data.spectrogram import Features, Inspection, LogMel, Precomputed, read_array
@@ -83,14 +85,15 @@ def preprocess(
     """
     folder = Path(dataset)
     table = read_table(request)
-    listing = _listing(table)
+    more = read_more(request, table)
+    listing = _listing(table, more)
     _check_folder(folder, table)
     if gpu:
         _check_made_on_gpu(request, table)
     info = None
     if (folder / "dataset.json").exists() and not anew:
         info = read_info(folder)
-        _check_same_request(folder, info, request, table, listing)
+        _check_same_request(folder, info, request, table, more, listing)
         missing = _missing_shards(folder, info)
         if info.finished and not missing:
             return info
@@ -106,7 +109,7 @@ def preprocess(
         if anew:
             _delete(folder)
         if info is None:
-            info = _inspect_and_split(folder, request, table, listing)
+            info = _inspect_and_split(folder, request, table, more, listing)
             missing = _missing_shards(folder, info)
         _write_shards(folder, info, missing, gpu)
     return finish(folder, info)
@@ -159,8 +162,10 @@ def _check_folder(folder: Path, table: TrackTable) -> None:
 def dataset_key(request: DatasetRequest) -> str:
     """Eight characters that change with the table, its files and all settings of the request."""
     # features as what they come to, whatever the order of their names
-    others = replace(request, tracks="", features=(), chunk_seconds=None)
-    settings = [_listing(read_table(request)), others, request.audio_features, request.recipe]
+    others = replace(request, tracks="", more_tracks="", features=(), chunk_seconds=None)
+    table = read_table(request)
+    listing = _listing(table, read_more(request, table))
+    settings = [listing, others, request.audio_features, request.recipe]
     if request.synthetic:
         from mgc_ray.data.synth import VERSION
 
@@ -168,10 +173,10 @@ def dataset_key(request: DatasetRequest) -> str:
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
 
 
-def _listing(table: TrackTable) -> str:
+def _listing(table: TrackTable, more: TrackTable | None) -> str:
     """A hash of the rows and of each file's size and time of change; no file is opened."""
     digest = hashlib.sha256()
-    for track in table.tracks:
+    for track in [*table.tracks, *(more.tracks if more else ())]:
         try:
             status = os.stat(track.path)
             size, changed = status.st_size, status.st_mtime_ns
@@ -182,13 +187,19 @@ def _listing(table: TrackTable) -> str:
 
 
 def _check_same_request(
-    folder: Path, info: DatasetInfo, request: DatasetRequest, table: TrackTable, listing: str
+    folder: Path,
+    info: DatasetInfo,
+    request: DatasetRequest,
+    table: TrackTable,
+    more: TrackTable | None,
+    listing: str,
 ) -> None:
     wanted: dict[str, tuple[Any, Any]] = {
         "protocol": (info.protocol, request.protocol),
         "fold": (info.fold, request.fold),
         "seed": (info.seed, request.split_seed),
         "synthetic": (info.synthetic, request.synthetic),
+        "more-tracks": (info.more_source or "none", str(more.source) if more else "none"),
     }
     if isinstance(info.features, Precomputed) and table.tracks[0].is_array:
         wanted["chunks-per-track"] = (info.chunks_per_track, _chunks_per_array(request))
@@ -214,13 +225,19 @@ def _missing_shards(folder: Path, info: DatasetInfo) -> list[int]:
 
 
 def _inspect_and_split(
-    folder: Path, request: DatasetRequest, table: TrackTable, listing: str
+    folder: Path,
+    request: DatasetRequest,
+    table: TrackTable,
+    more: TrackTable | None,
+    listing: str,
 ) -> DatasetInfo:
     """The first pass; writes all of the dataset but its shards."""
     features = _choose_features(table.tracks, request)
-    found, skipped = _inspect(table.tracks, features)
-    skipped = [*table.skipped, *skipped]
+    added = more.tracks if more else []
+    found, skipped = _inspect([*table.tracks, *added], features)
+    skipped = [*table.skipped, *(more.skipped if more else ()), *skipped]
     usable = [track for track in table.tracks if track.path in found]
+    added = [track for track in added if track.path in found]
     write_skipped(folder, skipped)  # also for the one whose request is refused by what was found
     _tell_skipped(folder, skipped)
     # a genre all of whose tracks were unusable must not vanish without a word
@@ -234,14 +251,16 @@ def _inspect_and_split(
     tracks, left_out = draw_split(
         usable, hashes, request.protocol, request.split_seed, request.fold
     )
-    write_skipped(folder, [*skipped, *left_out])
+    added, repeated = without_known_recordings(added, hashes, usable)
+    write_skipped(folder, [*skipped, *left_out, *repeated])
     _tell_contradictions(tracks, hashes)
     _tell_weak_split(tracks, request)
     genres = tuple(sorted({track.genre for track in tracks} - {""}))
     if request.synthetic:
         made = _synthesise(folder, genres, request.synthetic, features, _usual_seconds(found))
-        tracks = add_to_train(tracks, list(made), request.split_seed)
         found |= {track.path: inspection for track, inspection in made.items()}
+        added = [*added, *made]
+    tracks = add_to_train(tracks, added, request.split_seed)
     info = DatasetInfo(
         features=features,
         genres=genres,
@@ -254,6 +273,7 @@ def _inspect_and_split(
         fold=request.fold,
         chunks_per_track=_chunks_per_array(request),
         synthetic=request.synthetic,
+        more_source=str(more.source) if more else "",
     )
     write_tracks(folder, tracks, [found[track.path] for track in tracks])
     info.write(folder)
@@ -551,6 +571,12 @@ def add_dataset_options(parser: Parser, *names_of_seed: str) -> None:
         metavar="N",
         help="add N generated tracks a genre to the training part (genres of mgc_ray.synth alone)",
     )
+    add(
+        "--more-tracks",
+        metavar="FOLDER_OR_CSV",
+        help="add these labelled tracks to the training part; those of artists in --tracks are "
+        "left out",
+    )
 
 
 def dataset_request(args: Namespace) -> DatasetRequest:
@@ -572,6 +598,7 @@ def dataset_request(args: Namespace) -> DatasetRequest:
         chunks_per_track=args.chunks_per_track,
         array_recipe=args.array_recipe or "",
         synthetic=args.synthetic or 0,
+        more_tracks=args.more_tracks or "",
     )
 
 
@@ -601,13 +628,13 @@ def main() -> int:
     chunks = sum(inspection.chunks for inspection in found)
     parts = Counter(track.split or "split by chunk" for track in tracks)
     genres = f"of {len(info.genres)} genres" if info.genres else "without genres"
-    synthetic = sum(track.is_synthetic for track in tracks)
+    added = sum(track.is_added for track in tracks)
     console.print(
         f"{info.tracks} tracks {genres}, {chunks} chunks "
         f"({describe(info.features)}) in {args.dataset}\n"
         f"split {info.protocol_in_words}, seed {info.seed}: "
         + ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
-        + (f" ({synthetic} of train are synthetic)" if synthetic else ""),
+        + (f" ({added} of train were added)" if added else ""),
         markup=False,
     )
     if args.json:

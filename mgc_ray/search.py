@@ -21,10 +21,16 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
 from mgc_ray.data.files import read_json, write_json
-from mgc_ray.data.request import DatasetRequest, check_request, read_table, request_from_json
+from mgc_ray.data.request import (
+    DatasetRequest,
+    check_request,
+    read_more,
+    read_table,
+    request_from_json,
+)
 from mgc_ray.data.synth import write_corpus
 from mgc_ray.data.tracks import draw_folds
-from mgc_ray.ensembling.figures import in_words, started_from
+from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module
 from mgc_ray.preprocess import add_dataset_options, dataset_key, dataset_request, preprocess
@@ -211,7 +217,7 @@ def _check_dataset(request: DatasetRequest) -> None:
             "protocol, or make a dataset for pre-training by mgc_ray.preprocess"
         )
     if request.tracks:
-        read_table(request)
+        read_more(request, read_table(request))
     else:
         check_request(request)
 
@@ -240,8 +246,8 @@ def _built_in_corpus(results: Path, smoke: bool) -> Path:
 
 def _parts(chunks: ChunkTable) -> str:
     count = Counter(chunks.split.tolist())
-    synthetic = sum(chunks.tracks[track].is_synthetic for track in chunks.track)
-    among = f" ({synthetic} of them synthetic)" if synthetic else ""
+    added = sum(chunks.tracks[track].is_added for track in chunks.track)
+    among = f" ({added} of them added)" if added else ""
     return f"{count['train']} train{among} + {count['valid']} valid"
 
 
@@ -430,8 +436,8 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     protocol = f"protocol {content['protocol']}{fold}{', LEAKY' if content['leaky'] else ''}"
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in ensemble["members"])
     console.print(f"\nEnsemble of {members}", markup=False)
-    if start := started_from(ensemble):
-        console.print(f"weights of it started from training on {start}", markup=False)
+    if also := also_trained_on(ensemble):
+        console.print(f"it was also trained on {also}", markup=False)
     console.print(
         f"{ensemble['selected_on'].replace('_', ' ')} ({protocol}; selected on it, so too high): "
         f"{in_words(ensemble['validation'])}",
@@ -467,7 +473,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
 def _example(dataset: Path) -> str:
     """A track to try prediction with: of the test part where there is one."""
     tracks = read_track_rows(dataset)[0]
-    tracks.sort(key=lambda track: (track.split != "test", track.is_synthetic))
+    tracks.sort(key=lambda track: (track.split != "test", track.is_added))
     path = Path(tracks[0].path)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 

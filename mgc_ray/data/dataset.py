@@ -55,6 +55,7 @@ class DatasetInfo:
     fold: str = ""  # "2/5", under cross-validation
     chunks_per_track: int = CHUNKS_PER_ARRAY  # of arrays of the most usual size
     synthetic: int = 0  # generated tracks a genre among the training part
+    more_source: str = ""  # of further tracks among it
     finished: bool = False
 
     @property

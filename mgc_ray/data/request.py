@@ -9,6 +9,7 @@ from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.genre_rules import GENRE_RULES
+from mgc_ray.data.more_tracks import read_more_tracks
 from mgc_ray.data.spectrogram import (
     GTZAN_ARRAYS,
     ArrayRecipe,
@@ -41,6 +42,7 @@ class DatasetRequest:
     chunks_per_track: int | None = None  # of arrays, at the most usual size; None: ten
     array_recipe: str = ""  # how arrays were made from audio, a name in ARRAY_RECIPES
     synthetic: int = 0  # generated tracks a genre that are added to the training part
+    more_tracks: str = ""  # folder or CSV of tracks that are added to it
 
     @property
     def labelled(self) -> bool:
@@ -81,6 +83,11 @@ def read_table(request: DatasetRequest) -> TrackTable:
     return table
 
 
+def read_more(request: DatasetRequest, table: TrackTable) -> TrackTable | None:
+    """The tracks that are to be added to the training part of `table`, if any are asked for."""
+    return read_more_tracks(request.more_tracks, table) if request.more_tracks else None
+
+
 def check_request(request: DatasetRequest) -> None:
     """Refuse settings that do not go together, whatever the tracks are."""
     if request.protocol == "cross-validation":
@@ -108,6 +115,11 @@ def check_request(request: DatasetRequest) -> None:
         raise RequestError(
             f"--synthetic {request.synthetic} adds tracks of known genres, but --protocol "
             "unlabelled reads no genres: leave it out"
+        )
+    if request.more_tracks and not request.labelled:
+        raise RequestError(
+            f"--more-tracks {request.more_tracks} adds tracks of known genres, but --protocol "
+            "unlabelled reads no genres: put them into --tracks"
         )
     _ = request.audio_features  # refuses what cannot be computed
 

@@ -36,6 +36,7 @@ GROUPED_SHARES = {"train": 0.64, "valid": 0.16, "test": 0.20}  # 20 % test, then
 REST_SHARES = {"train": 0.80, "valid": 0.20}  # of what a fold under `cross-validation` leaves
 UNLABELLED_VALID = 0.10  # of the groups; the rest is train
 LEAST_FOLDS = 3  # with two, half of the tracks would be left to learn from
+ADDED = "added to train: "  # how the group of a track begins that is in the training part alone
 SYNTHETIC = "synthetic"  # artist, and how the track_id begins, of what the program made itself
 RANDOM_CHUNKS_SHARES = {"train": 0.80, "valid": 0.20}  # the published baseline's, see chunk_splits
 _ORDERS = 100  # tried before a split is called impossible
@@ -62,6 +63,11 @@ class Track:
     @property
     def is_array(self) -> bool:
         return self.path.lower().endswith(".npy")
+
+    @property
+    def is_added(self) -> bool:
+        """Whether it was added to the training part, and is in no other part and no fold."""
+        return self.group.startswith(ADDED)
 
     @property
     def is_synthetic(self) -> bool:
@@ -323,12 +329,12 @@ def add_to_train(tracks: Sequence[Track], more: Sequence[Track], seed: int) -> l
     if both:
         raise RequestError(
             f"track_id must be unique, but {min(both)!r} is in the table and also among the tracks "
-            "that --synthetic adds: rename it in the table"
+            "that are added to it: rename it in the table"
         )
     train = sum(track.split in ("", "train") for track in tracks)
     places = np.random.default_rng(seed).integers(0, train, len(more), endpoint=True)
     order = np.argsort([*np.arange(len(tracks)), *(places - 0.5)], kind="stable")
-    marked = [replace(track, group=track.track_id, split="train") for track in more]
+    marked = [replace(track, group=ADDED + track.track_id, split="train") for track in more]
     together = [*tracks, *marked]
     return [together[i] for i in order]
 
@@ -468,7 +474,7 @@ def draw_folds(tracks: Sequence[Track], folds: int, seed: int) -> list[int]:
     each, so that some folds lack it. Raises RequestError for fewer than two folds, for fewer groups
     than folds and for a genre of one group, which could not be learnt outside of its own fold.
     """
-    genres, counts = _genre_counts([track for track in tracks if not track.is_synthetic])
+    genres, counts = _genre_counts([track for track in tracks if not track.is_added])
     if folds < 2 or folds > len(counts):
         raise RequestError(
             f"`2 <= folds <= groups` must hold, but there are {folds} folds and {len(counts)} "
@@ -485,7 +491,7 @@ def draw_folds(tracks: Sequence[Track], folds: int, seed: int) -> list[int]:
         fold_of = _nearest_folds(order, counts, folds)
         left_out = _spread(fold_of, counts, genres, range(folds))
         if left_out is None:
-            return [-1 if track.is_synthetic else fold_of[track.group] for track in tracks]
+            return [-1 if track.is_added else fold_of[track.group] for track in tracks]
     raise RequestError(
         f"no {folds} folds hold genre {left_out!r} as evenly as it has groups: its artists also "
         "play other genres; take fewer folds, or add tracks of other artists"

@@ -47,8 +47,8 @@ def measure(
     }
 
 
-def started_from(ensemble: dict[str, Any]) -> str:
-    """What some member's weights had been trained on before the dataset itself; "" for nothing.
+def also_trained_on(ensemble: dict[str, Any]) -> str:
+    """What some member was trained on beside the dataset itself; "" for nothing.
 
     `ensemble` is what gather.py returns.
     """

@@ -62,6 +62,7 @@ def save_checkpoint(
                 "genres": list(info.genres),
                 "trained_on": [
                     *trained_on(params),
+                    *_added(info),
                     {"source": info.source, "protocol": info.protocol, "task": task},
                 ],
                 "dataset": {
@@ -80,6 +81,16 @@ def save_checkpoint(
     header = {"epoch": str(epoch.number), "metrics": json.dumps(epoch.metrics)}
     with written_whole(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights, metadata=header))
+
+
+def _added(info: DatasetInfo) -> list[dict[str, Any]]:
+    """What was added to the training part, as it stands in `trained_on`."""
+    added = []
+    if info.more_source:
+        added.append({"source": info.more_source, "protocol": "added", "task": "genres"})
+    if info.synthetic:
+        added.append({"source": "synthetic tracks", "protocol": "added", "task": "genres"})
+    return added
 
 
 def halve(folder: Path) -> None:

@@ -1,0 +1,98 @@
+"""Further labelled music for the training part alone: `--more-tracks`.
+
+More artists help more than anything else where a genre has few, but a figure must not hang on
+whose music that is. So these tracks are never validated or tested on, are in no fold, and what is
+by an artist of the main table, or is one of its recordings, is left out.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mgc_ray import RequestError
+from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_tracks
+
+
+def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
+    """The tracks of a folder or table that may be added to `main`; the others as skipped.
+
+    Each has an id of its own that no track of `main` has. Raises RequestError for what cannot be a
+    track table, for arrays beside audio, and where no track is left.
+    """
+    table = read_tracks(source)
+    if table.tracks[0].is_array != main.tracks[0].is_array:
+        kind = ".npy spectrograms" if main.tracks[0].is_array else "audio"
+        raise RequestError(
+            f"--more-tracks must be what --tracks are, {kind}, but {source} begins with "
+            f"{table.tracks[0].path}: name another table"
+        )
+    genres, known = set(main.genres), Artists(track.artist for track in main.tracks)
+    tracks, skipped = [], list(table.skipped)
+    for track in table.tracks:
+        same = known.same(track.artist)
+        if track.genre not in genres:
+            skipped.append(Skipped(track.path, f"--tracks has no genre {track.genre!r}"))
+        elif same:
+            reason = f"its artist {track.artist!r} is in --tracks as {same!r}"
+            skipped.append(Skipped(track.path, reason))
+        else:
+            tracks.append(replace(track, track_id=f"more:{track.track_id}", split=""))
+    if not tracks:
+        raise RequestError(
+            f"--more-tracks {source} has no track that could be added to the training part, e.g. "
+            f"{skipped[0].path}: {skipped[0].reason}"
+        )
+    return TrackTable(table.source, tracks, skipped)
+
+
+def without_known_recordings(
+    tracks: Iterable[Track], hashes: dict[str, str], main: Iterable[Track]
+) -> tuple[list[Track], list[Skipped]]:
+    """Leave out recordings that are in `main`, or earlier among `tracks`; `hashes` are by path."""
+    known = {hashes[track.path]: track.path for track in main}
+    kept, skipped = [], []
+    for track in tracks:
+        first = known.setdefault(hashes[track.path], track.path)
+        if first == track.path:
+            kept.append(track)
+        else:
+            skipped.append(Skipped(track.path, f"the same recording as {first}"))
+    return kept, skipped
+
+
+class Artists:
+    """Artists that are looked for among, in whatever usual way they are spelt.
+
+    A name is the set of its words: "Cash, Johnny", "Johnny Cash" and "Johnny Cash & The Tennessee
+    Two" are one, as two words or more are enough where the others are more; so are "The Who" and
+    "Who [1]". A cell may name several, parted by / or ; or else by two commas or more.
+    """
+
+    def __init__(self, artists: Iterable[str]) -> None:
+        self._by_word: dict[str, dict[frozenset[str], str]] = {}
+        for artist in artists:
+            for name in _names(artist):
+                for word in name:
+                    self._by_word.setdefault(word, {}).setdefault(name, artist)
+
+    def same(self, artist: str) -> str:
+        """The one that is the same, or a member of the same cell, as it was spelt; "" for none."""
+        for name in _names(artist):
+            for word in sorted(name):
+                for other, spelt in self._by_word.get(word, {}).items():
+                    few, many = sorted((name, other), key=len)
+                    if name == other or (len(few) > 1 and few <= many):
+                        return spelt
+        return ""
+
+
+def _names(artist: str) -> list[frozenset[str]]:
+    plain = re.sub(r"\[.*?\]|\(.*?\)", " ", artist.casefold())
+    cells = re.split(r"[/;]", plain)
+    if len(cells) == 1 and plain.count(",") > 1:
+        cells = plain.split(",")
+    names = [
+        frozenset(word for word in re.findall(r"\w+", cell) if word not in ("the", "a", "and"))
+        for cell in cells
+    ]
+    return [name for name in names if name]
