@@ -253,6 +253,8 @@ def _fold(content: dict[str, Any]) -> tuple[int | None, int | None]:
 def _settings(request: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """What was asked for, in words, without what is no choice (see _NO_SETTINGS)."""
     everything = request | request["settings"] | request.get("dataset", {})
+    if everything.get("more_tracks"):
+        everything["more_tracks"] = _table_name(everything["more_tracks"])
     return tuple(
         (
             name.replace("_", " "),

@@ -750,8 +750,8 @@ def test_the_command_counts_what_is_real_and_what_is_synthetic(
     said = said_by_main(monkeypatch, capsys, *options, "5")
     assert "12 tracks of 2 genres, 24 chunks (log-mel 128 bands x 130 frames, 1.50 s a ch" in said
     assert (
-        "split cross-validation, fold 1/4, seed 5: 2 test, 8 train, 2 valid (4 of train are "
-        "synthetic)" in said
+        "split cross-validation, fold 1/4, seed 5: 2 test, 8 train, 2 valid (4 of train were "
+        "added)" in said
     )
     options = ["--tracks", source, "--dataset", tmp_path / "unlabelled", "--protocol", "unlabelled"]
     said = said_by_main(monkeypatch, capsys, *options)

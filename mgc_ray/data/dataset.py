@@ -64,6 +64,11 @@ class DatasetInfo:
         return self.protocol in LEAKY_PROTOCOLS
 
     @property
+    def source_name(self) -> str:
+        """`source` as it stands in models: without the folders of this machine."""
+        return table_name(self.source)
+
+    @property
     def protocol_in_words(self) -> str:
         """The protocol as it stands beside figures, with its fold where it has any."""
         return f"{self.protocol}, fold {self.fold}" if self.fold else self.protocol
@@ -83,6 +88,11 @@ class DatasetInfo:
 
     def write(self, folder: Path) -> None:
         write_json(folder / "dataset.json", self.settings | {"finished": self.finished})
+
+
+def table_name(source: str) -> str:
+    """The last two parts of a folder's or table's path: they say what it is, not where it lay."""
+    return "/".join(Path(source).parts[-2:])
 
 
 def read_info(folder: str | Path) -> DatasetInfo:

@@ -72,6 +72,22 @@ def member_probs(member: Checkpoint, spectrograms: np.ndarray) -> np.ndarray:
         return predict_probs(classifier, source, np.arange(len(spectrograms)))
 
 
+def shipped_model() -> Path:
+    """The folder of the ensemble that comes with the program, trained on GTZAN's arrays.
+
+    In an installed package it lies beside the code, in a checkout under results/. Raises
+    RequestError where it is in neither.
+    """
+    code = Path(__file__).resolve().parents[1]
+    for folder in (code / "gtzan_model", code.parent / "results" / "gtzan" / "model"):
+        if (folder / "ensemble.json").exists():
+            return folder
+    raise RequestError(
+        "without --model the ensemble that comes with the program is used, but this installation "
+        "lacks it: name one by --model, e.g. results/NAME/ensemble"
+    )
+
+
 def save_ensemble(
     folder: Path,
     members: Sequence[tuple[str, Path, float]],

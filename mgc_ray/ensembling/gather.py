@@ -150,7 +150,7 @@ def _finish(
         "fold": info.fold,
         "leaky": info.leaky,
         "split_seed": info.seed,
-        "source": info.source,
+        "source": info.source_name,
         "considered": [candidate.name for candidate in candidates],
         "selected_on": held.part,
         "temperature": temperature,

@@ -94,7 +94,8 @@ def _spacing_of_partials(x: Tensor) -> Tensor:
     """Autocorrelation over bands: at which distances partials stand, on average and how varied."""
     bands = x.shape[1]
     fine = (x - _smooth(x, 1, 15))[:, :, ::2].transpose(1, 2)
-    power = torch.fft.rfft(fine, n=2 * bands).abs().square()
+    spectrum = torch.fft.rfft(fine, n=2 * bands)
+    power = spectrum.real.square() + spectrum.imag.square()
     correlation = torch.fft.irfft(power, n=2 * bands)[..., : min(_SPACINGS, bands)]
     correlation = correlation[..., 1:] / correlation[..., :1].clamp(min=1e-4)
     return torch.cat([correlation.mean(1), correlation.std(1, correction=0)], 1)
@@ -151,10 +152,14 @@ def _quantiles(x: Tensor, shares: Sequence[float]) -> Tensor:
 
 
 def _smooth(x: Tensor, dim: int, width: int) -> Tensor:
-    """The mean over `width` (odd) neighbours in dimension 1 or 2, fewer at the edges."""
-    window = (width, 1) if dim == 1 else (1, width)
-    half = (width // 2, 0) if dim == 1 else (0, width // 2)
-    return F.avg_pool2d(x[:, None], window, 1, half, count_include_pad=False)[:, 0]
+    """The mean over `width` (odd) neighbours in dimension 1 or 2, fewer at the edges.
+
+    By a matrix, which is several times as fast as torch's mean pooling.
+    """
+    position = torch.arange(x.shape[dim], device=x.device)
+    near = ((position[:, None] - position).abs() <= width // 2).to(x.dtype)
+    near = near / near.sum(1, keepdim=True)
+    return near @ x if dim == 1 else x @ near.T
 
 
 def _pool(x: Tensor, count: int) -> Tensor:

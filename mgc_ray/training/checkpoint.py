@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.data.dataset import DatasetInfo
+from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
 from mgc_ray.models import Classifier
@@ -63,13 +63,13 @@ def save_checkpoint(
                 "trained_on": [
                     *trained_on(params),
                     *_added(info),
-                    {"source": info.source, "protocol": info.protocol, "task": task},
+                    {"source": info.source_name, "protocol": info.protocol, "task": task},
                 ],
                 "dataset": {
                     "protocol": info.protocol,
                     "leaky": info.leaky,
                     "seed": info.seed,
-                    "source": info.source,
+                    "source": info.source_name,
                     "listing": info.listing,
                 },
             },
@@ -87,7 +87,8 @@ def _added(info: DatasetInfo) -> list[dict[str, Any]]:
     """What was added to the training part, as it stands in `trained_on`."""
     added = []
     if info.more_source:
-        added.append({"source": info.more_source, "protocol": "added", "task": "genres"})
+        name = table_name(info.more_source)
+        added.append({"source": name, "protocol": "added", "task": "genres"})
     if info.synthetic:
         added.append({"source": "synthetic tracks", "protocol": "added", "task": "genres"})
     return added
