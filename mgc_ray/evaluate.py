@@ -12,7 +12,8 @@ from rich.table import Table
 
 from mgc_ray import RequestError
 from mgc_ray.data.audio import UnusableTrackError
-from mgc_ray.data.tracks import SPLITS, Track, assign_groups, read_tracks
+from mgc_ray.data.split import assign_groups
+from mgc_ray.data.tracks import SPLITS, Track, read_tracks
 from mgc_ray.ensembling.artefact import Ensemble, load_ensemble
 from mgc_ray.ensembling.figures import in_words, measure
 from mgc_ray.terminal.command import Parser, console, print_json, run

@@ -46,16 +46,14 @@ from mgc_ray.data.request import (
     read_table,
 )
 from mgc_ray.data.spectrogram import Features, Inspection, LogMel, Precomputed, read_array
-from mgc_ray.data.tracks import (
+from mgc_ray.data.split import (
     PROTOCOLS,
-    Skipped,
-    Track,
-    TrackTable,
     add_to_train,
     chunk_splits,
     draw_split,
     groups_on_several_sides,
 )
+from mgc_ray.data.tracks import Skipped, Track, TrackTable
 from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 

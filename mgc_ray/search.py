@@ -28,8 +28,8 @@ from mgc_ray.data.request import (
     read_table,
     request_from_json,
 )
+from mgc_ray.data.split import draw_folds
 from mgc_ray.data.synth import write_corpus
-from mgc_ray.data.tracks import draw_folds
 from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module

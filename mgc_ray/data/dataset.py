@@ -33,7 +33,8 @@ from mgc_ray.data.spectrogram import (
     features_from_json,
     features_to_json,
 )
-from mgc_ray.data.tracks import LEAKY_PROTOCOLS, Skipped, Track
+from mgc_ray.data.split import LEAKY_PROTOCOLS
+from mgc_ray.data.tracks import Skipped, Track
 
 TRACKS_PER_SHARD = 16  # 160 chunks of the default size: 21 MB, a second of work
 _METADATA_KEY = b"mgc_ray"

@@ -18,7 +18,8 @@ from mgc_ray.data.spectrogram import (
     LogMel,
     audio_features,
 )
-from mgc_ray.data.tracks import TrackTable, check_table, parse_fold, read_tracks
+from mgc_ray.data.split import check_table, parse_fold
+from mgc_ray.data.tracks import TrackTable, read_tracks
 
 ARRAY_RECIPES = {"gtzan": GTZAN_ARRAYS}
 AST_FEATURES = "ast"  # what an Audio Spectrogram Transformer expects

@@ -12,7 +12,7 @@ import ray
 import torch
 
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.data.tracks import draw_folds
+from mgc_ray.data.split import draw_folds
 from mgc_ray.ensembling.folds import fit_fold, is_done, start_refit
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress

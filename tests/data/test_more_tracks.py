@@ -6,7 +6,8 @@ import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.data.more_tracks import Artists, read_more_tracks, without_known_recordings
-from mgc_ray.data.tracks import Track, TrackTable, add_to_train, draw_folds
+from mgc_ray.data.split import add_to_train, draw_folds
+from mgc_ray.data.tracks import Track, TrackTable
 
 MAIN = TrackTable(
     Path("main.csv"),

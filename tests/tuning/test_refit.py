@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.tracks import draw_folds
+from mgc_ray.data.split import draw_folds
 from mgc_ray.ensembling.folds import read_refitted
 from mgc_ray.tuning.records import COMPLETED, FAILED, TrialRecord
 from mgc_ray.tuning.refit import configurations, epochs_of, refit
