@@ -318,11 +318,8 @@ def _synthesise(
     folder: Path, genres: Sequence[str], count: int, features: Features, seconds: float
 ) -> dict[Track, Inspection]:
     """Write `count` tracks of each genre into DIR/synthetic, and open them as all others are."""
-    from mgc_ray.data.synth import (  # scipy.signal: half a second
-        EXTRA_SEED,
-        extra_track,
-        write_track,
-    )
+    from mgc_ray.data.corpus import extra_track, write_track
+    from mgc_ray.data.synth import EXTRA_SEED
 
     place = Path(os.path.abspath(folder)) / "synthetic"
     wanted = [(genre, index) for genre in genres for index in range(count)]

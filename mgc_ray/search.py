@@ -19,6 +19,7 @@ from typing import Any
 
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
+from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
 from mgc_ray.data.files import read_json, write_json
 from mgc_ray.data.request import (
@@ -29,7 +30,6 @@ from mgc_ray.data.request import (
     request_from_json,
 )
 from mgc_ray.data.split import draw_folds
-from mgc_ray.data.synth import write_corpus
 from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module

@@ -7,7 +7,8 @@ About 0.15 s of one core a track of 30 s; an interrupted run goes on where it st
 
 from pathlib import Path
 
-from mgc_ray.data.synth import GENRES, write_corpus
+from mgc_ray.data.corpus import write_corpus
+from mgc_ray.data.synth import GENRES
 from mgc_ray.terminal.command import Parser, console, positive_int, run, seed
 from mgc_ray.terminal.progress import progress
 

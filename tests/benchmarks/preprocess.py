@@ -40,9 +40,9 @@ import numpy as np
 import soundfile
 
 from mgc_ray.data.audio import read_waveform
+from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import TRACKS_PER_SHARD, DatasetInfo, shard_path, write_shard
 from mgc_ray.data.spectrogram import Inspection, LogMel
-from mgc_ray.data.synth import write_corpus
 from mgc_ray.data.tracks import Track
 
 DEFAULT_PARTS = ("features", "passes", "workers", "memory", "again")

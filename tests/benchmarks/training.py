@@ -40,10 +40,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mgc_ray.data.chunks import Chunks, load_chunks
+from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.request import DatasetRequest
 from mgc_ray.data.spectrogram import Precomputed
-from mgc_ray.data.synth import write_corpus
 from mgc_ray.data.tracks import Track
 from mgc_ray.models import Classifier
 from mgc_ray.preprocess import preprocess

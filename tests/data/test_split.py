@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import mgc_ray.data
 from mgc_ray import RequestError
+from mgc_ray.data.corpus import extra_track
 from mgc_ray.data.gtzan import fault_filtered
 from mgc_ray.data.split import (
     PROTOCOLS,
@@ -24,7 +25,6 @@ from mgc_ray.data.split import (
     groups_on_several_sides,
     parse_fold,
 )
-from mgc_ray.data.synth import extra_track
 from mgc_ray.data.tracks import SPLITS, Skipped, Track, TrackTable
 
 GENRES = ("blues", "jazz", "rock")

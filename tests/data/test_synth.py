@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.genre_rules import FOUR, GENRE_RULES
 from mgc_ray.data.instruments import DRUMS, INSTRUMENTS, SAMPLE_RATE, Timbre, play, strike
 from mgc_ray.data.synth import (
@@ -25,7 +26,6 @@ from mgc_ray.data.synth import (
     draw_artist,
     song_of,
     synthesise,
-    write_corpus,
 )
 
 
