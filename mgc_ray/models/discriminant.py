@@ -1,15 +1,17 @@
 """Linear discriminant analysis of statistics of timbre and rhythm: solved, not trained.
 
-Each genre is taken as a normal distribution of the statistics, all with one covariance, which is
-shrunk towards its diagonal because there are more statistics than a few hundred tracks determine.
-One pass over the training part gives the means and the covariance and with them the weights. Where
-few artists are at hand it does better than networks that learn their features (see
-results/README.md), and it takes seconds. Give it long chunks: rhythm takes time.
+Each statistic is bent so that it is normally distributed. Each genre is then taken as a normal
+distribution of all of them, with one covariance, which is shrunk towards its diagonal because there
+are more statistics than a few hundred tracks determine. One pass over the training part gives the
+means and the covariance and with them the weights. Where few artists are at hand it does better
+than networks that learn their features (see results/README.md), and it takes seconds. Give it long
+chunks: rhythm takes time.
 Source: R. A. Fisher, 1936; J. H. Friedman, "Regularized discriminant analysis", 1989.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -20,38 +22,58 @@ from mgc_ray.models._statistics import statistics
 # masked and blended spectrograms have other statistics than music
 TRAINING = {"freq_mask": 0, "time_mask": 0.0, "mixup": 0.0}
 
-_JUDGED = 4096  # chunks that the training loss is of
-_LEAST = 1e-3  # added to each variance, which is 1 on average: some statistics hardly vary
+_SAMPLE = 4096  # chunks that quantiles and the training loss are of
+_KNOTS = 32  # quantiles of each statistic that are kept
+_LEAST = 1e-3  # added to each variance, which is about 1: some statistics hardly vary
 
 
 @dataclass(frozen=True)
 class Config:
-    shrinkage: float = 0.3  # share of the covariance's diagonal, which needs no other statistics
+    shrinkage: float = 0.4  # share of the covariance's diagonal, which needs no other statistics
     temperature: float = 3.0  # logits are divided by it: solved ones are too sure of themselves
 
 
 class Model(nn.Module):
     """x[B, bands, frames] -> logits[B, genres]."""
 
-    mean: Tensor
-    deviation: Tensor
+    quantiles: Tensor
 
     def __init__(self, config: Config, bands: int, genres: int) -> None:
         super().__init__()
         count = statistics(torch.zeros(1, bands, 1)).shape[1]
-        self.register_buffer("mean", torch.zeros(count))
-        self.register_buffer("deviation", torch.ones(count))
+        self.register_buffer("quantiles", normal_quantiles(_KNOTS).repeat(count, 1))
         self.head = nn.Linear(count, genres)
 
     def embed(self, x: Tensor) -> Tensor:
-        """[B, bands, frames] -> [B, count]: the statistics, standardised."""
+        """[B, bands, frames] -> [B, count]: the statistics, each normally distributed."""
         with torch.autocast(x.device.type, enabled=False):
-            values = statistics(x.float())
-        return ((values - self.mean) / self.deviation).clamp(-5, 5)
+            return to_normal(statistics(x.float()), self.quantiles)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.embed(x))
         return logits
+
+
+def normal_quantiles(count: int) -> Tensor:
+    """The middles of `count` equally likely ranges of the standard normal distribution."""
+    return torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count).float()
+
+
+def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
+    """Bend each of values[B, count] so that quantiles[count, knots] become the normal ones.
+
+    Linear between knots; beyond the outermost, their value. Knots that are equal count as one, in
+    the middle of theirs: a statistic that never varies becomes 0.
+    """
+    normal = normal_quantiles(quantiles.shape[1]).to(values.device)
+    columns = values.T.contiguous()  # [count, B]
+    last = quantiles.shape[1] - 1
+    below = (torch.searchsorted(quantiles, columns, right=True) - 1).clamp(0, last)
+    above = torch.searchsorted(quantiles, columns).clamp(0, last)
+    low, high = quantiles.gather(1, below), quantiles.gather(1, above)
+    # on a knot `above` is its first and `below` its last: half-way between them
+    share = torch.where(high > low, (columns - low) / (high - low).clamp(min=1e-12), 0.5)
+    return torch.lerp(normal[below], normal[above], share).T
 
 
 def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
@@ -59,69 +81,57 @@ def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]
 
     `batches`: x[B, bands, frames] and target[B, genres], shares of genres that sum to 1.
     """
-    sums = None
-    judged: list[tuple[Tensor, Tensor]] = []
-    for x, target in batches:
-        values = statistics(x.float())
-        if sums is None:
-            sums = _Sums(values, genres=target.shape[1])
-        sums.add(values, target)
-        if sum(len(part) for part, _ in judged) < _JUDGED:
-            judged.append((values, target))
-    assert sums is not None, "a training part has chunks"
-    mean, deviation, weight, bias = sums.solve(config.shrinkage)
-    network.mean.copy_(mean)
-    network.deviation.copy_(deviation)
+    described = ((statistics(x.float()), target) for x, target in batches)
+    sample: list[tuple[Tensor, Tensor]] = []
+    for values, target in described:
+        sample.append((values, target))
+        if sum(len(part) for part, _ in sample) >= _SAMPLE:
+            break
+    first, first_target = (torch.cat(parts) for parts in zip(*sample, strict=True))
+    count = network.quantiles.shape[1]
+    shares = (torch.arange(count, device=first.device) + 0.5) / count
+    network.quantiles.copy_(torch.quantile(first, shares, dim=0).T)
+    sums = _Sums(first.shape[1], first_target.shape[1], first.device)
+    for values, target in chain(sample, described):
+        sums.add(to_normal(values, network.quantiles), target)
+    weight, bias = sums.solve(config.shrinkage)
     with torch.no_grad():
         network.head.weight.copy_(weight / config.temperature)
         network.head.bias.copy_(bias / config.temperature)
-        values, target = (torch.cat(parts) for parts in zip(*judged, strict=True))
-        logits = network.head(((values - network.mean) / network.deviation).clamp(-5, 5))
-        return float(F.cross_entropy(logits, target))
+        logits = network.head(to_normal(first, network.quantiles))
+        return float(F.cross_entropy(logits, first_target))
 
 
 class _Sums:
-    """What the weights depend on, summed up batch by batch: no more memory for more music.
+    """What the weights depend on, summed up batch by batch: no more memory for more music."""
 
-    Values are taken relative to the mean of the first batch, as squares of large numbers would
-    leave few digits for their differences.
-    """
-
-    def __init__(self, first: Tensor, genres: int) -> None:
-        self.origin = first.double().mean(0)
-        count = len(self.origin)
-        self.weight = torch.zeros(genres, dtype=torch.float64, device=first.device)
-        self.sum = torch.zeros(genres, count, dtype=torch.float64, device=first.device)
-        self.product = torch.zeros(count, count, dtype=torch.float64, device=first.device)
+    def __init__(self, count: int, genres: int, device: torch.device) -> None:
+        self.weight = torch.zeros(genres, dtype=torch.float64, device=device)
+        self.sum = torch.zeros(genres, count, dtype=torch.float64, device=device)
+        self.product = torch.zeros(count, count, dtype=torch.float64, device=device)
 
     def add(self, values: Tensor, target: Tensor) -> None:
         """values [B, count], target [B, genres]."""
-        values, target = values.double() - self.origin, target.double()
+        values, target = values.double(), target.double()
         self.weight += target.sum(0)
         self.sum += target.T @ values
         self.product += values.T @ values
 
-    def solve(self, shrinkage: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and deviation of the values [count], weight [genres, count], bias [genres].
+    def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
+        """Weight [genres, count] and bias [genres].
 
         All genres are taken as equally frequent; one that has no chunk is never predicted.
         """
-        total = self.weight.sum()
-        mean = self.sum.sum(0) / total
-        second = self.product / total
-        deviation = (second.diagonal() - mean.square()).clamp(min=1e-12).sqrt()
         there = self.weight > 0
         of_genre = self.sum[there] / self.weight[there, None]
-        share = self.weight[there] / total
-        within = second - (of_genre.T * share) @ of_genre
-        within = within / deviation / deviation[:, None]
-        diagonal = within.diagonal() + _LEAST
-        covariance = (1 - shrinkage) * within + shrinkage * torch.diag(diagonal)
+        share = self.weight[there] / self.weight.sum()
+        within = self.product / self.weight.sum() - (of_genre.T * share) @ of_genre
+        covariance = (1 - shrinkage) * within + shrinkage * torch.diag(within.diagonal())
         covariance.diagonal().add_(_LEAST)
-        centred = (of_genre - mean) / deviation
-        solved = torch.linalg.solve(covariance, centred.T).T
+        centred = of_genre - share @ of_genre
         weight = torch.zeros_like(self.sum)
         bias = torch.full_like(self.weight, -1e4)
-        weight[there] = solved
-        bias[there] = -(solved * centred).sum(1) / 2
-        return mean + self.origin, deviation, weight, bias
+        weight[there] = torch.linalg.solve(covariance, centred.T).T
+        middle = (of_genre + share @ of_genre) / 2
+        bias[there] = -(weight[there] * middle).sum(1)
+        return weight, bias

@@ -102,7 +102,7 @@ def halve(folder: Path) -> None:
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         header = file.metadata() or {}
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    statistics = ("mean", "deviation", "running_mean", "running_var")
+    statistics = ("mean", "deviation", "running_mean", "running_var", "quantiles")
     small = {
         name: tensor.half()
         if tensor.is_floating_point() and name.rsplit(".", 1)[-1] not in statistics

@@ -42,7 +42,7 @@ def test_a_family_that_is_solved_takes_one_epoch(chunks: Chunks) -> None:
     epochs = list(train("discriminant", {}, chunks))
     assert [epoch.last for epoch in epochs] == [True]
     assert epochs[0].metrics[METRIC] > 0.8
-    assert 0 < epochs[0].metrics["train_loss"] < epochs[0].metrics["val_loss"]
+    assert 0 <= epochs[0].metrics["train_loss"] <= epochs[0].metrics["val_loss"]
 
 
 def test_a_family_may_have_other_defaults_of_training() -> None:
