@@ -1,4 +1,8 @@
-"""Space of the family `discriminant`: it is solved, so nothing of it is about training by steps."""
+"""Space of the family `discriminant`: it is solved, so nothing of it is about training by steps.
+
+Augmentation that changes where partials lie (pitch shift), masks, and crops cost it 1 to 3 points
+(results/README.md), so they are not here.
+"""
 
 from typing import Any
 
@@ -7,12 +11,9 @@ from optuna import Trial
 
 def suggest(trial: Trial) -> dict[str, Any]:
     return {
-        "shrinkage": trial.suggest_float("shrinkage", 0.05, 0.8, log=True),
+        "shrinkage": trial.suggest_float("shrinkage", 0.1, 0.8),
         "temperature": trial.suggest_float("temperature", 1.0, 6.0),
-        "pitch_shift": trial.suggest_float("pitch_shift", 0.0, 2.0),
-        "time_stretch": trial.suggest_float("time_stretch", 0.0, 0.2),
-        "tilt": trial.suggest_float("tilt", 0.0, 0.5),
-        "gain": trial.suggest_float("gain", 0.0, 0.5),
-        "crop": trial.suggest_float("crop", 0.5, 1.0),
-        "crops": trial.suggest_int("crops", 1, 2),
+        "time_stretch": trial.suggest_float("time_stretch", 0.0, 0.1),
+        "tilt": trial.suggest_float("tilt", 0.0, 0.3),
+        "gain": trial.suggest_float("gain", 0.0, 0.3),
     }

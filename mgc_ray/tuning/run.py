@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.training.config import full_params
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
+from mgc_ray.tuning.scheduler import AshaByFamily
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
 from mgc_ray.tuning.space import load_space, parameter_types, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
@@ -88,7 +88,9 @@ def run_trials(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=asha(settings),
+                scheduler=AshaByFamily(
+                    settings.max_epochs, settings.grace_period, settings.reduction_factor
+                ),
                 num_samples=remaining,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,  # 0.2 s from trial to trial instead of 1.5 s
@@ -119,20 +121,6 @@ def fixed_params(
     """What all trials of a family have in common."""
     start = initial if family == "transfer" and initial else {}
     return {"max_epochs": settings.max_epochs, "seed": settings.seed} | start
-
-
-def asha(settings: TuneSettings) -> ASHAScheduler:
-    """The scheduler; its unit of time is our own count of epochs, as Tune's `training_iteration`
-    starts anew with each process. It compares best figures so far: a single epoch is too noisy.
-    """
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric="best_so_far",
-        mode="max",
-        max_t=settings.max_epochs,
-        grace_period=min(settings.grace_period, settings.max_epochs),
-        reduction_factor=settings.reduction_factor,
-    )
 
 
 def share_resources(

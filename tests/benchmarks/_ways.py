@@ -15,7 +15,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from mgc_ray.training.loop import METRIC
-from mgc_ray.tuning.run import TuneSettings, asha
+from mgc_ray.tuning.run import TuneSettings
+from mgc_ray.tuning.scheduler import asha
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
 from mgc_ray.tuning.space import Suggest
 
@@ -157,7 +158,8 @@ def our_asha(metric: str = "best_so_far", **settings: int) -> Callable[[], ASHAS
     """The program's scheduler; the settings not named are its defaults."""
 
     def make() -> ASHAScheduler:
-        scheduler = asha(TuneSettings(max_epochs=MAX_EPOCHS, **settings))
+        chosen = TuneSettings(max_epochs=MAX_EPOCHS, **settings)
+        scheduler = asha(chosen.max_epochs, chosen.grace_period, chosen.reduction_factor)
         scheduler._metric = metric
         return scheduler
 

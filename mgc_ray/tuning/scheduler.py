@@ -1,0 +1,58 @@
+"""When a trial is stopped: ASHA, among the trials of one family.
+
+Families learn at different speeds: one that is solved in a pass stands at its best after one epoch,
+a transformer after thirty. Compared with one another at the first rung, the slow ones would all be
+stopped there, whatever they might have become.
+"""
+
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+
+def asha(max_epochs: int, grace_period: int, reduction_factor: int) -> ASHAScheduler:
+    """ASHA in our own count of epochs, as Tune's `training_iteration` starts anew with a process.
+
+    It compares best figures so far: a single epoch is too noisy.
+    """
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric="best_so_far",
+        mode="max",
+        max_t=max_epochs,
+        grace_period=min(grace_period, max_epochs),
+        reduction_factor=reduction_factor,
+    )
+
+
+class AshaByFamily(FIFOScheduler):
+    """ASHA for each family by itself; trials start in the order that the searcher suggests them."""
+
+    def __init__(self, max_epochs: int, grace_period: int, reduction_factor: int) -> None:
+        super().__init__()
+        self._settings = (max_epochs, grace_period, reduction_factor)
+        self._by_family: dict[str, ASHAScheduler] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        family = trial.config["family"]
+        if family not in self._by_family:
+            self._by_family[family] = asha(*self._settings)
+        self._of(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = self._of(trial).on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._of(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._of(trial).on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        return "\n".join(
+            f"{family}: {asha.debug_string()}" for family, asha in self._by_family.items()
+        )
+
+    def _of(self, trial: Any) -> ASHAScheduler:
+        return self._by_family[trial.config["family"]]
