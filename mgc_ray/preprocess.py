@@ -197,7 +197,7 @@ def _check_same_request(
         "fold": (info.fold, request.fold),
         "seed": (info.seed, request.split_seed),
         "synthetic": (info.synthetic, request.synthetic),
-        "more-tracks": (info.more_source or "none", str(more.source) if more else "none"),
+        "tracks added": (bool(info.more_source), bool(more)),  # which these are, the listing tells
     }
     if isinstance(info.features, Precomputed) and table.tracks[0].is_array:
         wanted["chunks-per-track"] = (info.chunks_per_track, _chunks_per_array(request))
