@@ -392,6 +392,26 @@ def test_synthetic_tracks_are_no_tracks_of_any_corpus(tmp_path: Path) -> None:
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-4)
 
 
+def test_further_tracks_are_in_the_training_part_alone(tmp_path: Path) -> None:
+    source, more = music(tmp_path / "music", 5), tmp_path / "more"
+    for i in range(3):
+        wav(more / "jazz" / f"other{i}.wav", 1000 + i)
+    shutil.copy(source / "jazz" / "jazz0.wav", more / "jazz" / "copy.wav")
+    make(source, tmp_path / "without")
+    info = make(source, tmp_path / "with", more_tracks=str(more))
+    assert info.more_source == str(more)
+    chunks = load_chunks(tmp_path / "with", PARTS)
+    added = [track for track in chunks.tracks if track.is_added]
+    assert sorted(track.track_id for track in added) == [f"more:other{i}" for i in range(3)]
+    assert {track.split for track in added} == {"train"}
+    real = {track.track_id: track.split for track in chunks.tracks if not track.is_added}
+    without = load_chunks(tmp_path / "without", PARTS)
+    assert real == {track.track_id: track.split for track in without.tracks}
+    assert "copy.wav,the same recording as" in (tmp_path / "with" / "skipped.csv").read_text()
+    with pytest.raises(RequestError, match="was made with tracks added True, but False is asked"):
+        make(source, tmp_path / "with")
+
+
 def test_another_number_of_synthetic_tracks_is_refused_or_made_anew(
     made: tuple[Path, Path],
 ) -> None:
