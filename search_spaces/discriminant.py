@@ -1,7 +1,7 @@
 """Space of the family `discriminant`: it is solved, so nothing of it is about training by steps.
 
-Augmentation that changes where partials lie (pitch shift), masks, and crops cost it 1 to 3 points
-(results/README.md), so they are not here.
+Nor of augmentation that changes what statistics are of: pitch shift by up to 2 bands costs 3 points
+(results/README.md); crops and masks are left out for the same reason.
 """
 
 from typing import Any
