@@ -72,7 +72,7 @@ def check_table(table: TrackTable, protocol: str, fold: str = "") -> None:
         parse_fold(fold)
     tracks = table.tracks
     if protocol == "fault-filtered":
-        tracks, _ = _with_published_facts(tracks)
+        tracks, _ = with_published_facts(tracks)
     _check_counts(tracks, table.genres, protocol)
 
 
@@ -93,7 +93,7 @@ def draw_split(
     genres = sorted({track.genre for track in tracks})
     skipped: list[Skipped] = []
     if protocol == "fault-filtered":
-        tracks, skipped = _with_published_facts(tracks)
+        tracks, skipped = with_published_facts(tracks)
     elif protocol == "given":
         skipped = [Skipped(t.path, "the table gives it no split") for t in tracks if not t.split]
         tracks = [track for track in tracks if track.split]
@@ -140,7 +140,7 @@ def _mixed(tracks: Sequence[Track], seed: int) -> list[Track]:
     return sorted((tracks[i] for i in order), key=lambda t: SPLITS.index(t.split or "train"))
 
 
-def _with_published_facts(tracks: Iterable[Track]) -> tuple[list[Track], list[Skipped]]:
+def with_published_facts(tracks: Iterable[Track]) -> tuple[list[Track], list[Skipped]]:
     """GTZAN tracks with the published artist and split (see gtzan.py), and all others."""
     known, skipped = [], []
     for track in tracks:

@@ -6,6 +6,7 @@ import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.data.more_tracks import Artists, read_more_tracks, without_known_recordings
+from mgc_ray.data.request import DatasetRequest, read_more
 from mgc_ray.data.split import add_to_train, draw_folds
 from mgc_ray.data.tracks import Track, TrackTable
 
@@ -83,6 +84,16 @@ def test_a_split_of_the_table_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "more.csv"
     path.write_text("path,genre,split\nx.wav,rock,test\n")
     assert read_more_tracks(str(path), MAIN).tracks[0].split == ""
+
+
+def test_artists_that_the_published_lists_name_are_known_too(tmp_path: Path) -> None:
+    # the table names none, but blues.00000 is by John Lee Hooker
+    main = TrackTable(Path("main.csv"), [Track("a.wav", "blues", "blues.00000")], [])
+    more = _more(tmp_path, 'x.wav,blues,x,"Hooker, John Lee"', "y.wav,blues,y,Somebody")
+    request = DatasetRequest(tracks="main.csv", protocol="fault-filtered", more_tracks=more)
+    table = read_more(request, main)
+    assert table is not None
+    assert [track.track_id for track in table.tracks] == ["more:y"]
 
 
 def test_arrays_beside_audio_are_refused(tmp_path: Path) -> None:
