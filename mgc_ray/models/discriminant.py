@@ -3,9 +3,8 @@
 Each statistic is bent so that it is normally distributed. Each genre is then taken as a normal
 distribution of all of them, with one covariance, which is shrunk towards its diagonal because there
 are more statistics than a few hundred tracks determine. One pass over the training part gives the
-means and the covariance and with them the weights. Where few artists are at hand it does better
-than networks that learn their features (see results/README.md), and it takes seconds. Give it long
-chunks: rhythm takes time.
+means and the covariance and with them the weights, in seconds; figures stand in results/README.md.
+Give it long chunks: rhythm takes time.
 Source: R. A. Fisher, 1936; J. H. Friedman, "Regularized discriminant analysis", 1989.
 """
 
