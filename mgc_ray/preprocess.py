@@ -160,7 +160,9 @@ def _check_folder(folder: Path, table: TrackTable) -> None:
 def dataset_key(request: DatasetRequest) -> str:
     """Eight characters that change with the table, its files and all settings of the request."""
     # features as what they come to, whatever the order of their names
-    others = replace(request, tracks="", more_tracks="", features=(), chunk_seconds=None)
+    others = replace(
+        request, tracks="", more_tracks="", without="", features=(), chunk_seconds=None
+    )
     table = read_table(request)
     listing = _listing(table, read_more(request, table))
     settings = [listing, others, request.audio_features, request.recipe]
@@ -572,6 +574,11 @@ def add_dataset_options(parser: Parser, *names_of_seed: str) -> None:
         help="add these labelled tracks to the training part; those of artists in --tracks are "
         "left out",
     )
+    add(
+        "--without",
+        metavar="CSV",
+        help="leave out music by the artists in this table's column `artist`",
+    )
 
 
 def dataset_request(args: Namespace) -> DatasetRequest:
@@ -594,6 +601,7 @@ def dataset_request(args: Namespace) -> DatasetRequest:
         array_recipe=args.array_recipe or "",
         synthetic=args.synthetic or 0,
         more_tracks=args.more_tracks or "",
+        without=args.without or "",
     )
 
 

@@ -17,9 +17,9 @@ from mgc_ray import RequestError
 from mgc_ray.data.chunks import open_chunks
 from mgc_ray.models import families, family_module
 from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run, seed
-from mgc_ray.train import keep_best, parse_setting
+from mgc_ray.train import keep_best
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.config import configure
+from mgc_ray.training.config import configure, parse_setting
 from mgc_ray.training.loop import best_device
 from mgc_ray.training.pretraining import METRIC, pretrain
 

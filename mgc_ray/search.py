@@ -36,7 +36,7 @@ from mgc_ray.models import families, family_module
 from mgc_ray.preprocess import add_dataset_options, dataset_key, dataset_request, preprocess
 from mgc_ray.terminal.command import Parser, console, gibibytes, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
-from mgc_ray.training.config import full_params
+from mgc_ray.training.config import check_given, full_params
 from mgc_ray.training.initial import check_features, initial_params
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.cluster import connected
@@ -84,6 +84,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     started = time.monotonic()
     for family in request.families:
         family_module(family)
+    check_given(request.families, request.settings.fixed)
     initial = _initial(request)
     _check_dataset(request.dataset)  # before Ray starts: a wrong name should not take seconds
     for name in request.warm_start:
@@ -295,6 +296,13 @@ def _parser() -> Parser:
     add("--max-epochs", type=positive_int, help=f"of a trial (default: {settings.max_epochs})")
     add("--time-limit", type=positive_int, metavar="SECONDS", help="stop the trials after that")
     add("--seed", type=seed, default=0, help="seed of the sampler and of training")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting that all trials of the families with it have; repeatable",
+    )
     add("--concurrent", type=positive_int, help="trials at once (default: what there is room for)")
     add("--gpus-per-trial", type=float, help="may be a fraction (default: 1 where there are GPUs)")
     add("--keep", type=positive_int, default=settings.keep, help="trials that keep their weights")
@@ -367,6 +375,7 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         "concurrent": args.concurrent,
         "gpus_per_trial": args.gpus_per_trial,
         "keep": max(args.keep, args.top_k),
+        "fixed": tuple(args.set),
     }
     defaults = SMOKE_SETTINGS if args.smoke else {} if args.tracks else BUILT_IN_SETTINGS
     settings = TuneSettings(**defaults | {k: v for k, v in given.items() if v is not None})
@@ -403,7 +412,9 @@ def _resumed(results: Path, name: str) -> SearchRequest:
                 "families": tuple(request["families"]),
                 "dataset": request_from_json(request["dataset"]),
                 "warm_start": tuple(request["warm_start"]),
-                "settings": TuneSettings(**request["settings"]),
+                "settings": TuneSettings(
+                    **request["settings"] | {"fixed": tuple(request["settings"]["fixed"])}
+                ),
                 "results": str(results),
             }
         )

@@ -10,31 +10,13 @@ from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import StreamedChunks, open_chunks
-from mgc_ray.models import config_fields, count_parameters, families, family_module
+from mgc_ray.models import count_parameters, families, family_module
 from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.config import TrainConfig, configure, train_fields
+from mgc_ray.training.config import configure, parse_setting
 from mgc_ray.training.initial import check_features, initial_params
 from mgc_ray.training.loop import METRIC, Epoch, NonFiniteLossError, best_device, train
-
-
-def parse_setting(family: str, text: str) -> tuple[str, Any]:
-    """`name=value` as the type that the setting's default has; RequestError says what is wrong."""
-    name, separator, value = text.partition("=")
-    known = config_fields(family) | train_fields()
-    if not separator or name not in known:
-        raise RequestError(
-            f"--set takes NAME=VALUE with NAME one of {', '.join(sorted(known))}, not {text!r}"
-        )
-    holder = TrainConfig if name in train_fields() else family_module(family).Config
-    kind = type(getattr(holder(), name))
-    try:
-        if kind is bool:
-            return name, {"true": True, "false": False}[value.lower()]
-        return name, kind(value)
-    except (ValueError, KeyError):
-        raise RequestError(f"--set {name} must be {kind.__name__}, not {value!r}") from None
 
 
 def keep_best(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mgc_ray import RequestError
-from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_tracks
+from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_artists, read_tracks
 
 
 def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
@@ -58,6 +58,26 @@ def without_known_recordings(
         else:
             skipped.append(Skipped(track.path, f"the same recording as {first}"))
     return kept, skipped
+
+
+def leave_out_artists(table: TrackTable, source: str) -> TrackTable:
+    """The table without music by the artists of a CSV's column `artist`; these as skipped.
+
+    For weights that are to be tested on those artists' music. Raises RequestError for a file that
+    names no artist, and where no track is left.
+    """
+    unwanted = Artists(read_artists(source))
+    tracks, skipped = [], list(table.skipped)
+    for track in table.tracks:
+        same = unwanted.same(track.artist)
+        if same:
+            reason = f"its artist {track.artist!r} is in --without as {same!r}"
+            skipped.append(Skipped(track.path, reason))
+        else:
+            tracks.append(track)
+    if not tracks:
+        raise RequestError(f"--without {source} leaves no track of {table.source}: name another")
+    return TrackTable(table.source, tracks, skipped)
 
 
 class Artists:

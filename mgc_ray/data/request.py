@@ -9,7 +9,7 @@ from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.genre_rules import GENRE_RULES
-from mgc_ray.data.more_tracks import read_more_tracks
+from mgc_ray.data.more_tracks import leave_out_artists, read_more_tracks
 from mgc_ray.data.spectrogram import (
     GTZAN_ARRAYS,
     ArrayRecipe,
@@ -44,6 +44,7 @@ class DatasetRequest:
     array_recipe: str = ""  # how arrays were made from audio, a name in ARRAY_RECIPES
     synthetic: int = 0  # generated tracks a genre that are added to the training part
     more_tracks: str = ""  # folder or CSV of tracks that are added to it
+    without: str = ""  # CSV with a column `artist`: music by these artists is left out
 
     @property
     def labelled(self) -> bool:
@@ -78,6 +79,8 @@ def read_table(request: DatasetRequest) -> TrackTable:
     """The request's tracks, or RequestError for what no content of their files could make right."""
     check_request(request)
     table = read_tracks(request.tracks, request.labelled)
+    if request.without:
+        table = leave_out_artists(table, request.without)
     check_table(table, request.protocol, request.fold)
     _check_kind(request, table)
     _check_synthetic(request, table)

@@ -6,7 +6,7 @@ A *track* is a song or excerpt. Files are not opened here; how tracks are split 
 import csv
 import os.path
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,6 +101,15 @@ def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
     return table
 
 
+def read_artists(source: str | Path) -> list[str]:
+    """The column `artist` of a CSV; RequestError where it has none, or nobody in it."""
+    rows = _csv_rows(Path(source), ["artist"], [])
+    artists = sorted({row["artist"] for _, row in rows} - {""})
+    if not artists:
+        raise RequestError(f"{source} names no artist in its column artist: name another table")
+    return artists
+
+
 def _read_folder(source: Path, labelled: bool) -> TrackTable:
     tracks, skipped = [], []
     try:
@@ -143,7 +152,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _read_csv(source: Path, labelled: bool) -> TrackTable:
-    rows = _csv_rows(source, labelled)
+    rows = _csv_rows(source, *_columns(labelled))
     tracks: dict[str, Track] = {}
     skipped: list[Skipped] = []
     for number, row in rows:
@@ -192,29 +201,31 @@ def _columns(labelled: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _LABELLED_COLUMNS if labelled else _UNLABELLED_COLUMNS
 
 
-def _csv_rows(source: Path, labelled: bool) -> list[tuple[int, dict[str, str]]]:
+def _csv_rows(
+    source: Path, needed: Sequence[str], optional: Sequence[str]
+) -> list[tuple[int, dict[str, str]]]:
     """Line number and cells, stripped, "" where a column is missing or a row is short."""
-    needed, optional = _columns(labelled)
     try:
         with open(source, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header = [name.strip() for name in reader.fieldnames or []]
             missing = [name for name in needed if name not in header]
             if missing:
+                more = f" (and may have {', '.join(optional)})" if optional else ""
                 raise RequestError(
-                    f"{source}: a track table needs the column{'s' * (len(needed) > 1)} "
-                    f"{' and '.join(needed)} (and may have {', '.join(optional)}), but "
+                    f"{source}: this table needs the column{'s' * (len(needed) > 1)} "
+                    f"{' and '.join(needed)}{more}, but "
                     f"{' and '.join(missing)} is missing from its first line: "
                     f"{','.join(header)[:200]!r}"
                 )
             reader.fieldnames = header
-            columns = needed + optional
+            columns = [*needed, *optional]
             return [
                 (reader.line_num, {name: (row.get(name) or "").strip() for name in columns})
                 for row in reader
             ]
     except UnicodeDecodeError as error:
-        raise RequestError(f"{source}: a track table is UTF-8 text, but {error}") from None
+        raise RequestError(f"{source}: a table is UTF-8 text, but {error}") from None
     except csv.Error as error:
         raise RequestError(f"{source}: no readable CSV: {error}") from None
     except OSError as error:

@@ -1,12 +1,15 @@
 """Settings of training that every family shares, and how flat parameters become configurations."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.spectrogram import Features
 from mgc_ray.models import Classifier, config_fields, family_module
+
+_OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,40 @@ def full_params(family: str, params: dict[str, Any]) -> dict[str, Any]:
     """Flat parameters with the defaults of all that they leave out; {} gives the defaults."""
     config, settings = configure(family, params)
     return dataclasses.asdict(config) | dataclasses.asdict(settings)
+
+
+def parse_setting(family: str, text: str) -> tuple[str, Any]:
+    """`name=value` as the type that the setting's default has; RequestError says what is wrong."""
+    name, separator, value = text.partition("=")
+    known = config_fields(family) | train_fields()
+    if not separator or name not in known:
+        raise RequestError(
+            f"--set takes NAME=VALUE with NAME one of {', '.join(sorted(known))}, not {text!r}"
+        )
+    holder = TrainConfig if name in train_fields() else family_module(family).Config
+    kind = type(getattr(holder(), name))
+    try:
+        if kind is bool:
+            return name, {"true": True, "false": False}[value.lower()]
+        return name, kind(value)
+    except (ValueError, KeyError):
+        raise RequestError(f"--set {name} must be {kind.__name__}, not {value!r}") from None
+
+
+def given_settings(family: str, texts: Sequence[str]) -> dict[str, Any]:
+    """What `--set NAME=VALUE` of a search gives a family: those settings that it has."""
+    known = config_fields(family) | train_fields()
+    texts = [text for text in texts if text.partition("=")[0] in known]
+    return dict(parse_setting(family, text) for text in texts)
+
+
+def check_given(families: Sequence[str], texts: Sequence[str]) -> None:
+    """RequestError for a setting that no family has, a wrong value, or one with its own option."""
+    for text in texts:
+        name = text.partition("=")[0]
+        if name in _OWN_OPTIONS:
+            raise RequestError(f"--set {text}: give {name} by {_OWN_OPTIONS[name]} instead")
+        if not any(name in config_fields(family) | train_fields() for family in families):
+            parse_setting(families[0], text)  # says what there is
+    for family in families:
+        configure(family, given_settings(family, texts))

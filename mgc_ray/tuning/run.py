@@ -11,12 +11,12 @@ from ray import tune
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.training.config import full_params
+from mgc_ray.training.config import full_params, given_settings
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.scheduler import AshaByFamily
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
-from mgc_ray.tuning.space import load_space, parameter_types, with_groups
+from mgc_ray.tuning.space import load_space, parameter_types, with_fixed, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from mgc_ray.tuning.trainable import RetryAlone, run_trial
 from mgc_ray.tuning.trial_log import TrialLog
@@ -38,6 +38,7 @@ class TuneSettings:
     grace_period: int = 1  # epochs before ASHA may stop a trial
     reduction_factor: int = 3  # of the trials at a rung, ASHA lets one in so many go on
     time_limit: float | None = None  # seconds; then running trials are stopped and no more start
+    fixed: tuple[str, ...] = ()  # "NAME=VALUE": settings that all trials have, of families with it
 
 
 def run_trials(
@@ -56,7 +57,12 @@ def run_trials(
     whose cluster's resources are given. KeyboardInterrupt passes through.
     """
     groups = list(chunks.info.features.groups)
-    spaces = {family: with_groups(load_space(family), groups) for family in families}
+    spaces = {
+        family: with_fixed(
+            with_groups(load_space(family), groups), given_settings(family, settings.fixed)
+        )
+        for family in families
+    }
     cpus, gpus, concurrent = share_resources(settings, resources)
     trials = folder / "trials"
     trials.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import optuna
 
@@ -52,6 +52,36 @@ def with_groups(suggest: Suggest, groups: Sequence[str]) -> Suggest:
         return {**suggest(trial), "groups": trial.suggest_categorical("groups", choices)}
 
     return suggest_with_groups
+
+
+def with_fixed(suggest: Suggest, fixed: dict[str, Any]) -> Suggest:
+    """The space with some settings fixed: they are not suggested, and branches go by them."""
+    if not fixed:
+        return suggest
+
+    def suggest_others(trial: optuna.Trial) -> dict[str, Any]:
+        return suggest(cast(optuna.Trial, _Fixing(trial, fixed))) | fixed
+
+    return suggest_others
+
+
+class _Fixing:
+    """A trial that is not asked for what is fixed."""
+
+    def __init__(self, trial: optuna.Trial, fixed: dict[str, Any]) -> None:
+        self._trial, self._fixed = trial, fixed
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._trial, name)
+        if not name.startswith("suggest_"):
+            return found
+
+        def suggest(parameter: str, *args: Any, **kwargs: Any) -> Any:
+            if parameter in self._fixed:
+                return self._fixed[parameter]
+            return found(parameter, *args, **kwargs)
+
+        return suggest
 
 
 def check_space(family: str, suggest: Suggest) -> None:
@@ -110,7 +140,7 @@ def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
     except (ValueError, UserWarning) as error:
         raise RequestError(
             f"search_spaces/{family}.py must contain the family's defaults, as the first trial "
-            f"runs them, but: {error}"
+            f"runs them, but: {error} (where it comes by a --set, --set this one too)"
         ) from None
     return dict(trial.params)
 

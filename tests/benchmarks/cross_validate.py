@@ -19,8 +19,8 @@ import torch
 
 from mgc_ray.data.chunks import open_chunks
 from mgc_ray.data.split import draw_folds
-from mgc_ray.train import parse_setting
 from mgc_ray.training.batches import batches
+from mgc_ray.training.config import parse_setting
 from mgc_ray.training.loop import predict_probs, train
 from mgc_ray.training.metrics import accuracy, track_probs
 
