@@ -502,7 +502,7 @@ def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     if not skipped:
         return
     console.print(
-        f"{len(skipped)} of the files cannot be used (all in {folder / 'skipped.csv'}):",
+        f"{len(skipped)} of the files are left out (all in {folder / 'skipped.csv'}):",
         markup=False,
     )
     for item in skipped[:5]:

@@ -63,7 +63,7 @@ def _read(
             refitted=ensemble["selected_on"] == "out_of_fold",
             trained_on=_trained_on(search, name, ensemble),
             part=part,
-            tracks=_table_name(ensemble["source"]),
+            tracks=_in_short(ensemble["source"]),
             settings=_settings(request),
         )
         outcomes.append(
@@ -94,8 +94,9 @@ def _fold(content: dict[str, Any]) -> tuple[int | None, int | None]:
 def _settings(request: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """What was asked for, in words, without what is no choice (see _NO_SETTINGS)."""
     everything = request | request["settings"] | request.get("dataset", {})
-    if everything.get("more_tracks"):
-        everything["more_tracks"] = _table_name(everything["more_tracks"])
+    for name in ("more_tracks", "without", "init_from"):
+        if everything.get(name):
+            everything[name] = _in_short(everything[name])
     return tuple(
         (
             name.replace("_", " "),
@@ -115,14 +116,14 @@ def _trained_on(search: Path, model: str, ensemble: dict[str, Any]) -> tuple[str
     content = read_json(trials[0], "checkpoint", _ANEW) if trials else ensemble
     own = (ensemble["source"], ensemble["protocol"], "genres")
     return tuple(
-        f"{_table_name(one['source'])} ({one['task']})"
+        f"{_in_short(one['source'])} ({one['task']})"
         for one in content["trained_on"]
         if (one["source"], one["protocol"], one["task"]) != own
     )
 
 
-def _table_name(source: str) -> str:
-    """A track table's name without its folder, as it has another one on another machine."""
+def _in_short(source: str) -> str:
+    """A table's or a folder's name without its place, which is another on another machine."""
     path = Path(source)
     return path.parent.name if path.name == "tracks.csv" else path.name.removesuffix(".csv")
 

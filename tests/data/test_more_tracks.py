@@ -6,7 +6,7 @@ import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.data.more_tracks import Artists, read_more_tracks, without_known_recordings
-from mgc_ray.data.request import DatasetRequest, read_more
+from mgc_ray.data.request import DatasetRequest, read_more, read_table
 from mgc_ray.data.split import add_to_train, draw_folds
 from mgc_ray.data.tracks import Track, TrackTable
 
@@ -130,3 +130,38 @@ def test_added_tracks_are_in_train_and_in_no_fold() -> None:
     assert together[added].split == "train"
     assert folds[added] == -1
     assert {fold for i, fold in enumerate(folds) if i != added} == {0, 1, 2}
+
+
+def test_music_by_artists_of_a_table_is_left_out(tmp_path: Path) -> None:
+    unwanted = tmp_path / "unwanted.csv"
+    unwanted.write_text("track_id,artist,note\nx,Johnny Cash,\ny,,\n")
+    table = tmp_path / "tracks.csv"
+    table.write_text('path,artist\na.wav,"Cash, Johnny"\nb.wav,The Who\nc.wav,\n')
+    request = DatasetRequest(str(table), protocol="unlabelled", without=str(unwanted))
+    read = read_table(request)
+    assert [Path(track.path).name for track in read.tracks] == ["b.wav", "c.wav"]
+    assert [skipped.reason for skipped in read.skipped] == [
+        "its artist 'Cash, Johnny' is in --without as 'Johnny Cash'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("track_id\nx\n", "needs the column artist"),
+        ("artist\n\n", "names no artist"),
+        ("artist\nThe Who\n", "leaves no track"),
+    ],
+)
+def test_artists_to_leave_out_that_cannot_be_are_refused(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    (tmp_path / "unwanted.csv").write_text(content)
+    (tmp_path / "tracks.csv").write_text("path,artist\nb.wav,The Who\n")
+    request = DatasetRequest(
+        str(tmp_path / "tracks.csv"),
+        protocol="unlabelled",
+        without=str(tmp_path / "unwanted.csv"),
+    )
+    with pytest.raises(RequestError, match=reason):
+        read_table(request)
