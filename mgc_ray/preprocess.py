@@ -36,6 +36,7 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
+from mgc_ray.data.files import LOCK, delete_half_written, only_one
 from mgc_ray.data.more_tracks import without_known_recordings
 from mgc_ray.data.request import (
     ARRAY_RECIPES,
@@ -92,13 +93,15 @@ def preprocess(
     if (folder / "dataset.json").exists() and not anew:
         info = read_info(folder)
         _check_same_request(folder, info, request, table, more, listing)
-        missing = _missing_shards(folder, info)
-        if info.finished and not missing:
+        if info.finished and not _missing_shards(folder, info):
             return info
     # imports Ray, which a finished dataset has no need of
     from mgc_ray.tuning.cluster import connected
 
-    with connected(address) as resources:
+    with only_one(folder, _wait), connected(address) as resources:
+        delete_half_written(folder)
+        if (folder / "dataset.json").exists() and not anew:  # made while another had the lock
+            info = read_info(folder)
         if gpu and resources.get("GPU", 0) < _GPU_SHARE:
             raise RequestError(
                 "--gpu needs a GPU in the Ray cluster, but there is none: leave it out, or name a "
@@ -106,11 +109,14 @@ def preprocess(
             )
         if anew:
             _delete(folder)
-        if info is None:
+        if info is None or anew:
             info = _inspect_and_split(folder, request, table, more, listing)
-            missing = _missing_shards(folder, info)
-        _write_shards(folder, info, missing, gpu)
-    return finish(folder, info)
+        _write_shards(folder, info, _missing_shards(folder, info), gpu)
+        return finish(folder, info)
+
+
+def _wait(holder: str) -> None:
+    console.print(f"{holder} is making this dataset: waiting for it", markup=False)
 
 
 def _check_made_on_gpu(request: DatasetRequest, table: TrackTable) -> None:
@@ -150,7 +156,7 @@ def _check_folder(folder: Path, table: TrackTable) -> None:
             f"--dataset {folder} cannot be made: {error.strerror}; name another folder"
         ) from None
     # a refusal by what the files hold, or an end before dataset.json, leaves these
-    others = {name for name in names if not name.endswith(".tmp")} - set(_WITHOUT_DATASET)
+    others = {name for name in names if not name.endswith(".tmp")} - {LOCK, *_WITHOUT_DATASET}
     if others and "dataset.json" not in names:
         raise RequestError(
             f"--dataset {folder} is a folder with other things in it: name a new or empty one"

@@ -8,11 +8,13 @@ corpus. `search()` is the same as a function call.
 
 import dataclasses
 import platform
+import shutil
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
-from mgc_ray.data.files import read_json, write_json
+from mgc_ray.data.files import delete_half_written, only_one, read_json, write_json
 from mgc_ray.data.request import (
     DatasetRequest,
     check_request,
@@ -90,25 +92,76 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     for name in request.warm_start:
         candidates_of(Path(request.results) / name)  # refuses a name that is no search
     folder = request.folder
+    resumed = (folder / "search.json").exists()
+    content: dict[str, Any] = {
+        "name": request.name,
+        "finished": False,
+        "resumed": resumed,
+        "request": dataclasses.asdict(request),
+        "dataset": None,
+        "tracks": request.dataset.tracks or BUILT_IN,
+        "metric": METRIC,
+        "versions": _versions(),
+        "commit": _commit(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder, partial(_refuse_second, folder)):
+        delete_half_written(folder)
+        try:
+            records = _run(request, address, content, initial)
+        except RequestError:
+            if not resumed and not (folder / "trials").exists():
+                shutil.rmtree(folder)  # nothing has come of it, and its name is free again
+            raise
+        content["trials"] = dict(Counter(record.status for record in records))
+        content["epochs"] = sum(record.epochs for record in records)
+        if not any(_usable(record) for record in records):
+            reasons = [record.reason for record in records if record.reason]
+            write_json(folder / "search.json", content | {"failure": reasons[:1]})
+            raise SearchFailedError(
+                f"all {len(records)} trials failed; the first: {reasons[0]}; all reasons are in "
+                f"{folder / 'trials'}"
+                if reasons
+                else f"no trial came to the end of its first epoch within the time limit of "
+                f"{request.settings.time_limit:g} s: give more by --time-limit"
+            )
+        best = ranked(records)[0]
+        dataset = Path(content["dataset"])
+        if request.refit_folds:
+            ensemble = gather_refitted(dataset, [folder / "refit"], folder / "ensemble")
+        else:
+            _, candidates = candidates_of(folder)
+            ensemble = gather(dataset, candidates, folder / "ensemble", request.top_k)
+        content |= {
+            "best_trial": {"trial": best.trial, "params": best.params, **best.best},
+            "ensemble": ensemble,
+            "seconds": round(time.monotonic() - started, 1),  # of this run, where resumed
+            "finished": True,
+        }
+        write_json(folder / "search.json", content)
+    return content
+
+
+def _run(
+    request: SearchRequest,
+    address: str | None,
+    content: dict[str, Any],
+    initial: dict[str, Any] | None,
+) -> list[TrialRecord]:
+    """All that needs Ray: the dataset, the trials, their refit. Adds to `content`, writes it."""
+    folder = request.folder
     with connected(address) as resources:
         share_resources(request.settings, resources)  # refuses before work starts
+        # now, so that a search that is killed while its dataset is made can be gone on with
+        write_json(folder / "search.json", content)
         dataset = _dataset(request)
         info = read_info(dataset)
-        content: dict[str, Any] = {
-            "name": request.name,
-            "finished": False,
-            "resumed": (folder / "search.json").exists(),
-            "request": dataclasses.asdict(request),
+        content |= {
             "dataset": str(dataset),
-            "tracks": request.dataset.tracks or BUILT_IN,
             "protocol": info.protocol,
             "fold": info.fold,
             "leaky": info.leaky,
-            "metric": METRIC,
-            "versions": _versions(),
-            "commit": _commit(),
         }
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "search.json", content)
         chunks = open_chunks(dataset, ("train", "valid"), request.memory)
         if isinstance(chunks, StreamedChunks):
@@ -119,8 +172,8 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
             f"protocol {info.protocol_in_words}{' (leaky)' if info.leaky else ''}",
             markup=False,
         )
-        earlier = _earlier(request, info)
         check_features(initial or {}, info.features)
+        earlier = _earlier(request, info)
         if request.refit_folds:
             _check_refit(info, chunks, request.refit_folds)
         records = run_trials(
@@ -137,32 +190,13 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
                 request.top_k,
                 initial,
             )
-    content["trials"] = dict(Counter(record.status for record in records))
-    content["epochs"] = sum(record.epochs for record in records)
-    if not any(_usable(record) for record in records):
-        reasons = [record.reason for record in records if record.reason]
-        write_json(folder / "search.json", content | {"failure": reasons[:1]})
-        raise SearchFailedError(
-            f"all {len(records)} trials failed; the first: {reasons[0]}; all reasons are in "
-            f"{folder / 'trials'}"
-            if reasons
-            else f"no trial came to the end of its first epoch within the time limit of "
-            f"{request.settings.time_limit:g} s: give more by --time-limit"
-        )
-    best = ranked(records)[0]
-    if request.refit_folds:
-        ensemble = gather_refitted(dataset, [folder / "refit"], folder / "ensemble")
-    else:
-        _, candidates = candidates_of(folder)
-        ensemble = gather(dataset, candidates, folder / "ensemble", request.top_k)
-    content |= {
-        "best_trial": {"trial": best.trial, "params": best.params, **best.best},
-        "ensemble": ensemble,
-        "seconds": round(time.monotonic() - started, 1),  # of this run, where resumed
-        "finished": True,
-    }
-    write_json(folder / "search.json", content)
-    return content
+    return records
+
+
+def _refuse_second(folder: Path, holder: str) -> None:
+    raise RequestError(
+        f"{folder} is being searched by {holder}: wait for it, stop it, or take another --name"
+    )
 
 
 def _usable(record: TrialRecord) -> bool:
@@ -295,6 +329,12 @@ def _parser() -> Parser:
     add("--trials", type=positive_int, help=f"trials in all (default: {settings.trials})")
     add("--max-epochs", type=positive_int, help=f"of a trial (default: {settings.max_epochs})")
     add("--time-limit", type=positive_int, metavar="SECONDS", help="stop the trials after that")
+    add(
+        "--trial-timeout",
+        type=positive_int,
+        metavar="SECONDS",
+        help="end a trial that takes longer as failed, as one that hangs would hold up the search",
+    )
     add("--seed", type=seed, default=0, help="seed of the sampler and of training")
     add(
         "--set",
@@ -371,6 +411,7 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         "trials": args.trials,
         "max_epochs": args.max_epochs,
         "time_limit": args.time_limit,
+        "trial_timeout": args.trial_timeout,
         "seed": args.seed,
         "concurrent": args.concurrent,
         "gpus_per_trial": args.gpus_per_trial,

@@ -1,9 +1,11 @@
 """Files that are never seen half-written: written under another name, then renamed."""
 
 import csv
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,34 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+LOCK = ".lock"
+
+
+@contextmanager
+def only_one(folder: Path, in_use: Callable[[str], None]) -> Iterator[None]:
+    """Hold FOLDER's lock. While another process holds it, wait, but call `in_use(holder)` before.
+
+    The lock ends with the process, however that ends; the file `.lock` stays.
+    """
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            in_use(file.read().strip() or "another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def delete_half_written(folder: Path) -> None:
+    """Delete what killed processes left half written anywhere in FOLDER, which nobody else uses."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

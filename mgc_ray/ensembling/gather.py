@@ -296,6 +296,11 @@ def _all_trained_on(loaded: Sequence[Sequence[Checkpoint]]) -> list[dict[str, An
 def candidates_of(search: Path) -> tuple[Path, list[Candidate]]:
     """The dataset of a search's results folder, and its trials that kept their weights."""
     content = read_json(search / "search.json", "search", "name a folder that mgc_ray.search wrote")
+    if not content.get("dataset"):
+        raise RequestError(
+            f"{search} was interrupted before it had a dataset: go on with it by python -m "
+            f"mgc_ray.search --resume {search.name} --results {search.parent}"
+        )
     candidates = []
     for path in sorted((search / "trials").glob("*/trial.json")):
         record = read_json(path, "trial", "delete its folder")

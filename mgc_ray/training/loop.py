@@ -9,9 +9,10 @@ inside an epoch.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import TrainConfig, configure, new_classifier, seen_groups
 from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
+from mgc_ray.training.state import TrainingState
 
 METRIC = "val_track_accuracy"
 
@@ -42,7 +44,8 @@ class Epoch:
     `metrics`: train_loss, val_loss, val_track_accuracy, val_chunk_accuracy, val_macro_f1 (of
     tracks), lr, epoch_seconds, chunks_per_second. `best`: no earlier epoch had a higher
     val_track_accuracy (ties: a lower val_loss). `last`: training ends here by itself. `classifier`
-    is the live model (or its moving average): copy what you keep.
+    is the live model (or its moving average): copy what you keep. `state(notes)`: all that `train`
+    needs to go on from here, with plain JSON values of your own; call it before the next epoch.
     """
 
     number: int
@@ -50,6 +53,7 @@ class Epoch:
     best: bool
     last: bool
     classifier: Classifier
+    state: Callable[[Any], bytes] | None = None
 
 
 def train(
@@ -58,12 +62,15 @@ def train(
     chunks: ChunkTable,
     device: str | torch.device = "cpu",
     autocast: bool | None = None,
+    state: bytes | None = None,
 ) -> Iterator[Epoch]:
     """Train `family` with flat parameters (see TrainConfig and the family's Config).
 
     `autocast`: bf16 arithmetic in training (evaluation is float32 always); None takes it where it
-    is faster. Raises NonFiniteLossError when the loss is no number any more, at the end of the
-    epoch; RequestError for parameters that do not exist and for chunks without both parts.
+    is faster. `state`: go on after the epoch that gave it, of the same parameters and chunks (else
+    StateError); the epochs to come are those that would have come. Raises NonFiniteLossError when
+    the loss is no number any more, at the end of the epoch; RequestError for parameters that do not
+    exist and for chunks without both parts.
     """
     config, settings = configure(family, params)
     device = torch.device(device)
@@ -126,8 +133,15 @@ def train(
             losses[step] = loss.detach()
         return losses
 
-    best, waited = (-1.0, 0.0), 0
-    for number in range(1, settings.max_epochs + 1):
+    modules: dict[str, torch.nn.Module] = {"classifier": classifier}
+    if averaged:
+        modules["averaged"] = averaged
+    training = TrainingState(modules, optimizer, schedule, generator, random)
+    best, waited, first = (-1.0, 0.0), 0, 1
+    if state is not None:
+        found = training.unpack(state)
+        best, waited, first = tuple(found["best"]), found["waited"], found["epoch"] + 1
+    for number in range(first, settings.max_epochs + 1):
         started = time.perf_counter()
         classifier.train()
         if hasattr(hooks, "begin_epoch"):
@@ -153,9 +167,15 @@ def train(
         waited = 0 if score > best else waited + 1
         is_best, best = score > best, max(score, best)
         last = solved or number == settings.max_epochs or waited >= settings.patience
-        yield Epoch(number, metrics, is_best, last, judged)
+        progress = {"epoch": number, "best": best, "waited": waited}
+        pack = partial(_pack, training, progress)
+        yield Epoch(number, metrics, is_best, last, judged, pack)
         if last:
             return
+
+
+def _pack(training: TrainingState, progress: dict[str, Any], notes: Any) -> bytes:
+    return training.pack(progress | {"notes": notes})
 
 
 def take_statistics(classifier: Classifier, chunks: ChunkTable) -> None:

@@ -13,12 +13,13 @@ from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.training.config import full_params, given_settings
 from mgc_ray.tuning.display import Display
+from mgc_ray.tuning.failures import EndLate, RetryAlone
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.scheduler import AshaByFamily
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
 from mgc_ray.tuning.space import load_space, parameter_types, with_fixed, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
-from mgc_ray.tuning.trainable import RetryAlone, run_trial
+from mgc_ray.tuning.trainable import run_trial
 from mgc_ray.tuning.trial_log import TrialLog
 
 
@@ -38,6 +39,7 @@ class TuneSettings:
     grace_period: int = 1  # epochs before ASHA may stop a trial
     reduction_factor: int = 3  # of the trials at a rung, ASHA lets one in so many go on
     time_limit: float | None = None  # seconds; then running trials are stopped and no more start
+    trial_timeout: float | None = None  # seconds; a trial that takes longer is ended as failed
     fixed: tuple[str, ...] = ()  # "NAME=VALUE": settings that all trials have, of families with it
 
 
@@ -81,7 +83,6 @@ def run_trials(
         for suggest in spaces.values():
             types |= parameter_types(suggest)
         writer = TensorBoardWriter(trials, types)
-        log = TrialLog(folder, settings.keep, earlier, [writer, display])
         trainable = tune.with_parameters(
             run_trial,
             chunks=chunks,
@@ -89,13 +90,22 @@ def run_trials(
             trials=trials.resolve(),
             threads=max(1, int(cpus)),
         )
-        searcher = OptunaSearcher(folder / "study.journal", spaces, settings.seed, warm_start)
+        searcher = OptunaSearcher(
+            folder / "study.journal", spaces, settings.seed, warm_start, earlier
+        )
+        log = TrialLog(folder, settings.keep, earlier, [searcher, writer, display])
+        callbacks = [log, RetryAlone()]
+        if settings.trial_timeout:
+            callbacks.append(EndLate(settings.trial_timeout, log))
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=AshaByFamily(
-                    settings.max_epochs, settings.grace_period, settings.reduction_factor
+                    settings.max_epochs,
+                    settings.grace_period,
+                    settings.reduction_factor,
+                    earlier,
                 ),
                 num_samples=remaining,
                 max_concurrent_trials=concurrent,
@@ -107,7 +117,7 @@ def run_trials(
                 # Tune's own files are of no use beside ours, and full of pickles
                 storage_path=tune_folder,
                 name="tune",
-                callbacks=[log, RetryAlone()],
+                callbacks=callbacks,
                 verbose=0,
                 # of processes and nodes, and of trials that ran out of a shared GPU's memory
                 failure_config=tune.FailureConfig(max_failures=1),
@@ -115,7 +125,6 @@ def run_trials(
         )
         tuner.fit()
         log.end_running()
-        searcher.end_running()
     records = list(log.records.values())
     write_leaderboard(folder / "leaderboard.csv", records)
     return records

@@ -5,9 +5,14 @@ a transformer after thirty. Compared with one another at the first rung, the slo
 stopped there, whatever they might have become.
 """
 
+from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from mgc_ray.training.loop import METRIC
+from mgc_ray.tuning.records import TrialRecord
 
 
 def asha(max_epochs: int, grace_period: int, reduction_factor: int) -> ASHAScheduler:
@@ -26,12 +31,34 @@ def asha(max_epochs: int, grace_period: int, reduction_factor: int) -> ASHASched
 
 
 class AshaByFamily(FIFOScheduler):
-    """ASHA for each family by itself; trials start in the order that the searcher suggests them."""
+    """ASHA for each family by itself; trials start in the order that the searcher suggests them.
 
-    def __init__(self, max_epochs: int, grace_period: int, reduction_factor: int) -> None:
+    `earlier`: trials of this search that ended before it was interrupted. New ones are held against
+    them as they would have been.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int,
+        grace_period: int,
+        reduction_factor: int,
+        earlier: Iterable[TrialRecord] = (),
+    ) -> None:
         super().__init__()
         self._settings = (max_epochs, grace_period, reduction_factor)
         self._by_family: dict[str, ASHAScheduler] = {}
+        for record in earlier:
+            self._replay(record)
+
+    def _replay(self, record: TrialRecord) -> None:
+        """Tell ASHA what a trial reported; of the trial it wants an id alone."""
+        trial = SimpleNamespace(trial_id=record.trial, config={"family": record.family})
+        self.on_trial_add(None, trial)
+        best = 0.0
+        for number, metrics in enumerate(record.curve, start=1):
+            best = max(best, metrics[METRIC])
+            self.on_trial_result(None, trial, {"epoch": number, "best_so_far": best})
+        self.on_trial_remove(None, trial)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         family = trial.config["family"]

@@ -6,6 +6,8 @@ told as pruned with the values it reported, a failed one as failed. The study is
 it outlives the driver and opens in optuna-dashboard.
 """
 
+import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from mgc_ray.training.loop import METRIC
-from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY
+from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
 from mgc_ray.tuning.space import Suggest, default_params, params_within
 
 _STATES = {
@@ -60,7 +62,12 @@ class OptunaSearcher(Searcher):
 
     A suggestion is `{"trial": "gru-0003", "family": "gru", "params": {...}}`. The first of each
     family is its defaults. Trials that a killed driver left running are suggested again first.
-    `warm_start`: earlier searches, whose spaces need not be the same.
+    `warm_start`: earlier searches, whose spaces need not be the same. `earlier`: this search's own
+    trials that ended before it was interrupted.
+
+    How a trial ended is told as a Listener of the trial log, after its record was written: a driver
+    that dies in between leaves a record without a word to Optuna, which is made good, and never a
+    trial that Optuna knows and the leaderboard does not.
     """
 
     def __init__(
@@ -69,11 +76,14 @@ class OptunaSearcher(Searcher):
         spaces: dict[str, Suggest],
         seed: int,
         warm_start: Sequence[Earlier] = (),
+        earlier: Sequence[TrialRecord] = (),
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._spaces = spaces
-        self._trials: dict[str, optuna.Trial] = {}
+        self._trials: dict[str, optuna.Trial] = {}  # that run, by Tune's id
+        self._by_name: dict[str, optuna.Trial] = {}
+        _cut_half_line(journal)
         # without storage's own locking: one driver writes, and a lock outlives a killed one
         storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_NoLock()))
         self._studies = {
@@ -81,11 +91,15 @@ class OptunaSearcher(Searcher):
             for i, (family, suggest) in enumerate(spaces.items())
         }
         self._asked = sum(len(_real_trials(study)) for study in self._studies.values())
-        self._unfinished = [
-            (family, frozen)
-            for family, study in self._studies.items()
-            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        ]
+        self._unfinished = []
+        ended = {record.trial: record for record in earlier}
+        for family, study in self._studies.items():
+            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                record = ended.get(frozen.user_attrs.get("trial", ""))
+                if record:  # the driver died between the record and the study
+                    _tell(optuna.Trial(study, frozen._trial_id), record)
+                else:
+                    self._unfinished.append((family, frozen))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles this for a restore of its own, which is never used."""
@@ -103,7 +117,7 @@ class OptunaSearcher(Searcher):
             trial = self._studies[family].ask()
             name = self._next_name(family)
         trial.set_user_attr("trial", name)
-        self._trials[trial_id] = trial
+        self._trials[trial_id] = self._by_name[name] = trial
         return {"trial": name, "family": family, "params": self._spaces[family](trial)}
 
     def _next_name(self, family: str) -> str:
@@ -112,31 +126,27 @@ class OptunaSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report the best value so far at this epoch."""
-        if METRIC in result:
-            self._trials[trial_id].report(result["best_so_far"], result["epoch"])
+        trial = self._trials[trial_id]
+        if METRIC in result and result["epoch"] not in _reported(trial):
+            trial.report(result["best_so_far"], result["epoch"])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how the trial ended."""
-        trial = self._trials.pop(trial_id, None)
-        if trial is None:
-            return
-        status = outcome(result, error)
-        value = None
-        if status != FAILED and result and "epoch" in result:
-            # Tune does not hand the result on which ASHA stops to on_trial_result
-            if result["epoch"] not in _reported(trial):
-                trial.report(result["best_so_far"], result["epoch"])
-            value = result["best_so_far"] if status == COMPLETED else None
-        if result and result.get("failure"):
-            trial.set_user_attr("failure", result["failure"])
-        trial.study.tell(trial, value, state=_STATES[status])
+        """Nothing yet: Optuna is told by `on_end`."""
+        self._trials.pop(trial_id, None)
 
-    def end_running(self) -> None:
-        """Tell Optuna that the trials which the time limit cut short are pruned."""
-        for trial_id in list(self._trials):
-            self.on_trial_complete(trial_id)
+    def on_start(self, record: TrialRecord) -> None:
+        """Nothing: it has been suggested."""
+
+    def on_epoch(self, record: TrialRecord) -> None:
+        """Nothing: see `on_trial_result`, which the sampler needs before the next suggestion."""
+
+    def on_end(self, record: TrialRecord) -> None:
+        """Tell Optuna how the trial ended."""
+        trial = self._by_name.pop(record.trial, None)
+        if trial is not None:
+            _tell(trial, record)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal holds all. Tune wants a file."""
@@ -144,6 +154,29 @@ class OptunaSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: a new searcher reads the journal."""
+
+
+def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
+    """Tell Optuna what a record says: its figures, and how it ended."""
+    best, known = -math.inf, _reported(trial)
+    for number, metrics in enumerate(record.curve, start=1):
+        best = max(best, metrics[METRIC])
+        # Tune does not hand the result on which ASHA stops to on_trial_result
+        if number not in known and record.status != FAILED:
+            trial.report(best, number)
+    if record.status == FAILED and record.reason:
+        trial.set_user_attr("failure", record.reason)
+    value = best if record.status == COMPLETED else None
+    trial.study.tell(trial, value, state=_STATES[record.status])
+
+
+def _cut_half_line(journal: Path) -> None:
+    """Cut off what a killed driver had half written: Optuna would write on behind it."""
+    if journal.exists():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(journal, whole)
 
 
 def load_studies(journal: Path) -> dict[str, optuna.Study]:

@@ -1,5 +1,7 @@
 """One trial as Ray Tune runs it: a `for` around training that reports each epoch."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,13 @@ import torch
 from ray import tune
 
 from mgc_ray.data.chunks import ChunkTable
+from mgc_ray.data.files import written_whole
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.loop import METRIC, best_device, train
+from mgc_ray.training.loop import METRIC, Epoch, best_device, train
+from mgc_ray.training.state import StateError, read_progress
+
+STATE = "state.safetensors"  # in a trial's folder while it runs
+_STATE_SHARE = 0.02  # of a trial's time may go to writing its state, at most
 
 
 def run_trial(
@@ -22,6 +29,8 @@ def run_trial(
 
     Each epoch is reported with its metrics, `epoch`, `best` (is it the best so far),
     `best_so_far` (its figure) and `finished` (training has ended by itself, and was not stopped).
+    TRIALS/NAME/state.safetensors has all that it needs to go on: a trial whose process, node or
+    driver died reports again what it had reported, and trains from there.
     A failure is reported as `failure`, its reason: raised, Tune would run it again, as it should
     only after a failure of the machine, and where a GPU that several trials share was too small for
     this one beside the others: see RetryAlone.
@@ -30,21 +39,24 @@ def run_trial(
     torch.cuda.empty_cache()  # what this process's last trial has left; nothing without a GPU
     params = fixed[suggestion["family"]] | suggestion["params"]
     folder = trials / suggestion["trial"] / "checkpoint"
-    best_so_far = 0.0
+    kept = _KeptState(trials / suggestion["trial"] / STATE, params)
     try:
-        for epoch in train(suggestion["family"], params, chunks, best_device()):
+        for result in kept.reported:
+            tune.report(result)
+        best_so_far = kept.reported[-1]["best_so_far"] if kept.reported else 0.0
+        for epoch in _epochs(suggestion["family"], params, chunks, kept.state):
             if epoch.best:
                 best_so_far = epoch.metrics[METRIC]
                 save_checkpoint(folder, epoch, suggestion["family"], params, chunks.info)
-            tune.report(
-                {
-                    **epoch.metrics,
-                    "epoch": epoch.number,
-                    "best": epoch.best,
-                    "best_so_far": best_so_far,
-                    "finished": epoch.last,
-                }
-            )
+            result = {
+                **epoch.metrics,
+                "epoch": epoch.number,
+                "best": epoch.best,
+                "best_so_far": best_so_far,
+                "finished": epoch.last,
+            }
+            kept.add(epoch, result)
+            tune.report(result)
     except Exception as error:  # whatever it is, the search goes on with the other trials
         reason = str(error).strip() or "no message"
         if isinstance(error, torch.OutOfMemoryError):
@@ -57,17 +69,48 @@ def run_trial(
         tune.report({"failure": reason, "finished": True})
 
 
-def _shares_a_gpu() -> bool:
-    return 0 < tune.get_context().get_trial_resources().bundles[0].get("GPU", 0) < 1
+def _epochs(
+    family: str, params: dict[str, Any], chunks: ChunkTable, state: bytes | None
+) -> Iterator[Epoch]:
+    """Train, from `state` where that is sound."""
+    try:
+        yield from train(family, params, chunks, best_device(), state=state)
+    except StateError:
+        yield from train(family, params, chunks, best_device())
 
 
-class RetryAlone(tune.Callback):
-    """Gives a trial that ran out of a shared GPU's memory a whole one when it is run again.
+class _KeptState:
+    """A trial's state on disk, with what the trial has reported up to it.
 
-    It waits until one is free, at the latest until all other trials have ended.
+    It is written after an epoch unless that would take more than a fiftieth of the trial's time.
     """
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.last_result.get("out_of_memory"):
-            needs = trial.placement_group_factory.bundles[0] | {"GPU": 1.0}
-            trial.update_resources(tune.PlacementGroupFactory([needs]))
+    def __init__(self, path: Path, params: dict[str, Any]) -> None:
+        self._path, self._params = path, params
+        self._next = 0.0
+        self.state: bytes | None = None
+        self.reported: list[dict[str, Any]] = []
+        try:
+            packed = path.read_bytes()
+            notes = read_progress(packed)["notes"]
+            if notes["params"] == params:
+                self.state, self.reported = packed, notes["reported"]
+        except (OSError, StateError, KeyError, TypeError):
+            pass  # there is none, or a damaged one: the trial starts anew
+
+    def add(self, epoch: Epoch, result: dict[str, Any]) -> None:
+        """Note a result, and write the state of its epoch where it is time to."""
+        del self.reported[epoch.number - 1 :]
+        self.reported.append(result)
+        started = time.monotonic()
+        if epoch.last or epoch.state is None or started < self._next:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(self._path) as temporary:
+            temporary.write_bytes(epoch.state({"params": self._params, "reported": self.reported}))
+        ended = time.monotonic()
+        self._next = ended + (ended - started) / _STATE_SHARE
+
+
+def _shares_a_gpu() -> bool:
+    return 0 < tune.get_context().get_trial_resources().bundles[0].get("GPU", 0) < 1

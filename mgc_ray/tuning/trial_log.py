@@ -11,6 +11,7 @@ from ray import tune
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord, ranked, write_leaderboard
 from mgc_ray.tuning.searcher import outcome
+from mgc_ray.tuning.trainable import STATE
 
 _METRICS = (
     "train_loss",
@@ -25,7 +26,7 @@ _METRICS = (
 
 
 class Listener(Protocol):
-    """What is told of every trial: the display and TensorBoard."""
+    """What is told of every trial: the sampler, the display and TensorBoard."""
 
     def on_start(self, record: TrialRecord) -> None: ...
     def on_epoch(self, record: TrialRecord) -> None: ...
@@ -90,6 +91,10 @@ class TrialLog(tune.Callback):
         self._end(self._record(trial), outcome(trial.last_result, error=True))
         _forget_history(trial)
 
+    def fail(self, trial: Any, reason: str) -> None:
+        """Note why a trial is about to be ended as failed."""
+        self._record(trial).reason = reason
+
     def _record(self, trial: Any) -> TrialRecord:
         # a trial whose process never came up has not been started
         return self.records.get(trial.config["trial"]) or self._start(trial)
@@ -103,9 +108,10 @@ class TrialLog(tune.Callback):
         record.status = status
         record.seconds = time.monotonic() - self._started.pop(record.trial, time.monotonic())
         if record.status == FAILED and not record.reason:
-            record.reason = "its process or node died"
+            record.reason = "its process or node died, each time it was run (of want of memory?)"
         folder = self._folder / "trials" / record.trial
         record.write(folder)
+        (folder / STATE).unlink(missing_ok=True)
         ended = [r for r in self.records.values() if r.ended]
         write_leaderboard(self._folder / "leaderboard.csv", ended)
         self._delete_weights(ended)

@@ -19,6 +19,8 @@ from ray.tune.search import Searcher
 
 from mgc_ray.training.config import TrainConfig
 from mgc_ray.training.loop import METRIC
+from mgc_ray.tuning.records import TrialRecord
+from mgc_ray.tuning.searcher import OptunaSearcher, outcome
 
 MAX_EPOCHS = 27
 PATIENCE = TrainConfig().patience
@@ -150,15 +152,18 @@ class TuneEngine:
         self._scheduler = scheduler
         self._fixed = fixed or {}  # what the space leaves alone
         self._trials: dict[str, Any] = {}
+        self._records: dict[str, TrialRecord] = {}
 
     def suggest(self, name: str) -> dict[str, Any]:
         config = self._searcher.suggest(name)
         self._trials[name] = SimpleNamespace(trial_id=name)
+        self._records[name] = TrialRecord(config.get("trial", name), "", {})
         self._scheduler.on_trial_add(None, self._trials[name])
         return self._fixed | config.get("params", config)
 
     def goes_on(self, name: str, result: dict[str, Any]) -> bool:
-        trial = self._trials[name]
+        trial, record = self._trials[name], self._records[name]
+        record.curve.append(result)
         decision = self._scheduler.on_trial_result(None, trial, result)
         if decision != TrialScheduler.STOP:
             # the controller hands no result on that the scheduler stops at
@@ -167,7 +172,10 @@ class TuneEngine:
                 return True
         self._scheduler.on_trial_complete(None, trial, result)
         self._searcher.on_trial_complete(name, result=result)
-        del self._trials[name]
+        if isinstance(self._searcher, OptunaSearcher):  # which the program's trial log tells
+            record.status = outcome(result, error=False)
+            self._searcher.on_end(record)
+        del self._trials[name], self._records[name]
         return False
 
 

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from mgc_ray.training.loop import METRIC
+from mgc_ray.tuning.records import COMPLETED, TrialRecord
 from mgc_ray.tuning.run import TuneSettings
 from mgc_ray.tuning.scheduler import asha
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
@@ -83,10 +85,8 @@ class OptunaEngine:
 class ToldComplete(OptunaSearcher):
     """As Ray's own searcher does: what was stopped is told as complete, with its early figure."""
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        super().on_trial_complete(trial_id, {**(result or {}), "finished": True}, error)
+    def on_end(self, record: TrialRecord) -> None:
+        super().on_end(replace(record, status=COMPLETED))
 
 
 def telling(figure: str, kind: type[OptunaSearcher] = OptunaSearcher) -> type[OptunaSearcher]:
@@ -96,11 +96,10 @@ def telling(figure: str, kind: type[OptunaSearcher] = OptunaSearcher) -> type[Op
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             super().on_trial_result(trial_id, {**result, "best_so_far": result[figure]})
 
-        def on_trial_complete(
-            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-        ) -> None:
-            result = result and {**result, "best_so_far": result[figure]}
-            super().on_trial_complete(trial_id, result, error)
+        def on_end(self, record: TrialRecord) -> None:
+            lowest = [{METRIC: 0.0}] * (record.epochs - 1)  # all but the last are told already
+            told = {METRIC: record.curve[-1][figure]}
+            super().on_end(replace(record, curve=[*lowest, told]))
 
     return Telling
 

@@ -24,6 +24,7 @@ def suggestion_cost(known: int, asked: int, running: int = 8) -> dict[str, float
     """Milliseconds of the program's own searcher, with `known` outcomes in its study."""
     import optuna
 
+    from mgc_ray.tuning.records import COMPLETED, TrialRecord
     from mgc_ray.tuning.searcher import OptunaSearcher, load_studies
     from mgc_ray.tuning.space import load_space
 
@@ -53,12 +54,12 @@ def suggestion_cost(known: int, asked: int, running: int = 8) -> dict[str, float
         asks, tells = [], []
         for i in range(asked):
             started = time.perf_counter()
-            searcher.suggest(f"t{i}")
+            name = searcher.suggest(f"t{i}")["trial"]
             asks.append(time.perf_counter() - started)
             value = {"val_track_accuracy": 0.5, "best_so_far": 0.5, "epoch": 3, "finished": True}
             started = time.perf_counter()
             searcher.on_trial_result(f"t{i}", value)
-            searcher.on_trial_complete(f"t{i}", value)
+            searcher.on_end(TrialRecord(name, "gru", {}, COMPLETED, curve=[value] * 3))
             tells.append(time.perf_counter() - started)
     return {
         "known": known,

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from mgc_ray.tuning.records import STOPPED_EARLY, TrialRecord
 from mgc_ray.tuning.scheduler import AshaByFamily
 
 
@@ -25,3 +26,26 @@ def test_trials_of_one_family_are_compared() -> None:
 def test_trials_of_different_families_are_not() -> None:
     figures = [("discriminant", figure) for figure in (0.7, 0.8, 0.9)]
     assert _decisions(*figures, ("gru", 0.2))[-1] == "CONTINUE"
+
+
+def test_trials_of_a_search_that_goes_on_are_compared_with_those_before() -> None:
+    """As if the search had not been interrupted, at every rung."""
+
+    def record(number: int, *figures: float) -> TrialRecord:
+        curve = [{"val_track_accuracy": figure} for figure in figures]
+        return TrialRecord(f"gru-{number:04d}", "gru", {}, STOPPED_EARLY, curve=curve)
+
+    earlier = [record(0, 0.5, 0.3, 0.8), record(1, 0.6), record(2, 0.7)]
+    scheduler = AshaByFamily(9, 1, 3, earlier)
+    trial = SimpleNamespace(config={"family": "gru"}, trial_id="new")
+    scheduler.on_trial_add(None, trial)
+
+    def decide(epoch: int, figure: float) -> str:
+        return scheduler.on_trial_result(None, trial, {"epoch": epoch, "best_so_far": figure})
+
+    assert decide(1, 0.71) == "CONTINUE"
+    assert decide(2, 0.71) == "CONTINUE"
+    assert decide(3, 0.79) == "STOP"  # one stood at 0.8 there
+    other = SimpleNamespace(config={"family": "gru"}, trial_id="worse")
+    scheduler.on_trial_add(None, other)
+    assert scheduler.on_trial_result(None, other, {"epoch": 1, "best_so_far": 0.4}) == "STOP"

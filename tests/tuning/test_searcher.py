@@ -8,6 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher, load_studies
 from mgc_ray.tuning.space import load_space
 
@@ -23,6 +24,14 @@ def _result(epoch: int, value: float, finished: bool = False) -> dict[str, Any]:
         "best_so_far": value,
         "finished": finished,
     }
+
+
+def _end(
+    searcher: OptunaSearcher, name: str, *values: float, status: str = COMPLETED, reason: str = ""
+) -> None:
+    """What the trial log says of a trial whose epochs had these accuracies."""
+    curve = [{"val_track_accuracy": value} for value in values]
+    searcher.on_end(TrialRecord(name, name.split("-")[0], {}, status, reason, curve=curve))
 
 
 def _trials(folder: Path, family: str = "gru") -> list[optuna.trial.FrozenTrial]:
@@ -49,6 +58,7 @@ def test_a_trial_that_ended_by_itself_is_told_as_complete(tmp_path: Path) -> Non
     searcher.on_trial_result("a", _result(1, 0.3))
     searcher.on_trial_result("a", _result(2, 0.5, finished=True))
     searcher.on_trial_complete("a", _result(2, 0.5, finished=True))
+    _end(searcher, "gru-0000", 0.3, 0.5)
     trial = _trials(tmp_path)[0]
     assert trial.state == TrialState.COMPLETE
     assert trial.value == 0.5
@@ -62,6 +72,7 @@ def test_a_stopped_trial_is_told_as_pruned_with_the_value_it_was_stopped_at(
     searcher.suggest("a")
     searcher.on_trial_result("a", _result(1, 0.3))
     searcher.on_trial_complete("a", _result(2, 0.4))  # Tune keeps the last result to itself
+    _end(searcher, "gru-0000", 0.3, 0.4, status=STOPPED_EARLY)
     trial = _trials(tmp_path)[0]
     assert trial.state == TrialState.PRUNED
     assert trial.intermediate_values == {1: 0.3, 2: 0.4}
@@ -71,8 +82,8 @@ def test_a_failed_trial_is_told_as_failed_with_its_reason(tmp_path: Path) -> Non
     searcher = _searcher(tmp_path, "gru")
     searcher.suggest("a")
     searcher.suggest("b")
-    searcher.on_trial_complete("a", {"failure": "loss is nan", "finished": True})
-    searcher.on_trial_complete("b", None, error=True)
+    _end(searcher, "gru-0000", status=FAILED, reason="loss is nan")
+    _end(searcher, "gru-0001", status=FAILED)
     trials = _trials(tmp_path)
     assert [trial.state for trial in trials] == [TrialState.FAIL] * 2
     assert trials[0].user_attrs["failure"] == "loss is nan"
@@ -91,7 +102,7 @@ def test_the_same_seed_suggests_the_same(tmp_path: Path) -> None:
 def test_a_new_searcher_goes_on_where_a_killed_driver_stopped(tmp_path: Path) -> None:
     first = _searcher(tmp_path, "gru")
     before = {name: first.suggest(name) for name in ("a", "b", "c")}
-    first.on_trial_complete("a", _result(1, 0.5, finished=True))
+    _end(first, "gru-0000", 0.5)
     first.on_trial_result("b", _result(1, 0.2))
 
     second = _searcher(tmp_path, "gru")
@@ -99,9 +110,38 @@ def test_a_new_searcher_goes_on_where_a_killed_driver_stopped(tmp_path: Path) ->
     assert again == [before["b"], before["c"]]
     assert second.suggest("z")["trial"] == "gru-0003"
     second.on_trial_result("x", _result(1, 0.2))
-    second.on_trial_complete("x", _result(2, 0.6, finished=True))
+    _end(second, before["b"]["trial"], 0.2, 0.6)
     states = [trial.state for trial in _trials(tmp_path)]
     assert states == [TrialState.COMPLETE] * 2 + [TrialState.RUNNING] * 2
+
+
+def test_a_trial_with_a_record_that_optuna_was_not_told_of_is_told_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    first = _searcher(tmp_path, "gru")
+    names = [first.suggest(name)["trial"] for name in ("a", "b")]
+    first.on_trial_result("a", _result(1, 0.2))
+    curve = [{"val_track_accuracy": 0.2}, {"val_track_accuracy": 0.4}]
+    record = TrialRecord(names[0], "gru", {}, COMPLETED, curve=curve)
+
+    spaces = {"gru": load_space("gru")}
+    second = OptunaSearcher(tmp_path / "journal", spaces, 0, earlier=[record])
+    told = _trials(tmp_path)[0]
+    assert (told.state, told.value) == (TrialState.COMPLETE, 0.4)
+    assert told.intermediate_values == {1: 0.2, 2: 0.4}
+    assert [second.suggest(name)["trial"] for name in ("x", "y")] == [names[1], "gru-0002"]
+
+
+def test_a_journal_that_was_cut_in_the_middle_of_a_line_goes_on(tmp_path: Path) -> None:
+    first = _searcher(tmp_path, "gru")
+    first.suggest("a")
+    _end(first, "gru-0000", 0.5)
+    with (tmp_path / "journal").open("a") as file:
+        file.write('{"op_code":5,"worker_id":"half a li')
+    second = _searcher(tmp_path, "gru")
+    second.suggest("b")
+    assert [trial.value for trial in _trials(tmp_path)][:1] == [0.5]
+    assert len(_trials(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("family", ["gru"])
@@ -110,10 +150,9 @@ def test_later_suggestions_learn_from_what_was_told(tmp_path: Path, family: str)
     searcher = _searcher(tmp_path, family)
     proposed = []
     for i in range(40):
-        params = searcher.suggest(f"t{i}")["params"]
-        proposed.append(params["dropout"])
-        value = 1 - params["dropout"]
-        searcher.on_trial_complete(f"t{i}", _result(1, value, finished=True))
+        suggestion = searcher.suggest(f"t{i}")
+        proposed.append(suggestion["params"]["dropout"])
+        _end(searcher, suggestion["trial"], 1 - suggestion["params"]["dropout"])
     assert sum(proposed[20:]) / 20 < 0.2  # the mean of the whole range is 0.3
 
 
@@ -146,9 +185,10 @@ def earlier_journal(tmp_path: Path) -> Path:
     """Twenty trials of the narrow space, better the larger lr; each third is stopped."""
     searcher = OptunaSearcher(tmp_path / "earlier", {"gru": _narrow}, 0)
     for i in range(20):
-        params = searcher.suggest(f"t{i}")["params"]
+        suggestion = searcher.suggest(f"t{i}")
         searcher.on_trial_result(f"t{i}", _result(1, 0.1))
-        searcher.on_trial_complete(f"t{i}", _result(2, 100 * params["lr"], finished=i % 3 > 0))
+        status = COMPLETED if i % 3 else STOPPED_EARLY
+        _end(searcher, suggestion["trial"], 0.1, 100 * suggestion["params"]["lr"], status=status)
     searcher.suggest("left running")
     return tmp_path / "earlier"
 
@@ -216,16 +256,17 @@ def test_a_warm_search_proposes_better_at_once(tmp_path: Path) -> None:
 
     before = OptunaSearcher(tmp_path / "earlier", {"gru": without_mixup}, 1)
     for i in range(40):
-        value = 1 - distance(before.suggest(f"t{i}")["params"])
-        before.on_trial_complete(f"t{i}", _result(1, value, finished=True))
+        suggestion = before.suggest(f"t{i}")
+        _end(before, suggestion["trial"], 1 - distance(suggestion["params"]))
 
     def proposed(folder: str, earlier: list[Earlier]) -> float:
         (tmp_path / folder).mkdir()
         searcher = OptunaSearcher(tmp_path / folder / "journal", {"gru": _wide}, 0, earlier)
         distances = []
         for i in range(10):
-            distances.append(distance(searcher.suggest(f"t{i}")["params"]))
-            searcher.on_trial_complete(f"t{i}", _result(1, 1 - distances[-1], finished=True))
+            suggestion = searcher.suggest(f"t{i}")
+            distances.append(distance(suggestion["params"]))
+            _end(searcher, suggestion["trial"], 1 - distances[-1])
         return sorted(distances)[5]
 
     known = Earlier("before", tmp_path / "earlier", same_dataset=True)
