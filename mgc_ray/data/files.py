@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,8 +49,11 @@ def only_one(folder: Path, in_use: Callable[[str], None]) -> Iterator[None]:
 
 def delete_half_written(folder: Path) -> None:
     """Delete what killed processes left half written anywhere in FOLDER, which nobody else uses."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

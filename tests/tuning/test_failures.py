@@ -118,9 +118,7 @@ def test_a_trial_that_hangs_is_ended_after_its_time(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = time.monotonic()
-    records = _search(
-        tmp_path, monkeypatch, ray_cluster, what="hang", at=2, trial_timeout=20.0
-    )
+    records = _search(tmp_path, monkeypatch, ray_cluster, what="hang", at=2, trial_timeout=20.0)
     failed = _failed(records)
     assert failed.reason == "it took longer than --trial-timeout 20 s"
     assert time.monotonic() - started < 120
