@@ -329,6 +329,63 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
     assert "has ended already" in again.stderr
 
 
+def _searching(home: Path, name: str, *options: str) -> subprocess.Popen[str]:
+    """A search in the background, with a trial that has a state to go on from."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mgc_ray.search", "--family", "gru", "--smoke"),
+            *("--max-epochs", "500", "--concurrent", "1", "--name", name, *options),
+        ],
+        cwd=home,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heeds_ctrl_c,
+    )
+    deadline = time.monotonic() + 120
+    while not list((home / "results" / name).rglob("state.safetensors")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(home: Path) -> None:
+    process = _searching(home, "twice", "--set", "patience=500")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert time.monotonic() - started < 1
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert list((home / "results/twice").rglob("state.safetensors"))
+
+
+def test_a_second_search_of_one_name_is_refused_while_the_first_lives(home: Path) -> None:
+    process = _searching(home, "taken", "--set", "patience=500")
+    try:
+        second = command("search", "--resume", "taken", cwd=home, status=2)
+        assert f"is being searched by process {process.pid} on " in second.stderr
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_search_that_is_refused_leaves_its_name_free(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "music/jazz").mkdir(parents=True)
+    (tmp_path / "music/rock").mkdir()
+    for genre in ("jazz", "rock"):
+        for number in range(3):
+            (tmp_path / "music" / genre / f"{number}.wav").write_bytes(b"no audio")
+    args = ["--family", "gru", "--tracks", tmp_path / "music", "--name", "refused"]
+    for _ in range(2):
+        refused = command("search", *args, cwd=home, status=2)
+        assert "has no usable track" in refused.stderr
+    assert not (home / "results/refused").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [

@@ -1,13 +1,15 @@
 """How a command starts and ends, the same for all of them.
 
 Standard output carries results (`--json`: one line of JSON), standard error all that is meant for a
-person. Exit status: 0 done, 1 failed or done in part, 2 the request was refused, 130 Ctrl-C.
+person. Exit status: 0 done, 1 failed or done in part, 2 the request was refused, 130 Ctrl-C. A
+second Ctrl-C ends the process at once, whatever it is still putting in order.
 """
 
 import argparse
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -42,6 +44,8 @@ class Parser(argparse.ArgumentParser):
 
 def run(name: str, main: Callable[[], int]) -> None:
     """Call a command's `main` and end the process with its exit status."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # and not ignored
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         status = main()
         sys.stdout.flush()
@@ -61,6 +65,17 @@ def run(name: str, main: Callable[[], int]) -> None:
         console.print(f"{name}: error: {where}{error.strerror}", style="red", markup=False)
         status = 1
     sys.exit(status)
+
+
+def _interrupt(*_: object) -> None:
+    signal.signal(signal.SIGINT, _end_at_once)
+    raise KeyboardInterrupt
+
+
+def _end_at_once(*_: object) -> None:
+    # no clean-up of any kind, but what a terminal should not be left with: a hidden cursor
+    os.write(sys.stderr.fileno(), b"\x1b[?25h\n" if sys.stderr.isatty() else b"")
+    os._exit(130)
 
 
 def print_json(content: Any) -> None:
