@@ -27,6 +27,7 @@ from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.dataset import (
     TRACKS_PER_SHARD,
     DatasetInfo,
+    dataset_exchange,
     describe,
     finish,
     read_info,
@@ -38,6 +39,7 @@ from mgc_ray.data.dataset import (
 )
 from mgc_ray.data.files import LOCK, delete_half_written, only_one
 from mgc_ray.data.more_tracks import without_known_recordings
+from mgc_ray.data.reach import Reach
 from mgc_ray.data.request import (
     ARRAY_RECIPES,
     AST_FEATURES,
@@ -54,6 +56,7 @@ from mgc_ray.data.split import (
     draw_split,
     groups_on_several_sides,
 )
+from mgc_ray.data.storage import Exchange, Storage
 from mgc_ray.data.tracks import Skipped, Track, TrackTable
 from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
@@ -76,11 +79,14 @@ def preprocess(
     anew: bool = False,
     address: str | None = None,
     gpu: bool = False,
+    storage: Storage | None = None,
 ) -> DatasetInfo:
     """Make the dataset in the folder `dataset`, or as much of it as is missing.
 
+    `storage`: how nodes that do not see this folder, or the tracks, exchange files with this one.
     Raises RequestError, before any work, for a table that cannot be split, for a folder that holds
-    a dataset of other settings (unless `anew`, which deletes it) and for `gpu` without one.
+    a dataset of other settings (unless `anew`, which deletes it), for `gpu` without one, and for a
+    cluster of which a node sees neither the folder nor a storage.
     """
     folder = Path(dataset)
     table = read_table(request)
@@ -89,6 +95,10 @@ def preprocess(
     _check_folder(folder, table)
     if gpu:
         _check_made_on_gpu(request, table)
+    exchange = dataset_exchange(folder, storage)
+    if not (folder / "dataset.json").exists() and not anew:
+        for name in ("tracks.parquet", "skipped.csv", "dataset.json"):  # what another head began
+            exchange.fetch(name)
     info = None
     if (folder / "dataset.json").exists() and not anew:
         info = read_info(folder)
@@ -109,10 +119,42 @@ def preprocess(
             )
         if anew:
             _delete(folder)
+            exchange.delete("chunks")
+        tracks = [*table.tracks, *(more.tracks if more else ())]
+        reach = _reach(exchange, [track.path for track in tracks], listing)
         if info is None or anew:
-            info = _inspect_and_split(folder, request, table, more, listing)
-        _write_shards(folder, info, _missing_shards(folder, info), gpu)
-        return finish(folder, info)
+            info = _inspect_and_split(folder, request, table, more, listing, reach)
+            for name in ("tracks.parquet", "skipped.csv", "dataset.json"):
+                exchange.send(name)
+        for shard in _missing_shards(folder, info):
+            exchange.fetch(shard_path(Path(), shard).as_posix())
+        _write_shards(exchange, info, _missing_shards(folder, info), gpu, reach)
+        info = finish(folder, info)
+        exchange.send("dataset.json")
+        reach.end()
+        return info
+
+
+def _reach(exchange: Exchange, paths: Sequence[str], listing: str) -> Reach:
+    """How the cluster's nodes reach the tracks; brings them to the storage where they must be.
+
+    Raises RequestError where they, or the dataset's folder, can be reached by this node alone.
+    """
+    from mgc_ray.tuning.cluster import check_shared, nodes_without
+
+    check_shared(exchange)
+    blind = nodes_without(paths[0])
+    if not blind:
+        return Reach()
+    if exchange.storage is None:
+        raise RequestError(
+            f"all nodes of the cluster must see the tracks, but {blind[0]} does not see "
+            f"{paths[0]}: put them on a path that all nodes share, or give --storage"
+        )
+    reach = Reach(exchange.storage, f"datasets/{exchange.folder.name}/tracks-{listing[:12]}")
+    with progress("sending", len(paths), "tracks") as advance:
+        reach.send(paths, advance)
+    return reach
 
 
 def _wait(holder: str) -> None:
@@ -236,11 +278,12 @@ def _inspect_and_split(
     table: TrackTable,
     more: TrackTable | None,
     listing: str,
+    reach: Reach,
 ) -> DatasetInfo:
     """The first pass; writes all of the dataset but its shards."""
     features = _choose_features(table.tracks, request)
     added = more.tracks if more else []
-    found, skipped = _inspect([*table.tracks, *added], features)
+    found, skipped = _inspect([*table.tracks, *added], features, reach)
     skipped = [*table.skipped, *(more.skipped if more else ()), *skipped]
     usable = [track for track in table.tracks if track.path in found]
     added = [track for track in added if track.path in found]
@@ -263,7 +306,10 @@ def _inspect_and_split(
     _tell_weak_split(tracks, request)
     genres = tuple(sorted({track.genre for track in tracks} - {""}))
     if request.synthetic:
-        made = _synthesise(folder, genres, request.synthetic, features, _usual_seconds(found))
+        seconds = _usual_seconds(found)
+        made = _synthesise(folder, genres, request.synthetic, features, seconds, reach)
+        if reach.storage:
+            reach.send([track.path for track in made], lambda _: None)
         found |= {track.path: inspection for track, inspection in made.items()}
         added = [*added, *made]
     tracks = add_to_train(tracks, added, request.split_seed)
@@ -323,7 +369,12 @@ def _usual_seconds(found: dict[str, Inspection]) -> float:
 
 
 def _synthesise(
-    folder: Path, genres: Sequence[str], count: int, features: Features, seconds: float
+    folder: Path,
+    genres: Sequence[str],
+    count: int,
+    features: Features,
+    seconds: float,
+    reach: Reach,
 ) -> dict[Track, Inspection]:
     """Write `count` tracks of each genre into DIR/synthetic, and open them as all others are."""
     from mgc_ray.data.corpus import extra_track, write_track
@@ -339,20 +390,23 @@ def _synthesise(
 
     made = {}
     with progress("synthesising", len(wanted), "tracks") as advance:
-        for track, inspection in _map(wanted, make, *_TRACKS_PER_TASK):
+        # where nodes do not see this folder, here: a task elsewhere could not leave them behind
+        done = map(make, wanted) if reach.storage else _map(wanted, make, *_TRACKS_PER_TASK)
+        for track, inspection in done:
             made[track] = inspection
             advance(len(made))
     return dict(sorted(made.items(), key=lambda item: item[0].path))
 
 
 def _inspect(
-    tracks: Sequence[Track], features: Features
+    tracks: Sequence[Track], features: Features, reach: Reach
 ) -> tuple[dict[str, Inspection], list[Skipped]]:
     """Open every file; what was found by path, and what cannot be used."""
 
     def inspect(path: str) -> tuple[str, Inspection | str]:
         try:
-            return path, features.inspect(path)
+            with reach(path) as place:
+                return path, features.inspect(place)
         except UnusableTrackError as error:
             return path, str(error)
 
@@ -368,34 +422,42 @@ def _inspect(
     return found, sorted(skipped, key=lambda s: order[s.path])
 
 
-def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int], gpu: bool) -> None:
+def _write_shards(
+    exchange: Exchange, info: DatasetInfo, missing: Sequence[int], gpu: bool, reach: Reach
+) -> None:
     """The second pass; writes the shards that are missing."""
-    tracks, found = read_track_rows(folder)
+    tracks, found = read_track_rows(exchange.folder)
     splits = chunk_splits(tracks, [inspection.chunks for inspection in found], info.seed)
     features, device = info.features, _GPU_DEVICE
 
-    def write(item: tuple[int, Sequence[Track], Sequence[list[str]]]) -> list[tuple[str, str]]:
-        """Write one shard; (path, reason) of tracks that are not what they were."""
+    def write(
+        item: tuple[int, Sequence[Track], Sequence[list[str]]],
+    ) -> tuple[int, list[tuple[str, str]]]:
+        """Write one shard; its number, and (path, reason) of tracks that are not what they were."""
         shard, tracks, splits = item
         pieces, changed = [], []
         for track, parts in zip(tracks, splits, strict=True):
             try:
-                if gpu and isinstance(features, LogMel):
-                    pieces.append(features.waveforms(track.path))
-                else:
-                    pieces.append(features.chunks(track.path))
+                with reach(track.path) as place:
+                    if gpu and isinstance(features, LogMel):
+                        pieces.append(features.waveforms(place))
+                    else:
+                        pieces.append(features.chunks(place))
                 if len(pieces[-1]) != len(parts):
                     changed.append((track.path, "its length is another"))
             except UnusableTrackError as error:
                 changed.append((track.path, str(error)))
         if changed:
-            return changed
+            return shard, changed
         if gpu and isinstance(features, LogMel):
             from mgc_ray.data.spectrogram_torch import transform_tracks
 
             pieces = transform_tracks(pieces, features, device)
-        write_shard(folder, shard, info, list(zip(tracks, pieces, splits, strict=True)))
-        return []
+        there, name = exchange.elsewhere(), shard_path(Path(), shard).as_posix()
+        write_shard(there.folder, shard, info, list(zip(tracks, pieces, splits, strict=True)))
+        there.send(name)
+        there.clear(name)
+        return shard, []
 
     items = []
     for shard in missing:
@@ -407,9 +469,10 @@ def _write_shards(folder: Path, info: DatasetInfo, missing: Sequence[int], gpu: 
     done = 0
     changed: list[tuple[str, str]] = []
     with progress("spectrograms of", total, "tracks") as advance:
-        for shard_changed in _map(items, write, 1, at_most, _GPU_SHARE if gpu else 0):
+        for shard, shard_changed in _map(items, write, 1, at_most, _GPU_SHARE if gpu else 0):
             done += 1
             changed += shard_changed
+            exchange.fetch(shard_path(Path(), shard).as_posix())
             advance(min(done * TRACKS_PER_SHARD, total))
     if changed:
         path, reason = changed[0]
@@ -513,6 +576,11 @@ def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     )
     for item in skipped[:5]:
         console.print(f"  {item.path}: {item.reason}", markup=False)
+
+
+STORAGE_HELP = (
+    "a bucket (s3://bucket/prefix) or folder by which nodes exchange files that share no path"
+)
 
 
 def add_dataset_options(parser: Parser, *names_of_seed: str) -> None:
@@ -621,6 +689,7 @@ def main() -> int:
     parser.add_argument("--dataset", required=True, metavar="DIR", help="where to write it")
     parser.add_argument("--anew", action="store_true", help="delete what DIR holds and start anew")
     parser.add_argument("--address", help="a Ray cluster, e.g. ray-head:6379")
+    parser.add_argument("--storage", metavar="URI", help=STORAGE_HELP)
     parser.add_argument(
         "--gpu", action="store_true", help="make the spectrograms on the cluster's GPUs"
     )
@@ -629,7 +698,14 @@ def main() -> int:
     if not args.tracks:
         parser.error("--tracks is needed: a folder with a subfolder a genre, or a CSV")
     try:
-        info = preprocess(dataset_request(args), args.dataset, args.anew, args.address, args.gpu)
+        info = preprocess(
+            dataset_request(args),
+            args.dataset,
+            args.anew,
+            args.address,
+            args.gpu,
+            Storage(args.storage) if args.storage else None,
+        )
     except KeyboardInterrupt:
         console.print("stopped by Ctrl-C: the same command again does only what is missing")
         return 130

@@ -32,10 +32,17 @@ from mgc_ray.data.request import (
     request_from_json,
 )
 from mgc_ray.data.split import draw_folds
+from mgc_ray.data.storage import Exchange, Storage
 from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module
-from mgc_ray.preprocess import add_dataset_options, dataset_key, dataset_request, preprocess
+from mgc_ray.preprocess import (
+    STORAGE_HELP,
+    add_dataset_options,
+    dataset_key,
+    dataset_request,
+    preprocess,
+)
 from mgc_ray.terminal.command import Parser, console, gibibytes, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import check_given, full_params
@@ -46,7 +53,7 @@ from mgc_ray.tuning.display import best_table, clock, settings_in_words
 from mgc_ray.tuning.records import FAILED, TrialRecord, ranked, read_records
 from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
-from mgc_ray.tuning.searcher import Earlier
+from mgc_ray.tuning.searcher import JOURNAL, Earlier
 
 BUILT_IN = "built-in corpus"
 # The defaults where no music is named: the whole road within five minutes on two cores.
@@ -69,12 +76,19 @@ class SearchRequest:
     warm_start: tuple[str, ...] = ()  # names of earlier searches
     init_from: str | None = None  # weights that the family transfer starts from
     refit_folds: int | None = None  # None: members are the trials themselves
+    storage: str | None = None  # by which nodes exchange files that share no path
     memory: int | None = None  # bytes that spectrograms may take; more are streamed from disk
     settings: TuneSettings = field(default_factory=TuneSettings)
 
     @property
     def folder(self) -> Path:
         return Path(self.results) / self.name
+
+    @property
+    def exchange(self) -> Exchange:
+        """The search's folder, as the nodes of a cluster reach it."""
+        storage = Storage(self.storage) if self.storage else None
+        return Exchange(self.folder, storage, self.name)
 
 
 def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]:
@@ -91,7 +105,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     _check_dataset(request.dataset)  # before Ray starts: a wrong name should not take seconds
     for name in request.warm_start:
         candidates_of(Path(request.results) / name)  # refuses a name that is no search
-    folder = request.folder
+    folder, exchange = request.folder, request.exchange
     resumed = (folder / "search.json").exists()
     content: dict[str, Any] = {
         "name": request.name,
@@ -108,7 +122,7 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
     with only_one(folder, partial(_refuse_second, folder)):
         delete_half_written(folder)
         try:
-            records = _run(request, address, content, initial)
+            records = _run(request, address, content, initial, exchange)
         except RequestError:
             if not resumed and not (folder / "trials").exists():
                 shutil.rmtree(folder)  # nothing has come of it, and its name is free again
@@ -139,6 +153,8 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
             "finished": True,
         }
         write_json(folder / "search.json", content)
+        for name in ("leaderboard.csv", JOURNAL, "ensemble", "search.json"):
+            exchange.send(name)
     return content
 
 
@@ -147,6 +163,7 @@ def _run(
     address: str | None,
     content: dict[str, Any],
     initial: dict[str, Any] | None,
+    exchange: Exchange,
 ) -> list[TrialRecord]:
     """All that needs Ray: the dataset, the trials, their refit. Adds to `content`, writes it."""
     folder = request.folder
@@ -154,7 +171,8 @@ def _run(
         share_resources(request.settings, resources)  # refuses before work starts
         # now, so that a search that is killed while its dataset is made can be gone on with
         write_json(folder / "search.json", content)
-        dataset = _dataset(request)
+        exchange.send("search.json")
+        dataset = _dataset(request, exchange.storage)
         info = read_info(dataset)
         content |= {
             "dataset": str(dataset),
@@ -163,7 +181,8 @@ def _run(
             "leaky": info.leaky,
         }
         write_json(folder / "search.json", content)
-        chunks = open_chunks(dataset, ("train", "valid"), request.memory)
+        exchange.send("search.json")
+        chunks = open_chunks(dataset, ("train", "valid"), request.memory, exchange.storage)
         if isinstance(chunks, StreamedChunks):
             console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
         console.print(
@@ -177,11 +196,11 @@ def _run(
         if request.refit_folds:
             _check_refit(info, chunks, request.refit_folds)
         records = run_trials(
-            folder, request.families, chunks, request.settings, resources, earlier, initial
+            exchange, request.families, chunks, request.settings, resources, earlier, initial
         )
         if request.refit_folds and any(_usable(record) for record in records):
             refit(
-                folder,
+                exchange,
                 records,
                 chunks,
                 request.settings,
@@ -257,7 +276,7 @@ def _check_dataset(request: DatasetRequest) -> None:
         check_request(request)
 
 
-def _dataset(request: SearchRequest) -> Path:
+def _dataset(request: SearchRequest, storage: Storage | None) -> Path:
     """The folder of the request's dataset, made or completed."""
     results = Path(request.results)
     named = request.dataset.tracks
@@ -265,7 +284,7 @@ def _dataset(request: SearchRequest) -> Path:
     asked = dataclasses.replace(request.dataset, tracks=str(tracks))
     name = tracks.parent.name if tracks.name == "tracks.csv" else tracks.stem
     folder = results / "datasets" / f"{name}-{dataset_key(asked)}"
-    preprocess(asked, folder)
+    preprocess(asked, folder, storage=storage)
     return folder
 
 
@@ -364,6 +383,7 @@ def _parser() -> Parser:
         help="train the best configurations again on K folds of train + validation, so that no "
         "track is given up (5 is usual)",
     )
+    add("--storage", metavar="URI", help=STORAGE_HELP)
     add("--address", help="a Ray cluster, e.g. ray-head:6379 (default: $RAY_ADDRESS, else here)")
     add(
         "--memory",
@@ -382,6 +402,8 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
     args = parser.parse_args(argv)
     results = Path(args.results)
     if args.resume:
+        if args.storage and not (results / args.resume / "search.json").exists():
+            Storage(args.storage).get(args.resume, results / args.resume)  # from another machine
         return _resumed(results, args.resume), args.address, args.json
     if not args.family:
         parser.error("--family is needed, e.g. --family gru (or --resume NAME)")
@@ -432,6 +454,7 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         if args.init_from and Path(args.init_from).exists()
         else args.init_from,
         refit_folds=args.refit_folds,
+        storage=args.storage,
         memory=args.memory,
         settings=settings,
     )

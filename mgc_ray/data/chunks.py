@@ -17,11 +17,13 @@ import pyarrow as pa
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import (
     DatasetInfo,
+    dataset_exchange,
     read_info,
     read_shard,
     read_track_rows,
     shard_path,
 )
+from mgc_ray.data.storage import Exchange, Storage
 from mgc_ray.data.tracks import Track
 
 _PIECE = 256  # chunks that `pieces` gives at a time: 34 MB of the default size
@@ -106,16 +108,22 @@ class Chunks(ChunkTable):
 class StreamedChunks(ChunkTable):
     """Chunks on disk: a shard is read each time one of its chunks is asked for.
 
-    shard [N], place [N]: each chunk's file and its row therein.
+    shard [N], place [N]: each chunk's file and its row therein. A node that does not see the
+    dataset's folder fetches each shard once.
     """
 
-    folder: Path
+    dataset: Exchange
     shard: np.ndarray
     place: np.ndarray
 
     def read_shard(self, shard: int, rows: np.ndarray) -> np.ndarray:
         """Spectrograms of `rows`, which all lie in this shard."""
-        path = shard_path(self.folder, shard)
+        path = shard_path(self.dataset.folder, shard)
+        if not path.exists():
+            there = self.dataset.elsewhere()
+            path = shard_path(there.folder, shard)
+            if not path.exists():
+                there.fetch(path.relative_to(there.folder).as_posix())
         table = read_shard(path, self.info, columns=["log_mel"])
         return _spectrograms(table.take(self.place[rows]), self.info)
 
@@ -130,18 +138,22 @@ def load_chunks(folder: str | Path, splits: Sequence[str]) -> Chunks:
 
     Raises RequestError for an unfinished dataset and for a shard of other settings.
     """
-    return _load(_open(Path(folder), splits))
+    return _load(_open(Path(folder), splits, None))
 
 
 def open_chunks(
-    folder: str | Path, splits: Sequence[str], memory: int | None = None
+    folder: str | Path,
+    splits: Sequence[str],
+    memory: int | None = None,
+    storage: Storage | None = None,
 ) -> Chunks | StreamedChunks:
     """The same, but streamed where the spectrograms take more than `memory` bytes.
 
     None: a quarter of the memory that this process may use. A search needs them three times while
-    it starts (the file, the array, Ray's object store), and trials need memory too.
+    it starts (the file, the array, Ray's object store), and trials need memory too. `storage`:
+    where processes that do not see the folder find its shards.
     """
-    streamed = _open(Path(folder), splits)
+    streamed = _open(Path(folder), splits, storage)
     limit = available_memory() // 4 if memory is None else memory
     return streamed if streamed.nbytes > limit else _load(streamed)
 
@@ -161,7 +173,7 @@ def available_memory() -> int:
     return min(limits)
 
 
-def _open(folder: Path, splits: Sequence[str]) -> StreamedChunks:
+def _open(folder: Path, splits: Sequence[str], storage: Storage | None) -> StreamedChunks:
     info = read_info(folder)
     if not info.finished:
         raise RequestError(
@@ -186,7 +198,7 @@ def _open(folder: Path, splits: Sequence[str]) -> StreamedChunks:
         track=renumbered,
         split=np.array(split, dtype=str),
         tracks=[tracks[i] for i in present],
-        folder=folder.resolve(),
+        dataset=dataset_exchange(folder, storage),
         shard=np.concatenate(shard),
         place=np.concatenate(place),
     )

@@ -34,6 +34,7 @@ from mgc_ray.data.spectrogram import (
     features_to_json,
 )
 from mgc_ray.data.split import LEAKY_PROTOCOLS
+from mgc_ray.data.storage import Exchange, Storage
 from mgc_ray.data.tracks import Skipped, Track
 
 TRACKS_PER_SHARD = 16  # 160 chunks of the default size: 21 MB, a second of work
@@ -111,6 +112,11 @@ def read_info(folder: str | Path) -> DatasetInfo:
         raise RequestError(
             f"{folder} was made by another version of this program ({error}): {_REMEDY}"
         ) from None
+
+
+def dataset_exchange(folder: Path, storage: Storage | None) -> Exchange:
+    """The dataset's folder, as the nodes of a cluster reach it."""
+    return Exchange(folder.resolve(), storage, f"datasets/{folder.name}")
 
 
 def shard_path(folder: Path, shard: int) -> Path:

@@ -67,11 +67,12 @@ def start_refit(
     epochs: int,
     count: int,
     score: tuple[float, float],
-) -> None:
-    """Write FOLDER/refit.json."""
+) -> dict[str, Any]:
+    """Write FOLDER/refit.json; its content."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"family": family, "params": params, "epochs": epochs, "folds": count, "score": score}
     write_json(folder / "refit.json", content)
+    return content
 
 
 def fold_folder(folder: Path, fold: int) -> Path:
@@ -84,15 +85,19 @@ def is_done(folder: Path, fold: int) -> bool:
 
 
 def fit_fold(
-    folder: Path, fold: int, chunks: ChunkTable, fold_of: np.ndarray, device: torch.device
+    folder: Path,
+    fold: int,
+    refit: dict[str, Any],
+    chunks: ChunkTable,
+    fold_of: np.ndarray,
+    device: torch.device,
 ) -> None:
-    """Train on all folds but one, as FOLDER/refit.json says, and predict that one.
+    """Train on all folds but one, as `start_refit` said, predict that one, write FOLDER/fold-K.
 
     `fold_of` [K]: the fold of each track, -1 for one that is always trained on. The fold left out
     decides nothing: the number of epochs is given. NonFiniteLossError passes through.
     """
-    content = read_json(folder / "refit.json", "refit", "run the search again")
-    family, params, epochs = content["family"], content["params"], content["epochs"]
+    family, params, epochs = refit["family"], refit["params"], refit["epochs"]
     left_out = fold_of[chunks.track] == fold
     parts = replace(chunks, split=np.where(left_out, "valid", "train"))
     started = time.perf_counter()

@@ -16,7 +16,7 @@ _ANEW = "search again under another --name"
 # of what a search was asked for: where it ran and how fast, and what rows show by themselves
 _NO_SETTINGS = {
     *("name", "results", "memory", "concurrent", "gpus_per_trial", "keep", "settings", "dataset"),
-    *("tracks", "protocol", "seed", "split_seed", "fold", "families", "trial_timeout"),
+    *("tracks", "protocol", "seed", "split_seed", "fold", "families", "trial_timeout", "storage"),
 }
 
 

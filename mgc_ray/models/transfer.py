@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mgc_ray import RequestError
 from mgc_ray.data.hugging_face import is_hugging_face
+from mgc_ray.data.storage import located
 from mgc_ray.models import Classifier, _ast, family_module
 
 AST = "ast"  # the backbone that is no family, as it makes no sense without weights
@@ -70,8 +71,8 @@ def initialise(classifier: Classifier, config: Config) -> None:
         ast = _ast.Config(**config.backbone_config)
         classifier.mean.fill_(ast.mean)
         classifier.deviation.fill_(ast.deviation)
-    if is_hugging_face(config.init_from):
-        weights, new = _ast.pretrained_weights(config.init_from), "head."
+    if is_hugging_face(located(config.init_from)):
+        weights, new = _ast.pretrained_weights(located(config.init_from)), "head."
     else:
         weights, new = _checkpoint_weights(config.init_from), _last_layer(backbone)
     wanted = backbone.state_dict()
@@ -112,7 +113,7 @@ def begin_epoch(classifier: Classifier, config: Config, number: int) -> None:
 
 def _checkpoint_weights(folder: str) -> dict[str, Tensor]:
     """The weights of a checkpoint of this program, by the names of its backbone."""
-    found = load_file(Path(folder) / "model.safetensors")
+    found = load_file(Path(located(folder)) / "model.safetensors")
     prefix = "network.backbone." if any(".backbone." in name for name in found) else "network."
     return {
         name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)

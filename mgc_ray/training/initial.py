@@ -9,6 +9,7 @@ from mgc_ray.data.ast_fbank import AstFbank
 from mgc_ray.data.files import read_json
 from mgc_ray.data.hugging_face import NOT_STATED, is_hugging_face
 from mgc_ray.data.spectrogram import Features, features_to_json
+from mgc_ray.data.storage import located
 from mgc_ray.models import _ast, config_fields
 from mgc_ray.models.transfer import AST
 
@@ -76,8 +77,8 @@ def trained_on(params: dict[str, Any]) -> list[dict[str, Any]]:
     """What the weights that these settings start from were trained on, first things first."""
     if not params.get("init_from"):
         return []
-    if is_hugging_face(params["init_from"]):
+    if is_hugging_face(located(params["init_from"])):
         stated = params["backbone_config"]["trained_on"]
         return [{"source": params["init_from"], "protocol": NOT_STATED, "task": stated}]
-    content = read_json(Path(params["init_from"]) / "config.json", "checkpoint", _REMEDY)
+    content = read_json(Path(located(params["init_from"])) / "config.json", "checkpoint", _REMEDY)
     return list(content.get("trained_on", []))

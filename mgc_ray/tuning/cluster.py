@@ -7,10 +7,16 @@ import socket
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import mgc_ray
+import search_spaces as spaces
 from mgc_ray import RequestError
+from mgc_ray.data.storage import Exchange
 
 
 @contextmanager
@@ -32,6 +38,7 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             logging_level=logging.ERROR,
             log_to_driver=False,
             include_dashboard=None if address else False,
+            runtime_env=_code() if address else None,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:
@@ -48,6 +55,53 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
     finally:
         gc.collect()
         ray.shutdown()
+
+
+def _code() -> dict[str, Any] | None:
+    """This program as it is here, for nodes that have another version of it, or none.
+
+    A driver that `ray job submit` has started came with its code.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return None
+    return {"py_modules": [path for module in (mgc_ray, spaces) for path in module.__path__]}
+
+
+def nodes_without(path: str | Path) -> list[str]:
+    """The addresses of the cluster's nodes that do not see a path, as a file or folder of theirs.
+
+    It is looked at by a task on each, as a node of another machine may have a path of that name:
+    only what all have is taken to be shared, so make sure that it is the same.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return []
+
+    @ray.remote(num_cpus=0)
+    def sees() -> bool:
+        return os.path.exists(path)
+
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in nodes if node["NodeID"] != here]
+    seen = ray.get(
+        [
+            sees.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote()
+            for node in others
+        ]
+    )
+    return [node["NodeManagerAddress"] for node, see in zip(others, seen, strict=True) if not see]
+
+
+def check_shared(exchange: Exchange) -> None:
+    """Raise RequestError where tasks would write into a folder that this node does not see."""
+    if exchange.storage is None and (blind := nodes_without(exchange.folder)):
+        raise RequestError(
+            f"all nodes of the cluster must see {exchange.folder}, where results are written, but "
+            f"{blind[0]} does not: name a folder on a path that all share by --results (or "
+            "--dataset), or a bucket or folder to exchange files by --storage"
+        )
 
 
 def _check_answers(address: str) -> None:

@@ -34,6 +34,7 @@ class TrialRecord:
     status: str = RUNNING
     reason: str = ""
     seconds: float = 0.0
+    node: str = ""  # address of the one it ended on
     best_epoch: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 

@@ -13,13 +13,15 @@ import torch
 
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.split import draw_folds
-from mgc_ray.ensembling.folds import fit_fold, is_done, start_refit
+from mgc_ray.data.storage import Exchange
+from mgc_ray.ensembling.folds import fit_fold, fold_folder, is_done, start_refit
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import full_params
 from mgc_ray.training.loop import NonFiniteLossError, best_device
 from mgc_ray.tuning.records import TrialRecord, ranked
 from mgc_ray.tuning.run import TuneSettings, fixed_params, share_resources
+from mgc_ray.tuning.trainable import fetch_initial
 
 
 def configurations(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
@@ -41,7 +43,7 @@ def epochs_of(record: TrialRecord, params: dict[str, Any]) -> int:
 
 
 def refit(
-    folder: Path,
+    search: Exchange,
     records: Sequence[TrialRecord],
     chunks: ChunkTable,
     settings: TuneSettings,
@@ -50,53 +52,77 @@ def refit(
     top: int,
     initial: dict[str, Any] | None = None,
 ) -> None:
-    """Train `folds` models of each of the `top` best configurations, under FOLDER/refit.
+    """Train `folds` models of each of the `top` best configurations, under the search's refit/.
 
     Goes on where an earlier call stopped. A configuration that diverges on a fold is left
     incomplete, with a line that says so. Raises RequestError where a genre has too few groups.
     """
     cpus, gpus, concurrent = share_resources(settings, resources)
     fold_of = np.asarray(draw_folds(chunks.tracks, folds, chunks.info.seed))
-    jobs = []
+    place = search.inner("refit")
+    contents, jobs = {}, []
     for record in configurations(records, top):
         fixed = fixed_params(record.family, settings, initial)
         params = full_params(record.family, fixed | record.params)
-        place = (folder / "refit" / record.trial).resolve()
         score = (record.accuracy, -record.best["val_loss"])
-        start_refit(place, record.family, params, epochs_of(record, params), folds, score)
-        jobs += [(place, fold) for fold in range(folds)]
-    missing = [(place, fold) for place, fold in jobs if not is_done(place, fold)]
+        epochs = epochs_of(record, params)
+        contents[record.trial] = start_refit(
+            place.folder / record.trial, record.family, params, epochs, folds, score
+        )
+        place.send(f"{record.trial}/refit.json")
+        jobs += [(record.trial, fold) for fold in range(folds)]
+    missing = []
+    for trial, fold in jobs:
+        if not is_done(place.folder / trial, fold):
+            place.fetch(_name(trial, fold))  # which another head of the cluster may have seen end
+            if not is_done(place.folder / trial, fold):
+                missing.append((trial, fold))
     shared = ray.put((chunks, fold_of))
     task = ray.remote(_fit_fold).options(num_cpus=cpus, num_gpus=gpus)
     threads = max(1, int(cpus))
     with progress("refitting", len(jobs), "models") as advance:
         done = len(jobs) - len(missing)
         advance(done)
-        running: dict[Any, tuple[Path, int]] = {}
+        running: dict[Any, tuple[str, int]] = {}
         while missing or running:
             while missing and len(running) < concurrent:
-                place, fold = missing.pop(0)
-                running[task.remote(place, fold, shared, threads)] = (place, fold)
+                trial, fold = missing.pop(0)
+                started = task.remote(search, trial, fold, contents[trial], shared, threads)
+                running[started] = (trial, fold)
             ready, _ = ray.wait(list(running))
-            place, fold = running.pop(ready[0])
+            trial, fold = running.pop(ready[0])
             reason = ray.get(ready[0])
+            place.fetch(_name(trial, fold))
             if reason:
                 console.print(
-                    f"{place.name} is left out of the refit, fold {fold + 1}: {reason}",
+                    f"{trial} is left out of the refit, fold {fold + 1}: {reason}",
                     markup=False,
                 )
-                missing = [job for job in missing if job[0] != place]
+                missing = [job for job in missing if job[0] != trial]
             done += 1
             advance(done)
 
 
+def _name(trial: str, fold: int) -> str:
+    return fold_folder(Path(trial), fold).as_posix()
+
+
 def _fit_fold(
-    place: Path, fold: int, shared: tuple[ChunkTable, np.ndarray], threads: int
+    search: Exchange,
+    trial: str,
+    fold: int,
+    content: dict[str, Any],
+    shared: tuple[ChunkTable, np.ndarray],
+    threads: int,
 ) -> str | None:
     """In a process of Ray's; the reason where the fold cannot be trained."""
     torch.set_num_threads(threads)
+    fetch_initial(content["params"], search)
+    there = search.inner("refit").elsewhere()
     try:
-        fit_fold(place, fold, *shared, best_device())
+        fit_fold(there.folder / trial, fold, content, *shared, best_device())
+        there.send(_name(trial, fold))
+        there.clear(_name(trial, fold))
     except NonFiniteLossError as error:
         return str(error)
     return None

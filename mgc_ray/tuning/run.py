@@ -4,22 +4,23 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
+from mgc_ray.data.storage import Exchange
 from mgc_ray.training.config import full_params, given_settings
+from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.failures import EndLate, RetryAlone
 from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.scheduler import AshaByFamily
-from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
+from mgc_ray.tuning.searcher import JOURNAL, Earlier, OptunaSearcher
 from mgc_ray.tuning.space import load_space, parameter_types, with_fixed, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
-from mgc_ray.tuning.trainable import run_trial
+from mgc_ray.tuning.trainable import run_trial, send_initial
 from mgc_ray.tuning.trial_log import TrialLog
 
 
@@ -44,7 +45,7 @@ class TuneSettings:
 
 
 def run_trials(
-    folder: Path,
+    search: Exchange,
     families: Sequence[str],
     chunks: ChunkTable,
     settings: TuneSettings,
@@ -52,10 +53,10 @@ def run_trials(
     warm_start: Sequence[Earlier] = (),
     initial: dict[str, Any] | None = None,
 ) -> list[TrialRecord]:
-    """Run (or go on with) a search in FOLDER; the records of all its trials.
+    """Run (or go on with) a search in its folder; the records of all its trials.
 
     `initial`: settings of the family `transfer` that say where it starts (training/initial.py).
-    Writes FOLDER/study.journal, leaderboard.csv and trials/. Must be called inside `connected`,
+    Writes study.journal, leaderboard.csv and trials/ there. Must be called inside `connected`,
     whose cluster's resources are given. KeyboardInterrupt passes through.
     """
     groups = list(chunks.info.features.groups)
@@ -66,12 +67,14 @@ def run_trials(
         for family in families
     }
     cpus, gpus, concurrent = share_resources(settings, resources)
-    trials = folder / "trials"
+    trials = search.folder / "trials"
     trials.mkdir(parents=True, exist_ok=True)
     earlier = read_records(trials)
     remaining = settings.trials - len(earlier)
     if remaining <= 0:
         return earlier
+    check_shared(search)
+    send_initial(initial or {}, search)
     chunks.band_statistics  # noqa: B018  computed once here instead of once a trial
     with (
         Display(
@@ -87,13 +90,13 @@ def run_trials(
             run_trial,
             chunks=chunks,
             fixed={family: fixed_params(family, settings, initial) for family in families},
-            trials=trials.resolve(),
+            search=search,
             threads=max(1, int(cpus)),
         )
         searcher = OptunaSearcher(
-            folder / "study.journal", spaces, settings.seed, warm_start, earlier
+            search.folder / JOURNAL, spaces, settings.seed, warm_start, earlier
         )
-        log = TrialLog(folder, settings.keep, earlier, [searcher, writer, display])
+        log = TrialLog(search, settings.keep, earlier, [searcher, writer, display])
         callbacks = [log, RetryAlone()]
         if settings.trial_timeout:
             callbacks.append(EndLate(settings.trial_timeout, log))
@@ -120,13 +123,13 @@ def run_trials(
                 callbacks=callbacks,
                 verbose=0,
                 # of processes and nodes, and of trials that ran out of a shared GPU's memory
-                failure_config=tune.FailureConfig(max_failures=1),
+                failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
         tuner.fit()
         log.end_running()
     records = list(log.records.values())
-    write_leaderboard(folder / "leaderboard.csv", records)
+    write_leaderboard(search.folder / "leaderboard.csv", records)
     return records
 
 

@@ -54,6 +54,7 @@ class Earlier:
     same_dataset: bool
 
 
+JOURNAL = "study.journal"  # in a search's folder
 _TRIED_FIRST = 5  # of the best settings found on another dataset
 
 

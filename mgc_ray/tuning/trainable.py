@@ -1,5 +1,6 @@
 """One trial as Ray Tune runs it: a `for` around training that reports each epoch."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from ray import tune
 
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.files import written_whole
+from mgc_ray.data.storage import Exchange, stand_in
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.loop import METRIC, Epoch, best_device, train
 from mgc_ray.training.state import StateError, read_progress
 
 STATE = "state.safetensors"  # in a trial's folder while it runs
+INITIAL = "initial"  # in a search's place in the storage: weights to start from
 _STATE_SHARE = 0.02  # of a trial's time may go to writing its state, at most
 
 
@@ -22,14 +25,14 @@ def run_trial(
     suggestion: dict[str, Any],
     chunks: ChunkTable,
     fixed: dict[str, dict[str, Any]],
-    trials: Path,
+    search: Exchange,
     threads: int,
 ) -> None:
-    """Train what the searcher suggested; write the best epoch to TRIALS/NAME/checkpoint.
+    """Train what the searcher suggested; write the best epoch to trials/NAME/checkpoint.
 
     Each epoch is reported with its metrics, `epoch`, `best` (is it the best so far),
     `best_so_far` (its figure) and `finished` (training has ended by itself, and was not stopped).
-    TRIALS/NAME/state.safetensors has all that it needs to go on: a trial whose process, node or
+    trials/NAME/state.safetensors has all that it needs to go on: a trial whose process, node or
     driver died reports again what it had reported, and trains from there.
     A failure is reported as `failure`, its reason: raised, Tune would run it again, as it should
     only after a failure of the machine, and where a GPU that several trials share was too small for
@@ -38,8 +41,9 @@ def run_trial(
     torch.set_num_threads(threads)
     torch.cuda.empty_cache()  # what this process's last trial has left; nothing without a GPU
     params = fixed[suggestion["family"]] | suggestion["params"]
-    folder = trials / suggestion["trial"] / "checkpoint"
-    kept = _KeptState(trials / suggestion["trial"] / STATE, params)
+    trial, there = suggestion["trial"], search.inner("trials").elsewhere()
+    fetch_initial(params, search)
+    kept = _KeptState(there, f"{trial}/{STATE}", params)
     try:
         for result in kept.reported:
             tune.report(result)
@@ -47,7 +51,9 @@ def run_trial(
         for epoch in _epochs(suggestion["family"], params, chunks, kept.state):
             if epoch.best:
                 best_so_far = epoch.metrics[METRIC]
+                folder = there.folder / trial / "checkpoint"
                 save_checkpoint(folder, epoch, suggestion["family"], params, chunks.info)
+                there.send(f"{trial}/checkpoint")
             result = {
                 **epoch.metrics,
                 "epoch": epoch.number,
@@ -67,6 +73,23 @@ def run_trial(
         elif not isinstance(error, ArithmeticError):
             reason = f"{type(error).__name__}: {reason.splitlines()[0]}"
         tune.report({"failure": reason, "finished": True})
+    finally:
+        there.clear(trial)
+
+
+def send_initial(params: dict[str, Any], search: Exchange) -> None:
+    """Bring the weights that the family `transfer` starts from to where all nodes find them."""
+    source = params.get("init_from", "")
+    if search.storage and os.path.isabs(source):
+        search.storage.put(Path(source), f"{search.key}/{INITIAL}")
+
+
+def fetch_initial(params: dict[str, Any], search: Exchange) -> None:
+    """Make sure that this process finds what `send_initial` sent."""
+    source, there = params.get("init_from", ""), search.elsewhere()
+    if there.storage and os.path.isabs(source) and not os.path.exists(source):
+        there.fetch(INITIAL)
+        stand_in(source, there.folder / INITIAL)
 
 
 def _epochs(
@@ -85,13 +108,15 @@ class _KeptState:
     It is written after an epoch unless that would take more than a fiftieth of the trial's time.
     """
 
-    def __init__(self, path: Path, params: dict[str, Any]) -> None:
-        self._path, self._params = path, params
+    def __init__(self, trials: Exchange, name: str, params: dict[str, Any]) -> None:
+        self._trials, self._name, self._params = trials, name, params
+        self._path = trials.folder / name
         self._next = 0.0
         self.state: bytes | None = None
         self.reported: list[dict[str, Any]] = []
         try:
-            packed = path.read_bytes()
+            trials.fetch(name)
+            packed = self._path.read_bytes()
             notes = read_progress(packed)["notes"]
             if notes["params"] == params:
                 self.state, self.reported = packed, notes["reported"]
@@ -108,6 +133,7 @@ class _KeptState:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(self._path) as temporary:
             temporary.write_bytes(epoch.state({"params": self._params, "reported": self.reported}))
+        self._trials.send(self._name)
         ended = time.monotonic()
         self._next = ended + (ended - started) / _STATE_SHARE
 

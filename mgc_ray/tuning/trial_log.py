@@ -1,16 +1,15 @@
 """Follows the trials as Tune reports them, and keeps the results folder true to that."""
 
-import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
 
+from mgc_ray.data.storage import Exchange
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord, ranked, write_leaderboard
-from mgc_ray.tuning.searcher import outcome
+from mgc_ray.tuning.searcher import JOURNAL, outcome
 from mgc_ray.tuning.trainable import STATE
 
 _METRICS = (
@@ -41,9 +40,13 @@ class TrialLog(tune.Callback):
     """
 
     def __init__(
-        self, folder: Path, keep: int, earlier: Sequence[TrialRecord], listeners: Sequence[Listener]
+        self,
+        search: Exchange,
+        keep: int,
+        earlier: Sequence[TrialRecord],
+        listeners: Sequence[Listener],
     ) -> None:
-        self._folder = folder
+        self._search = search
         self._keep = keep
         self._listeners = listeners
         self._started: dict[str, float] = {}
@@ -71,6 +74,7 @@ class TrialLog(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record = self._record(trial)
+        record.node = result.get("node_ip", "")
         if METRIC not in result:
             record.reason = result.get("failure", "")
             if result.get("out_of_memory"):
@@ -109,18 +113,25 @@ class TrialLog(tune.Callback):
         record.seconds = time.monotonic() - self._started.pop(record.trial, time.monotonic())
         if record.status == FAILED and not record.reason:
             record.reason = "its process or node died, each time it was run (of want of memory?)"
-        folder = self._folder / "trials" / record.trial
-        record.write(folder)
-        (folder / STATE).unlink(missing_ok=True)
+        place = f"trials/{record.trial}"
+        self._search.fetch(f"{place}/checkpoint")
+        record.write(self._search.folder / place)
+        self._search.delete(f"{place}/{STATE}")
         ended = [r for r in self.records.values() if r.ended]
-        write_leaderboard(self._folder / "leaderboard.csv", ended)
+        write_leaderboard(self._search.folder / "leaderboard.csv", ended)
         self._delete_weights(ended)
         for listener in self._listeners:
             listener.on_end(record)
+        if self._search.storage:
+            for path in (self._search.folder / place).iterdir():
+                if path.is_file():
+                    self._search.send(f"{place}/{path.name}")
+            for name in ("leaderboard.csv", JOURNAL):
+                self._search.send(name)
 
     def _delete_weights(self, ended: Sequence[TrialRecord]) -> None:
         for record in ranked(ended)[self._keep :]:
-            shutil.rmtree(self._folder / "trials" / record.trial / "checkpoint", ignore_errors=True)
+            self._search.delete(f"trials/{record.trial}/checkpoint")
 
 
 def _forget_history(trial: Any) -> None:

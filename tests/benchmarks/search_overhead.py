@@ -92,6 +92,7 @@ def tiny_chunks() -> Any:
 
 def ours(folder: Path, trials: int, epochs: int, concurrent: int) -> int:
     """Trials through this program; the number of reports."""
+    from mgc_ray.data.storage import Exchange
     from mgc_ray.tuning.cluster import connected
     from mgc_ray.tuning.run import TuneSettings, run_trials
 
@@ -99,7 +100,9 @@ def ours(folder: Path, trials: int, epochs: int, concurrent: int) -> int:
         trials=trials, max_epochs=epochs, concurrent=concurrent, grace_period=epochs, keep=5
     )
     with connected() as resources:
-        records = run_trials(folder, ["trivial"], tiny_chunks(), settings, resources)
+        records = run_trials(
+            Exchange(folder, None), ["trivial"], tiny_chunks(), settings, resources
+        )
     return sum(record.epochs for record in records)
 
 

@@ -49,6 +49,7 @@ ONLY_OURS = {
 def search_ours(args: argparse.Namespace) -> list[list[float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    from mgc_ray.data.storage import Exchange
     from mgc_ray.tuning.cluster import connected
     from mgc_ray.tuning.run import TuneSettings, run_trials
 
@@ -60,7 +61,7 @@ def search_ours(args: argparse.Namespace) -> list[list[float]]:
             seed=args.seed,
             time_limit=left(args),
         )
-        run_trials(Path(name), [args.family], load(args), settings, resources)
+        run_trials(Exchange(Path(name), None), [args.family], load(args), settings, resources)
         events = []
         for folder in Path(name, "trials").iterdir():
             curves = EventAccumulator(str(folder)).Reload()

@@ -20,9 +20,9 @@ def fold_of(chunks: Chunks) -> np.ndarray:
 
 
 def _refit(folder: Path, chunks: Chunks, fold_of: np.ndarray, folds: tuple[int, ...]) -> None:
-    start_refit(folder, "gru", PARAMS, epochs=2, count=3, score=(0.5, -1.0))
+    content = start_refit(folder, "gru", PARAMS, epochs=2, count=3, score=(0.5, -1.0))
     for fold in folds:
-        fit_fold(folder, fold, chunks, fold_of, CPU)
+        fit_fold(folder, fold, content, chunks, fold_of, CPU)
 
 
 def test_every_chunk_is_predicted_by_the_model_of_its_own_fold(

@@ -13,6 +13,7 @@ import pytest
 from ray import tune
 
 from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.storage import Exchange
 from mgc_ray.tuning import run
 from mgc_ray.tuning.records import COMPLETED, FAILED, TrialRecord
 from mgc_ray.tuning.run import TuneSettings, run_trials
@@ -74,7 +75,7 @@ def _search(
         *(getattr(whole, field.name) for field in fields(Chunks)), folder / "faults", what, at
     )
     given = TuneSettings(trials=4, max_epochs=4, reduction_factor=100, **settings)
-    records = run_trials(folder / "search", ["gru"], faulty, given, cluster)
+    records = run_trials(Exchange(folder / "search", None), ["gru"], faulty, given, cluster)
     return {record.trial: record for record in records}
 
 

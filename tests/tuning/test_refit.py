@@ -6,6 +6,7 @@ import pytest
 
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.split import draw_folds
+from mgc_ray.data.storage import Exchange
 from mgc_ray.ensembling.folds import read_refitted
 from mgc_ray.tuning.records import COMPLETED, FAILED, TrialRecord
 from mgc_ray.tuning.refit import configurations, epochs_of, refit
@@ -51,7 +52,7 @@ def test_refit_covers_all_tracks_and_goes_on_where_it_stopped(
     tmp_path: Path, chunks: Chunks, ray_cluster: dict[str, float]
 ) -> None:
     records = [record(0, "gru", 0.9), record(1, "cnn", 0.8)]
-    refit(tmp_path, records, chunks, SETTINGS, ray_cluster, folds=3, top=2)
+    refit(Exchange(tmp_path, None), records, chunks, SETTINGS, ray_cluster, folds=3, top=2)
     found = read_refitted(tmp_path / "refit")
     assert [one.name for one in found] == ["gru-0000", "cnn-0001"]
     assert all(one.complete for one in found)
@@ -60,7 +61,7 @@ def test_refit_covers_all_tracks_and_goes_on_where_it_stopped(
     assert len(files) == 6
     before = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
-    refit(tmp_path, records, chunks, SETTINGS, ray_cluster, folds=3, top=2)
+    refit(Exchange(tmp_path, None), records, chunks, SETTINGS, ray_cluster, folds=3, top=2)
     after = {path: path.stat().st_mtime_ns for path in files}
     assert [path for path in files if after[path] != before[path]] == [files[2]]
 
@@ -80,7 +81,7 @@ def test_a_configuration_that_diverges_is_left_out_with_a_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     records = [record(0, "gru", 0.9, lr=1e30), record(1, "cnn", 0.8)]
-    refit(tmp_path, records, chunks, SETTINGS, ray_cluster, folds=2, top=2)
+    refit(Exchange(tmp_path, None), records, chunks, SETTINGS, ray_cluster, folds=2, top=2)
     complete = {one.name: one.complete for one in read_refitted(tmp_path / "refit")}
     assert complete == {"gru-0000": False, "cnn-0001": True}
     assert "gru-0000 is left out of the refit" in capsys.readouterr().err

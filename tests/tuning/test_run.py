@@ -22,6 +22,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.storage import Exchange
 from mgc_ray.tuning import run
 from mgc_ray.tuning.records import LEADERBOARD_COLUMNS, TrialRecord
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
@@ -55,7 +56,7 @@ def _search(
     **settings: Any,
 ) -> list[TrialRecord]:
     monkeypatch.setattr(run, "load_space", lambda family: space)
-    return run_trials(folder, families, chunks, TuneSettings(**settings), resources)
+    return run_trials(Exchange(folder, None), families, chunks, TuneSettings(**settings), resources)
 
 
 @pytest.fixture(scope="module")

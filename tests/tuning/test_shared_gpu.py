@@ -12,6 +12,7 @@ import optuna
 import pytest
 import ray
 
+from mgc_ray.data.storage import Exchange
 from mgc_ray.tuning import run
 from mgc_ray.tuning.run import TuneSettings, run_trials
 from mgc_ray.tuning.searcher import load_studies
@@ -66,7 +67,9 @@ def test_an_out_of_memory_trial_is_run_again_alone(
     monkeypatch.setattr(run, "load_space", lambda family: _space)
     settings = TuneSettings(trials=8, max_epochs=3, grace_period=3, gpus_per_trial=0.25)
     chunks = make_chunks()
-    records = run_trials(tmp_path / "s", ["gru"], chunks, settings, resources_of_one_gpu)
+    records = run_trials(
+        Exchange(tmp_path / "s", None), ["gru"], chunks, settings, resources_of_one_gpu
+    )
     assert len(records) == 8
     by_hidden = {
         hidden: [r for r in records if r.params["hidden"] == hidden] for hidden in (16, 128, 512)

@@ -1,0 +1,165 @@
+"""A search over a head and three workers that share no folder, and what a node's death costs.
+
+Each test takes one to two minutes on two cores, as four nodes have to share them.
+"""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.nodes import PORT, Node, machines, s3_server, start_cluster, why_not
+
+_missing = why_not()
+pytestmark = [
+    pytest.mark.skipif(bool(_missing), reason=f"a cluster of several machines {_missing}"),
+    pytest.mark.timeout(900),
+]
+SMALL = ("--smoke", "--family", "gru", "statistics", "--trials", "6", "--max-epochs", "4")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+    """Head, w1, w2, w3; Ray's sockets need a short path."""
+    root = Path("/tmp/mgc-machines")
+    shutil.rmtree(root, ignore_errors=True)
+    with machines(root, ["head", "w1", "w2", "w3"]) as nodes:
+        start_cluster(nodes)
+        yield nodes
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server() as uri:
+        yield uri
+
+
+def _search(head: Node, name: str, *options: str) -> list[str]:
+    address = f"{head.address}:{PORT}"
+    return [
+        *(sys.executable, "-m", "mgc_ray.search", *options),
+        *("--name", name, "--address", address),
+    ]
+
+
+def _check(search: Path, trials: int = 6) -> list[dict[str, str]]:
+    """That a search has come to its end with each trial once; the records of its trials."""
+    with (search / "leaderboard.csv").open() as file:
+        rows = [row["trial"] for row in csv.DictReader(file)]
+    assert len(set(rows)) == len(rows) == trials
+    assert json.loads((search / "search.json").read_text())["finished"]
+    records = [json.loads(path.read_text()) for path in search.glob("trials/*/trial.json")]
+    assert sorted(record["trial"] for record in records) == sorted(rows)
+    assert {record["status"] for record in records} <= {"completed", "stopped_early"}
+    assert not list(search.rglob("state.safetensors"))
+    return records
+
+
+def _when(
+    process: subprocess.Popen[str], holds: Callable[[], bool], what: str, seconds: float = 200
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert process.poll() is None, f"ended before {what}"
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.02)
+
+
+def test_nodes_that_share_no_folder_are_told_apart(cluster: list[Node]) -> None:
+    head = cluster[0]
+    done = head.run(*_search(head, "refused", *SMALL))
+    assert done.returncode == 2, done.stderr
+    assert "all nodes of the cluster must see" in done.stderr
+    assert "--storage" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stranger_without_the_token_is_turned_away(cluster: list[Node]) -> None:
+    head, worker, *_ = cluster
+    token = worker.outside / ".ray/auth_token"
+    kept = token.read_text()
+    token.write_text("0" * len(kept))
+    try:
+        done = worker.run(*_search(head, "stranger", *SMALL), timeout=120)
+    finally:
+        token.write_text(kept)
+    assert done.returncode != 0
+    assert "searching" not in done.stderr
+
+
+def test_the_whole_road_over_three_workers_and_a_bucket(cluster: list[Node], bucket: str) -> None:
+    head, *workers = cluster
+    options = [*SMALL, "--refit-folds", "2", "--top-k", "2", "--storage", bucket]
+    done = head.run(*_search(head, "road", *options))
+    assert done.returncode == 0, done.stderr
+    records = _check(head.outside / "results/road")
+    nodes = {record["node"] for record in records}
+    assert len(nodes) > 1
+    assert nodes <= {worker.address for worker in workers}  # the head runs no trials
+    for worker in workers:
+        left = [path for path in worker.outside.rglob("*") if path.is_file()]
+        assert not [path for path in left if path.suffix in (".safetensors", ".parquet", ".wav")]
+    for path in head.outside.rglob("*.json"):
+        assert "secret" not in path.read_text()
+    song = next((head.outside / "results/corpora").rglob("*.wav")).relative_to(head.outside)
+    answer = head.run(
+        *(sys.executable, "-m", "mgc_ray.predict", "--model", "results/road/ensemble", str(song))
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_another_head_goes_on_with_what_is_in_the_bucket(cluster: list[Node], bucket: str) -> None:
+    """The driver is killed, and all that its machine held is lost."""
+    head = cluster[0]
+    process = head.start(
+        *_search(head, "moved", *SMALL, "--trials", "8", "--storage", bucket),
+        stderr=subprocess.DEVNULL,
+    )
+    search = head.outside / "results/moved"
+    _when(process, lambda: len(list(search.glob("trials/*/trial.json"))) >= 2, "two trials")
+    time.sleep(1)  # what has ended has reached the bucket
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    ended = {p.parent.name: p.read_text() for p in search.glob("trials/*/trial.json")}
+    shutil.rmtree(head.outside / "results/moved")
+    shutil.rmtree(head.outside / "results/datasets")
+    resume = ["--resume", "moved", "--storage", bucket, "--address", f"{head.address}:{PORT}"]
+    done = head.run(sys.executable, "-m", "mgc_ray.search", *resume)
+    assert done.returncode == 0, done.stderr
+    _check(search, trials=8)
+    again = {p.parent.name: p.read_text() for p in search.glob("trials/*/trial.json")}
+    assert {name: again[name] for name in list(ended)[:2]} == dict(list(ended.items())[:2])
+
+
+@pytest.mark.parametrize("stage", ["preprocessing", "search", "refit"])
+def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: str) -> None:
+    """Over a folder that all nodes share as storage; the node comes back afterwards."""
+    head, _, victim, _ = cluster
+    shared = head.home.parent / f"shared-{stage}"
+    search = head.outside / "results" / stage
+    options = [*SMALL, "--refit-folds", "3", "--top-k", "2", "--storage", str(shared)]
+    if stage == "preprocessing":  # a dataset of its own
+        options += ["--split-seed", "7"]
+    process = head.start(*_search(head, stage, *options), stderr=subprocess.PIPE)
+    begun = {
+        "preprocessing": lambda: any(shared.glob("datasets/*/tracks-*/*")),
+        "search": lambda: any(shared.rglob("state.safetensors")),
+        "refit": lambda: any(search.glob("refit/*/fold-1/held.npz")),
+    }[stage]
+    _when(process, begun, stage)
+    victim.die()
+    said = process.communicate(timeout=600)[1]
+    try:
+        assert process.returncode == 0, said
+        _check(search)
+        assert len(list(search.glob("refit/*/fold-*/held.npz"))) == 6
+    finally:
+        victim.join(head, cpus=1)
