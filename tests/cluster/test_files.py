@@ -1,0 +1,133 @@
+"""The files that start a cluster, as far as they can be checked without the clouds they name.
+
+`ray up` files by the schema and the checks of the installed Ray; the Slurm script by bash and
+shellcheck, and by running it with a Slurm of one machine; manifests by what a RayCluster needs.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+HERE = Path(__file__).parents[2] / "cluster"
+LAUNCHED = ("aws.yaml", "gcp.yaml", "on-premises.yaml")
+MANIFESTS = ("kubernetes-cluster.yaml", "kubernetes-job.yaml")
+
+
+def _read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((HERE / name).read_text())
+    return content
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_a_file_for_ray_up_fits_rays_schema(name: str) -> None:
+    schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())
+    jsonschema.validate(_read(name), schema)
+    validate_config(prepare_config(_read(name)))
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_its_head_runs_no_trials_and_everyone_needs_the_token(name: str) -> None:
+    content = _read(name)
+    (head,) = [line for line in content["head_start_ray_commands"] if "ray start" in line]
+    (worker,) = [line for line in content["worker_start_ray_commands"] if "ray start" in line]
+    assert "--num-cpus=0" in head
+    assert "--num-gpus=0" in head
+    assert "--dashboard-host=127.0.0.1" in head
+    for line in (head, worker):
+        assert line.startswith("RAY_AUTH_MODE=token ")
+    assert content["file_mounts"] == {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_is_a_cluster_of_this_ray_with_a_token(name: str) -> None:
+    content = _read(name)
+    assert content["apiVersion"] == "ray.io/v1"
+    spec = content["spec"]
+    if content["kind"] == "RayJob":
+        assert spec["entrypoint"].startswith("python -m mgc_ray.search ")
+        spec = spec["rayClusterSpec"]
+    else:
+        assert content["kind"] == "RayCluster"
+    assert spec["rayVersion"] == version("ray")
+    assert spec["authOptions"] == {"mode": "token"}
+    head = spec["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    for group in (head, *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        mounted = {m["name"] for c in pod["containers"] for m in c.get("volumeMounts", [])}
+        assert mounted == {volume["name"] for volume in pod.get("volumes", [])}
+        for container in pod["containers"]:
+            needs = container["resources"]
+            assert needs["requests"] == needs["limits"]
+            for variable in container["env"]:  # no secret stands in the file
+                assert set(variable) == {"name", "valueFrom"}
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_all_use_one_image() -> None:
+    images = {_read(name)["docker"]["image"] for name in LAUNCHED}
+    for name in MANIFESTS:
+        text = (HERE / name).read_text()
+        images |= {line.split()[-1] for line in text.split("#") if line.strip().startswith("image")}
+        images |= {
+            word for word in text.split() if "/mgc_ray:" in word and not word.startswith("s3:")
+        }
+    assert images == {f"REGISTRY/mgc_ray:{version('mgc_ray')}"}
+
+
+def test_the_image_installs_the_lock_file() -> None:
+    lines = (HERE / "Dockerfile").read_text()
+    assert "-r requirements.lock" in lines
+    assert "USER ray" in lines
+    assert "RAY_AUTH_MODE=token" in lines
+
+
+def test_the_slurm_script_is_sound() -> None:
+    subprocess.run(["bash", "-n", HERE / "slurm.sh"], check=True)
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    subprocess.run(["shellcheck", HERE / "slurm.sh"], check=True)
+
+
+def test_the_slurm_script_searches_with_a_slurm_of_one_machine(tmp_path: Path) -> None:
+    """Slurm's two commands stand in by what they do where all nodes are one machine."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "scontrol").write_text("#!/bin/sh\necho localhost\n")
+    (commands / "srun").write_text(
+        "#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\n[[ $1 == hostname ]] && set -- echo"
+        ' 127.0.0.1\nexec "${@/--num-cpus=0/--num-cpus=1}"\n'
+    )
+    for path in commands.iterdir():
+        path.chmod(0o755)
+    options = ["--smoke", "--family", "gru", "--results", str(tmp_path / "results"), "--name", "s"]
+    done = subprocess.run(
+        ["bash", HERE / "slurm.sh", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ
+        | {
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "MGC_RAY_VENV": str(Path(sys.executable).parents[1]),
+            "SLURM_JOB_NODELIST": "localhost",
+            "SLURM_JOB_ID": "4711",
+        },
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "results/s/search.json").read_text())["finished"]
+    assert not list(tmp_path.glob(".mgc_ray-token*"))
