@@ -13,6 +13,7 @@ import soundfile
 import soxr
 
 SILENCE = 1e-4  # peak-to-peak amplitude, -80 dB of full scale: less is the noise floor of 14 bits
+LOUDEST = 1e6  # the same; what integers written as floating point can reach, and no more
 SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
 _BLOCK = 1 << 25  # values decoded at a time, 128 MiB: bounds memory, and few MP3s are in pieces
 
@@ -79,6 +80,8 @@ def read_waveform(path: str | Path) -> Waveform:
     low, high = samples.min(), samples.max()  # NaN where there is any
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UnusableTrackError("holds NaN or infinity")
+    if high - low > LOUDEST:
+        raise UnusableTrackError(f"corrupt: peak to peak {high - low:.1e} of full scale")
     if high - low < SILENCE:
         raise UnusableTrackError(f"silent: peak to peak {high - low:.1e} of full scale")
     return Waveform(samples, sample_rate)
@@ -88,8 +91,9 @@ def _mono(block: np.ndarray) -> np.ndarray:
     """Average the channels of int16 or float32 [samples, channels] -> float32 [samples]."""
     # channel by channel: numpy's mean over so short an axis takes thirty times as long
     mono = block[:, 0].astype(np.float32, copy=block.shape[1] > 1)
-    for channel in range(1, block.shape[1]):
-        mono += block[:, channel]
+    with np.errstate(over="ignore", invalid="ignore"):  # of corrupt samples, which are told later
+        for channel in range(1, block.shape[1]):
+            mono += block[:, channel]
     scale = 32768 if block.dtype == np.int16 else 1
     if block.shape[1] * scale > 1:
         mono /= np.float32(block.shape[1] * scale)

@@ -26,6 +26,7 @@ from mgc_ray.data.array_recipe import GTZAN_ARRAYS, ArrayRecipe
 from mgc_ray.data.ast_fbank import AstFbank, ast_features
 from mgc_ray.data.audio import UnusableTrackError, check_openable, read_waveform
 from mgc_ray.data.band_groups import BandGroups, import_librosa, ordered_groups
+from mgc_ray.data.fields import check_fields
 from mgc_ray.data.log_mel import AMIN, Inspection, LogMel, mel_filters
 
 __all__ = [
@@ -109,6 +110,8 @@ class Precomputed:
             raise UnusableTrackError(
                 f"has {array.shape[0]} bands, but most arrays of this table have {self.bands}"
             )
+        if self.dtype == np.uint8 and array.dtype != np.uint8:
+            raise UnusableTrackError(f"holds {array.dtype}, but the others are of uint8")
         return array
 
     def _counts(self, widths: Sequence[int]) -> list[int]:
@@ -205,10 +208,19 @@ def features_from_json(settings: dict[str, Any]) -> Features:
         )
     try:
         for name in _NESTED.keys() & fields.keys():
+            check_fields(_NESTED[name], fields[name], f"{kind} features", _is_usual)
             fields[name] = _NESTED[name](**fields[name])
+        check_fields(_KINDS[kind], fields, f"{kind} features", _is_usual)
+        if fields.get("value_type", "uint8") not in ("uint8", "float32"):
+            raise RequestError(f"value_type must be uint8 or float32, not {fields['value_type']!r}")
         return _KINDS[kind](**fields)
     except TypeError as error:
         raise RequestError(f"the settings of {kind} features do not fit: {error}") from None
+
+
+def _is_usual(name: str, value: int) -> bool:
+    """Numbers of samples, frames and bands; a damaged one would ask for all memory."""
+    return 1 <= value <= 10_000_000
 
 
 _KINDS: dict[str, Any] = {

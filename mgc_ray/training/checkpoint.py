@@ -13,13 +13,15 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.dataset import DatasetInfo, table_name
+from mgc_ray.data.fields import check_fields
 from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
-from mgc_ray.models import Classifier
-from mgc_ray.training.config import full_params, new_classifier
+from mgc_ray.models import Classifier, families, family_module
+from mgc_ray.training.config import TrainConfig, full_params, new_classifier
 from mgc_ray.training.initial import trained_on
 from mgc_ray.training.loop import Epoch
 
@@ -83,6 +85,22 @@ def save_checkpoint(
         temporary.write_bytes(save(weights, metadata=header))
 
 
+def _check_params(family: str, params: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Refuse settings that the weights cannot be of, before a network of them takes all memory."""
+    values = sum(tensor.numel() for tensor in weights.values())
+
+    def allowed(name: str, value: int) -> bool:
+        return 0 <= value <= (len(weights) if name in ("blocks", "layers", "depth") else values)
+
+    config = family_module(family).Config
+    check_fields(config, params, f"settings of {family}", allowed)
+    check_fields(TrainConfig, params, "settings of training")
+    if "backbone" in params and params["backbone"] in families():
+        backbone = family_module(params["backbone"]).Config
+        what = f"settings of {params['backbone']}"
+        check_fields(backbone, params["backbone_config"], what, allowed)
+
+
 def _added(info: DatasetInfo) -> list[dict[str, Any]]:
     """What was added to the training part, as it stands in `trained_on`."""
     added = []
@@ -126,13 +144,16 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                 f"{folder} knows no genres, as it was pre-trained without: start from it by "
                 "--family transfer --init-from"
             )
-        classifier = new_classifier(family, params, features, len(genres))
         with safe_open(folder / "model.safetensors", framework="pt") as file:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_params(family, params, weights)
+        classifier = new_classifier(family, params, features, len(genres))
         classifier.load_state_dict(weights)
         metrics = json.loads(header["metrics"])
         epoch = int(header["epoch"])
+        dataset = dict(content.get("dataset", {}))
+        trained_on = [dict(one) for one in content.get("trained_on", [])]
     except RequestError:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -146,8 +167,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         params=params,
         features=features,
         genres=genres,
-        dataset=dict(content.get("dataset", {})),
-        trained_on=list(content.get("trained_on", [])),
+        dataset=dataset,
+        trained_on=trained_on,
         epoch=epoch,
         metrics=metrics,
     )

@@ -1,6 +1,7 @@
 """A family's search space: found, checked, and its defaults as a first trial."""
 
 import importlib
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -27,12 +28,16 @@ def load_space(family: str) -> Suggest:
         module = importlib.import_module(f"search_spaces.{family}")
     except ModuleNotFoundError as error:
         if error.name not in ("search_spaces", f"search_spaces.{family}"):
-            raise
+            raise _wrong_space(family, "cannot be imported", error) from None
         raise RequestError(
             f"family {family!r} needs a search space: search_spaces/{family}.py with "
             "suggest(trial) -> dict is missing"
         ) from None
-    suggest: Suggest = module.suggest
+    except Exception as error:  # whatever its author wrote
+        raise _wrong_space(family, "cannot be imported", error) from None
+    suggest: Suggest | None = getattr(module, "suggest", None)
+    if not callable(suggest):
+        raise RequestError(f"search_spaces/{family}.py must have a function suggest(trial) -> dict")
     check_space(family, suggest)
     return suggest
 
@@ -90,7 +95,15 @@ def check_space(family: str, suggest: Suggest) -> None:
     study = _quiet_study(optuna.samplers.RandomSampler(seed=0))
     for _ in range(_SAMPLES):
         trial = study.ask()
-        params = suggest(trial)
+        try:
+            params = suggest(trial)
+        except Exception as error:  # whatever its author wrote
+            raise _wrong_space(family, "failed in suggest(trial)", error) from None
+        if not isinstance(params, dict) or not all(isinstance(name, str) for name in params):
+            raise RequestError(
+                f"search_spaces/{family}.py: suggest(trial) must return a dict by names of "
+                f"settings, but it returned {params!r:.100}"
+            )
         unknown = sorted((set(params) | set(trial.params)) - known)
         if unknown:
             raise RequestError(
@@ -99,6 +112,16 @@ def check_space(family: str, suggest: Suggest) -> None:
                 f"TrainConfig ({', '.join(sorted(train_fields()))})"
             )
         configure(family, params)
+
+
+def _wrong_space(family: str, what: str, error: Exception) -> RequestError:
+    """With the line of the file where it stands."""
+    name = f"search_spaces/{family}.py"
+    steps = traceback.extract_tb(error.__traceback__)
+    lines = [step.lineno for step in steps if step.filename.endswith(name)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f"{name}, line {line}," if line else name
+    return RequestError(f"{where} {what}: {type(error).__name__}: {error}")
 
 
 def parameter_types(suggest: Suggest) -> dict[str, type]:

@@ -1,0 +1,51 @@
+"""Ten thousand damaged files of music and ten thousand tables, spaces and models.
+
+    python tests/benchmarks/bad_input.py --count 10000 --models MODEL ...
+
+MODEL: checkpoints and ensembles to damage (with results/gtzan/model). Prints how many had a result,
+how many were refused, and each case that had neither, hung or took more than 1 GiB.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests import fuzzing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, nargs="*", default=[])
+    args = parser.parse_args()
+    shipped = Path("results/gtzan/model")
+    models = [shipped, *(shipped / "members").iterdir(), *args.models]
+    count, seed = args.count, args.seed
+    kinds: dict[str, Callable[[Path], Iterator[fuzzing.Case]]] = {
+        "music": lambda folder: fuzzing.music_cases(folder, count, seed),
+        "tables": lambda folder: fuzzing.table_cases(folder, count // 3, seed),
+        "spaces": lambda folder: fuzzing.space_cases(folder, count // 3, seed),
+        "models": lambda folder: fuzzing.model_cases(folder, models, count // 3, seed),
+    }
+    failed = False
+    for kind, cases in kinds.items():
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes, wrong = fuzzing.judge(cases(Path(folder)))
+        print(
+            f"{kind}: {outcomes['result']} with a result, {outcomes['refused']} refused, "
+            f"{len(wrong)} wrong, {time.monotonic() - started:.0f} s",
+            *wrong,
+            sep="\n  ",
+            flush=True,
+        )
+        failed = failed or bool(wrong)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

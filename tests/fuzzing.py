@@ -1,0 +1,311 @@
+"""Damaged input of every kind, from seeds, and a judge of what the program makes of it.
+
+Each case must end with a result or with the program's own refusal: no other exception, no hang, no
+memory without bounds.
+"""
+
+import io
+import json
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+import search_spaces
+from mgc_ray import RequestError
+from mgc_ray.data.audio import UnusableTrackError
+from mgc_ray.data.spectrogram import GTZAN_ARRAYS, LogMel, Precomputed
+from mgc_ray.data.split import draw_split
+from mgc_ray.data.tracks import read_tracks
+from mgc_ray.ensembling.artefact import load_ensemble
+from mgc_ray.training.checkpoint import load_checkpoint
+from mgc_ray.tuning.space import default_params, load_space
+
+SECONDS = 30  # a case may take
+GIBIBYTE = 1 << 30  # more than before, a case may take
+NAMES = ("traffic", "Ärger", "音楽", "müzik 🎵", "a" * 200, "with\nline", "-dash", "عود", "'", " ")
+
+Case = tuple[str, Callable[[], object]]  # what was done to it; what the program is asked
+
+
+class HangError(Exception):
+    """A case took longer than SECONDS."""
+
+
+def judge(cases: Iterator[Case]) -> tuple[Counter[str], list[str]]:
+    """How many cases had a result and how many were refused; what went wrong, in words."""
+    outcomes: Counter[str] = Counter()
+    wrong = []
+    for what, ask in cases:
+        before = _resident()
+        try:
+            with _limits():
+                ask()
+            outcomes["result"] += 1
+        except (UnusableTrackError, RequestError) as error:
+            outcomes["refused"] += 1
+            if not str(error) or "\0" in str(error):
+                wrong.append(f"{what}: the reason is {str(error)!r}")
+        except Exception as error:
+            wrong.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
+        if _resident() - before > GIBIBYTE:
+            wrong.append(f"{what}: {(_resident() - before) >> 20} MiB")
+    return outcomes, wrong
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+@contextmanager
+def _limits() -> Iterator[None]:
+    def hang(*_: object) -> None:
+        raise HangError(f"longer than {SECONDS} s")
+
+    earlier = signal.signal(signal.SIGALRM, hang)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+# --- audio and arrays ---
+
+
+def sound_files() -> list[tuple[str, bytes]]:
+    """Sound ones of each format, with their endings."""
+    tone = np.sin(np.arange(12_000) / 9).astype(np.float32)
+    stereo = np.stack([tone, 0.5 * tone], 1)
+    made = []
+    for ending, options in {
+        "wav": {"subtype": "PCM_16"},
+        "WAV": {"format": "WAV", "subtype": "FLOAT"},
+        "w64": {"format": "W64", "subtype": "PCM_24"},
+        "flac": {},
+        "ogg": {},
+        "mp3": {},
+        "aiff": {},
+        "au": {},
+    }.items():
+        file = io.BytesIO()
+        kind = str(options.get("format", ending)).upper()
+        soundfile.write(file, stereo, 22_050, format=kind, subtype=options.get("subtype"))
+        made.append((ending, file.getvalue()))
+    return made
+
+
+def arrays() -> list[tuple[str, bytes]]:
+    made = []
+    for array in (
+        np.random.default_rng(0).integers(0, 255, (128, 387)).astype(np.uint8),
+        np.random.default_rng(0).normal(size=(128, 300)).astype(np.float32),
+    ):
+        file = io.BytesIO()
+        np.save(file, array)
+        made.append(("npy", file.getvalue()))
+    return made
+
+
+def damaged(content: bytes, draw: random.Random, all_of: list[bytes]) -> tuple[str, bytes]:
+    """One way or several to damage a file; what was done, and what came of it."""
+    done = []
+    data = bytearray(content)
+    for _ in range(draw.choice([1, 1, 1, 2, 3])):
+        way = draw.choice(
+            ["cut", "bits", "head", "numbers", "zeros", "other header", "insert", "repeat", "huge"]
+        )
+        done.append(way)
+        size = max(len(data), 1)
+        place = draw.randrange(size)
+        head = draw.randrange(min(size, 100))
+        if way == "cut":
+            del data[place:]
+        elif way == "bits":
+            for _ in range(draw.randrange(1, 40)):
+                if data:
+                    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        elif way == "head":
+            if data:
+                data[min(head, len(data) - 1)] = draw.randrange(256)
+        elif way == "numbers":  # sizes, rates and counts stand in the first hundred bytes
+            number = draw.choice([0, 1, 2**31 - 1, 2**32 - 1, 44100, 65535, 2**24, 999_999_999])
+            order = draw.choice("<>")
+            data[head : head + 4] = struct.pack(f"{order}I", number)
+        elif way == "zeros":
+            data[place : place + draw.randrange(1, 5000)] = bytes(draw.randrange(1, 5000))
+        elif way == "other header":
+            other = draw.choice(all_of)
+            data[: len(data) // 8 or 4] = other[: draw.randrange(4, 200)]
+        elif way == "insert":
+            data[place:place] = draw.randbytes(draw.randrange(1, 2000))
+        elif way == "repeat":
+            data += data[place:]
+        else:  # NaN and infinity as samples, in either precision
+            value = draw.choice([float("nan"), float("inf"), -float("inf"), 3e38])
+            data[-400:] = struct.pack("<f", value) * 100
+    return ", ".join(done), bytes(data)
+
+
+def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
+    """Damaged files, read as audio, as audio in the form of arrays, or as arrays."""
+    draw = random.Random(seed)
+    files = [*sound_files(), *arrays()]
+    contents = [content for _, content in files]
+    features = [
+        LogMel(),
+        Precomputed(128, 38, "uint8", GTZAN_ARRAYS),
+        Precomputed(128, 38, "float32"),
+    ]
+    for number in range(count):
+        ending, content = draw.choice(files)
+        what, data = damaged(content, draw, contents)
+        if draw.random() < 0.1:
+            ending = draw.choice(["wav", "mp3", "npy", "raw", "txt", "", "NPY"])
+        path = folder / f"{draw.choice(NAMES)}{number}.{ending}"
+        path.write_bytes(data)
+        chosen = draw.choice(features)
+
+        def ask(path: Path = path, chosen: Any = chosen) -> None:
+            found = chosen.inspect(path)
+            chunks = chosen.chunks(path)
+            assert len(chunks) == found.chunks, "another number of chunks than was found"
+            assert chunks.shape[1:] == (chosen.bands, chosen.frames)
+            assert np.isfinite(chunks.astype(np.float64)).all(), "not finite"
+            path.unlink()
+
+        yield f"seed {seed}, case {number}: {ending}, {what}", ask
+        path.unlink(missing_ok=True)
+
+
+# --- tables, spaces, checkpoints, ensembles ---
+
+
+def table_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
+    """Damaged track tables, read and split."""
+    draw = random.Random(seed)
+    lines = ["path,genre,track_id,artist,split"]
+    for i in range(60):
+        split = draw.choice(["train", "valid", "test"])
+        lines.append(f"{i}.wav,{'jazz' if i % 2 else 'rock'},t{i},artist {i // 2},{split}")
+    content = "\n".join(lines).encode()
+    path = folder / "tracks.csv"
+    for number in range(count):
+        what, data = damaged(
+            content, draw, [content, b'"', b"path,genre\r", "π,ü\n".encode("utf-16")]
+        )
+        path.write_bytes(data)
+        protocol = draw.choice(["grouped", "given", "cross-validation", "random-chunks"])
+
+        def ask(protocol: str = protocol) -> None:
+            table = read_tracks(path)
+            hashes = {track.path: track.path for track in table.tracks}
+            drawn, _ = draw_split(table.tracks, hashes, protocol, 0, "1/5")
+            assert all(track.genre for track in drawn)
+
+        yield f"seed {seed}, table {number}: {what}, {protocol}", ask
+
+
+def space_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
+    """Damaged spaces, as a user's editor may leave them, in place of that of `gru`."""
+    draw = random.Random(seed)
+    content = (Path(__file__).parents[1] / "search_spaces/gru.py").read_text().encode()
+    names = [b"lr", b"suggest", b"return", b"{", b"}", b"trial", b"import", b"def", b"**", b"None"]
+    for number in range(count):
+        data = bytearray(content)
+        for _ in range(draw.randrange(1, 4)):
+            place = draw.randrange(len(data))
+            length = draw.randrange(0, 12)
+            data[place : place + length] = draw.choice(names)
+        place = (
+            folder / f"space-{number}"
+        )  # another each time, or Python takes what it has compiled
+        place.mkdir()
+        (place / "gru.py").write_bytes(data)
+
+        def ask(place: Path = place) -> None:
+            search_spaces.__path__.insert(0, str(place))
+            sys.modules.pop("search_spaces.gru", None)
+            try:
+                default_params("gru", load_space("gru"))
+            finally:
+                search_spaces.__path__.remove(str(place))
+                sys.modules.pop("search_spaces.gru", None)
+
+        yield f"seed {seed}, space {number}: {bytes(data)[-200:]!r}", ask
+        shutil.rmtree(place)
+
+
+def model_cases(folder: Path, models: list[Path], count: int, seed: int) -> Iterator[Case]:
+    """Damaged checkpoints and ensembles: bytes of a file, or single values of its JSON."""
+    draw = random.Random(seed)
+    for number in range(count):
+        source = draw.choice(models)
+        copy = folder / f"model-{number}"
+        shutil.copytree(source, copy)
+        files = sorted(path for path in copy.rglob("*") if path.is_file())
+        path = draw.choice(files)
+        if path.suffix == ".json" and draw.random() < 0.7:
+            what, content = _changed_json(json.loads(path.read_text()), draw)
+            path.write_text(json.dumps(content))
+        else:
+            what, data = damaged(path.read_bytes(), draw, [path.read_bytes(), b"{}", b"\0" * 8])
+            path.write_bytes(data)
+
+        def ask(copy: Path = copy) -> None:
+            ensemble = load_ensemble(copy)
+            if (copy / "config.json").exists():
+                load_checkpoint(copy)
+            features = ensemble.features
+            spectrograms = np.zeros((1, features.bands, features.frames), features.dtype)
+            ensemble.chunk_probs(spectrograms)
+
+        yield f"seed {seed}, model {number}: {path.relative_to(copy)}, {what}", ask
+        shutil.rmtree(copy)
+
+
+def _changed_json(content: Any, draw: random.Random) -> tuple[str, Any]:
+    """One value, anywhere, exchanged for one of another kind or size, or taken out."""
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            places.append((node, key))
+            if isinstance(value, dict | list):
+                walk(value)
+
+    walk(content)
+    node, key = draw.choice(places)
+    strange = [
+        None,
+        -1,
+        0,
+        10**12,
+        2.5,
+        "",
+        "../../etc/passwd",
+        [],
+        {},
+        "gru",
+        True,
+        [1] * 5,
+        "NaN",
+    ]
+    value = draw.choice(strange)
+    if draw.random() < 0.2:
+        del node[key]
+        return f"{key} taken out", content
+    node[key] = value
+    return f"{key} = {value!r}"[:200], content
