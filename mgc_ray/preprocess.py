@@ -505,13 +505,13 @@ def _map(
     def apply(row: dict[str, Any]) -> dict[str, Any]:
         try:
             results: Any = [function(item) for item in pickle.loads(row["items"])]
-        except RequestError as error:  # raised, it would come out as one of Ray's own
+        except (RequestError, OSError) as error:  # raised, it would come out as one of Ray's own
             results = error
         return {"results": pickle.dumps(results)}
 
     for row in source.map(apply, num_gpus=gpus or None).iter_rows():
         results = pickle.loads(row["results"])
-        if isinstance(results, RequestError):
+        if isinstance(results, Exception):
             raise results
         yield from results
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.split import draw_folds
@@ -91,7 +92,12 @@ def refit(
                 running[started] = (trial, fold)
             ready, _ = ray.wait(list(running))
             trial, fold = running.pop(ready[0])
-            reason = ray.get(ready[0])
+            try:
+                reason = ray.get(ready[0])
+            except RayTaskError as error:
+                if isinstance(error.cause, OSError):  # a full disk, which is no matter of the fold
+                    raise error.cause from None
+                raise
             place.fetch(_name(trial, fold))
             if reason:
                 console.print(

@@ -126,7 +126,13 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:  # Tune's own, in whatever it wraps what a callback raised
+            failure = log.failure or error.__cause__
+            if isinstance(failure, OSError):
+                raise failure from None
+            raise
         log.end_running()
     records = list(log.records.values())
     write_leaderboard(search.folder / "leaderboard.csv", records)

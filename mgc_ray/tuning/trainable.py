@@ -1,5 +1,6 @@
 """One trial as Ray Tune runs it: a `for` around training that reports each epoch."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from mgc_ray.training.state import StateError, read_progress
 
 STATE = "state.safetensors"  # in a trial's folder while it runs
 INITIAL = "initial"  # in a search's place in the storage: weights to start from
+MACHINE = "machine"  # a report of what is wrong with the machine and not with the trial
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES)
 _STATE_SHARE = 0.02  # of a trial's time may go to writing its state, at most
 
 
@@ -34,9 +37,10 @@ def run_trial(
     `best_so_far` (its figure) and `finished` (training has ended by itself, and was not stopped).
     trials/NAME/state.safetensors has all that it needs to go on: a trial whose process, node or
     driver died reports again what it had reported, and trains from there.
-    A failure is reported as `failure`, its reason: raised, Tune would run it again, as it should
-    only after a failure of the machine, and where a GPU that several trials share was too small for
-    this one beside the others: see RetryAlone.
+    What fails because a disk is full or broken is reported as `machine`, and ends the search. A
+    failure of its own is reported as `failure`, its reason: raised, Tune would run it again, as it
+    should only after a failure of the machine, and where a GPU that several trials share was too
+    small for this one beside the others: see RetryAlone.
     """
     torch.set_num_threads(threads)
     torch.cuda.empty_cache()  # what this process's last trial has left; nothing without a GPU
@@ -64,6 +68,9 @@ def run_trial(
             kept.add(epoch, result)
             tune.report(result)
     except Exception as error:  # whatever it is, the search goes on with the other trials
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            tune.report({MACHINE: [error.errno, error.strerror, str(error.filename or "")]})
+            return
         reason = str(error).strip() or "no message"
         if isinstance(error, torch.OutOfMemoryError):
             if _shares_a_gpu():

@@ -10,7 +10,7 @@ from mgc_ray.data.storage import Exchange
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord, ranked, write_leaderboard
 from mgc_ray.tuning.searcher import JOURNAL, outcome
-from mgc_ray.tuning.trainable import STATE
+from mgc_ray.tuning.trainable import MACHINE, STATE
 
 _METRICS = (
     "train_loss",
@@ -50,6 +50,7 @@ class TrialLog(tune.Callback):
         self._keep = keep
         self._listeners = listeners
         self._started: dict[str, float] = {}
+        self.failure: OSError | None = None  # of the machine, for which the search has to end
         self.records: dict[str, TrialRecord] = {record.trial: record for record in earlier}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,6 +76,9 @@ class TrialLog(tune.Callback):
     ) -> None:
         record = self._record(trial)
         record.node = result.get("node_ip", "")
+        if MACHINE in result:
+            self.failure = OSError(*result[MACHINE])
+            raise self.failure
         if METRIC not in result:
             record.reason = result.get("failure", "")
             if result.get("out_of_memory"):

@@ -1,0 +1,89 @@
+"""`ray job submit`: a search that is a job of a cluster, with the code that was sent along."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+RAY = str(Path(sys.executable).with_name("ray"))
+ROOT = Path(__file__).parents[2]
+PORT, DASHBOARD = 26379, 28265
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A cluster of one node, started by hand; the environment of who may use it."""
+    environment = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, env=environment)
+    started = subprocess.Popen(
+        [
+            *(RAY, "start", "--head", f"--port={PORT}", f"--dashboard-port={DASHBOARD}"),
+            *("--num-cpus=2", "--disable-usage-stats", "--dashboard-host=127.0.0.1", "--block"),
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    for port in (PORT, DASHBOARD):
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < deadline
+            assert started.poll() is None
+            time.sleep(0.2)
+    yield environment
+    started.terminate()
+    started.wait(60)
+
+
+@pytest.mark.timeout(400)
+def test_a_search_is_submitted_with_its_code(head: dict[str, str], tmp_path: Path) -> None:
+    """The family stands in the folder that is sent alone: nobody has it installed."""
+    code = tmp_path / "code"
+    for name in ("mgc_ray", "search_spaces"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(code / "mgc_ray/models/gru.py", code / "mgc_ray/models/own.py")
+    shutil.copy(code / "search_spaces/gru.py", code / "search_spaces/own.py")
+    done = subprocess.run(
+        [
+            *(RAY, "job", "submit", "--address", f"http://127.0.0.1:{DASHBOARD}"),
+            *("--working-dir", str(code), "--", sys.executable, "-m", "mgc_ray.search", "--smoke"),
+            *("--family", "own", "--results", str(tmp_path / "results"), "--name", "job"),
+        ],
+        env=head,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    content = json.loads((tmp_path / "results/job/search.json").read_text())
+    assert content["finished"]
+    assert content["best_trial"]["trial"].startswith("own-")
+
+
+@pytest.mark.timeout(400)
+def test_ray_address_and_a_family_that_workers_lack(head: dict[str, str], tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    for name in ("mgc_ray", "search_spaces"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(code / "mgc_ray/models/cnn.py", code / "mgc_ray/models/mine.py")
+    shutil.copy(code / "search_spaces/cnn.py", code / "search_spaces/mine.py")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mgc_ray.search", "--smoke", "--family", "mine"),
+            *("--results", str(tmp_path / "results"), "--name", "a"),
+        ],
+        cwd=code,
+        env=head | {"RAY_ADDRESS": f"127.0.0.1:{PORT}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "results/a/search.json").read_text())["finished"]
