@@ -11,14 +11,12 @@ With --gpu the second pass makes its spectrograms on the cluster's GPUs (tested 
 import hashlib
 import math
 import os
-import pickle
 import shutil
-from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +37,9 @@ from mgc_ray.data.dataset import (
 )
 from mgc_ray.data.files import LOCK, delete_half_written, only_one
 from mgc_ray.data.more_tracks import without_known_recordings
+from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_request
 from mgc_ray.data.reach import Reach
 from mgc_ray.data.request import (
-    ARRAY_RECIPES,
-    AST_FEATURES,
     CHUNKS_PER_ARRAY,
     DatasetRequest,
     read_more,
@@ -50,7 +47,6 @@ from mgc_ray.data.request import (
 )
 from mgc_ray.data.spectrogram import Features, Inspection, LogMel, Precomputed, read_array
 from mgc_ray.data.split import (
-    PROTOCOLS,
     add_to_train,
     chunk_splits,
     draw_split,
@@ -58,17 +54,13 @@ from mgc_ray.data.split import (
 )
 from mgc_ray.data.storage import Exchange, Storage
 from mgc_ray.data.tracks import Skipped, Track, TrackTable
-from mgc_ray.terminal.command import Parser, console, positive_int, print_json, run, seed
+from mgc_ray.terminal.command import Parser, console, print_json, run
 from mgc_ray.terminal.progress import progress
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _WITHOUT_DATASET = ("tracks.parquet", "skipped.csv", "synthetic")  # written before dataset.json
 _SYNTHETIC_SECONDS = 30.0  # at most: what an excerpt of the generator's songs is made for
 _TRACKS_PER_TASK = (8, 64)  # inspected, at least and at most: short enough for a progress bar
 _CHUNKS_PER_TASK = 640  # cut into spectrograms, at most: 64 tracks of 30 s
-_TASKS = 4000  # about as many at most
 _GPU_SHARE = 0.125  # eight tasks a GPU, as most of their time goes to decoding, on a CPU
 _GPU_DEVICE = "cuda"  # where a task that has a share of a GPU finds it
 
@@ -388,10 +380,12 @@ def _synthesise(
         write_track(Path(track.path), *item, EXTRA_SEED, seconds)
         return track, features.inspect(track.path)
 
+    from mgc_ray.tuning.parallel import parallel_map
+
     made = {}
     with progress("synthesising", len(wanted), "tracks") as advance:
         # where nodes do not see this folder, here: a task elsewhere could not leave them behind
-        done = map(make, wanted) if reach.storage else _map(wanted, make, *_TRACKS_PER_TASK)
+        done = map(make, wanted) if reach.storage else parallel_map(wanted, make, *_TRACKS_PER_TASK)
         for track, inspection in done:
             made[track] = inspection
             advance(len(made))
@@ -411,8 +405,10 @@ def _inspect(
             return path, str(error)
 
     found, skipped = {}, []
+    from mgc_ray.tuning.parallel import parallel_map
+
     with progress("looking at", len(tracks), "tracks") as advance:
-        for path, result in _map([t.path for t in tracks], inspect, *_TRACKS_PER_TASK):
+        for path, result in parallel_map([t.path for t in tracks], inspect, *_TRACKS_PER_TASK):
             if isinstance(result, Inspection):
                 found[path] = result
             else:
@@ -468,8 +464,12 @@ def _write_shards(
     at_most = max(1, round(_CHUNKS_PER_TASK / chunks_per_shard))
     done = 0
     changed: list[tuple[str, str]] = []
+    from mgc_ray.tuning.parallel import parallel_map
+
     with progress("spectrograms of", total, "tracks") as advance:
-        for shard, shard_changed in _map(items, write, 1, at_most, _GPU_SHARE if gpu else 0):
+        for shard, shard_changed in parallel_map(
+            items, write, 1, at_most, _GPU_SHARE if gpu else 0
+        ):
             done += 1
             changed += shard_changed
             exchange.fetch(shard_path(Path(), shard).as_posix())
@@ -479,57 +479,6 @@ def _write_shards(
         raise RequestError(
             f"{path} has changed while the dataset was made ({reason}): run again with --anew"
         )
-
-
-def _map(
-    items: Sequence[T], function: Callable[[T], R], at_least: int, at_most: int, gpus: float = 0
-) -> Iterator[R]:
-    """Apply a function to items on all CPUs of the cluster; results as they come, in any order.
-
-    A task takes `at_least` to `at_most` items, and `gpus` of a GPU.
-    """
-    if not items:
-        return
-    import ray.data
-
-    # Else Ray Data holds CPUs back for other operators, which do not exist: of two, one lay idle.
-    ray.data.DataContext.get_current().op_resource_reservation_enabled = False
-    available = ray.cluster_resources().get("GPU" if gpus else "CPU", 1)
-    # twice as many as run at a time, so that pieces become smaller before the end
-    pieces = _pieces(items, 2 * available / (gpus or 1), at_least, at_most)
-    # bytes, as Arrow would make columns of its own types of Python's objects, or try and fail
-    source = ray.data.from_items(
-        [{"items": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces)
-    )
-
-    def apply(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            results: Any = [function(item) for item in pickle.loads(row["items"])]
-        except (RequestError, OSError) as error:  # raised, it would come out as one of Ray's own
-            results = error
-        return {"results": pickle.dumps(results)}
-
-    for row in source.map(apply, num_gpus=gpus or None).iter_rows():
-        results = pickle.loads(row["results"])
-        if isinstance(results, Exception):
-            raise results
-        yield from results
-
-
-def _pieces(items: Sequence[T], tasks: float, at_least: int, at_most: int) -> list[Sequence[T]]:
-    """Items in pieces for tasks: each takes the `tasks`-th part of what is left.
-
-    Large pieces, as each task costs 20 ms of Ray's own, but smaller ones towards the end, to which
-    all CPUs so come together. More than `_TASKS * at_most` items make larger ones, as the driver
-    plans all of them at once.
-    """
-    at_most = max(at_most, len(items) // _TASKS)
-    pieces, start = [], 0
-    while start < len(items):
-        size = max(at_least, min(at_most, int((len(items) - start) / tasks)))
-        pieces.append(items[start : start + size])
-        start += size
-    return pieces
 
 
 def _tell_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> None:
@@ -576,107 +525,6 @@ def _tell_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     )
     for item in skipped[:5]:
         console.print(f"  {item.path}: {item.reason}", markup=False)
-
-
-STORAGE_HELP = (
-    "a bucket (s3://bucket/prefix) or folder by which nodes exchange files that share no path"
-)
-
-
-def add_dataset_options(parser: Parser, *names_of_seed: str) -> None:
-    """The options that say what a dataset is to be; `dataset_request` takes their values.
-
-    `names_of_seed`: further names of --split-seed.
-    """
-    add = parser.add_argument
-    add(
-        "--tracks",
-        metavar="FOLDER_OR_CSV",
-        help="folder with a subfolder a genre, or CSV path,genre[,track_id,artist,split]",
-    )
-    add("--protocol", choices=PROTOCOLS, default="grouped", help="how tracks are split")
-    add("--fold", metavar="K/N", help="under cross-validation: which of how many parts is the test")
-    add(
-        *names_of_seed,
-        "--split-seed",
-        dest="split_seed",
-        type=seed,
-        default=0,
-        help="seed of the split",
-    )
-    add(
-        "--features",
-        nargs="+",
-        metavar="GROUP",
-        help="of audio: log_mel, chroma, contrast, tempogram, mfcc, or several (default: log_mel); "
-        "or ast: what the transformer of --init-from expects",
-    )
-    add(
-        "--init-from",
-        metavar="DIR",
-        help="weights that the family transfer starts from: a checkpoint, an ensemble, what "
-        "mgc_ray.pretrain wrote, or an Audio Spectrogram Transformer of Hugging Face, a folder or "
-        "OWNER/NAME",
-    )
-    add(
-        "--chunk-seconds",
-        type=float,
-        metavar="S",
-        help="length of a chunk of audio (default: 66,000 samples, 2.99 s)",
-    )
-    add(
-        "--chunks-per-track",
-        type=positive_int,
-        metavar="N",
-        help="equal pieces of an array of the most usual size; 1: all of it "
-        f"(default: {CHUNKS_PER_ARRAY})",
-    )
-    add(
-        "--array-recipe",
-        choices=list(ARRAY_RECIPES),
-        help="how .npy spectrograms were made, so that models of them also take audio",
-    )
-    add(
-        "--synthetic",
-        type=positive_int,
-        metavar="N",
-        help="add N generated tracks a genre to the training part (genres of mgc_ray.synth alone)",
-    )
-    add(
-        "--more-tracks",
-        metavar="FOLDER_OR_CSV",
-        help="add these labelled tracks to the training part; those of artists in --tracks are "
-        "left out",
-    )
-    add(
-        "--without",
-        metavar="CSV",
-        help="leave out music by the artists in this table's column `artist`",
-    )
-
-
-def dataset_request(args: Namespace) -> DatasetRequest:
-    """What `add_dataset_options` read; `tracks` is "" where none are named."""
-    size = None
-    if AST_FEATURES in (args.features or ()) and args.init_from:
-        from mgc_ray.data.spectrogram import ast_features
-
-        wanted = ast_features(args.init_from)
-        size = (wanted.bands, wanted.frames)
-    return DatasetRequest(
-        tracks=args.tracks or "",
-        ast_size=size,
-        protocol=args.protocol,
-        split_seed=args.split_seed,
-        fold=args.fold or "",
-        features=tuple(args.features or DatasetRequest.features),
-        chunk_seconds=args.chunk_seconds,
-        chunks_per_track=args.chunks_per_track,
-        array_recipe=args.array_recipe or "",
-        synthetic=args.synthetic or 0,
-        more_tracks=args.more_tracks or "",
-        without=args.without or "",
-    )
 
 
 def main() -> int:

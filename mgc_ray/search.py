@@ -24,6 +24,7 @@ from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
 from mgc_ray.data.files import delete_half_written, only_one, read_json, write_json
+from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_request
 from mgc_ray.data.request import (
     DatasetRequest,
     check_request,
@@ -36,13 +37,7 @@ from mgc_ray.data.storage import Exchange, Storage
 from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.models import families, family_module
-from mgc_ray.preprocess import (
-    STORAGE_HELP,
-    add_dataset_options,
-    dataset_key,
-    dataset_request,
-    preprocess,
-)
+from mgc_ray.preprocess import dataset_key, preprocess
 from mgc_ray.terminal.command import Parser, console, gibibytes, positive_int, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import check_given, full_params

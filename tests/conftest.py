@@ -68,7 +68,9 @@ def ray_cluster() -> Iterator[dict[str, float]]:
 
     from mgc_ray.tuning.cluster import connected
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     with connected() as resources:
         yield resources
     ray.shutdown()

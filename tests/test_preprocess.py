@@ -34,7 +34,7 @@ from mgc_ray.data.gtzan import fault_filtered
 from mgc_ray.data.request import DatasetRequest
 from mgc_ray.data.spectrogram import GTZAN_ARRAYS, BandGroups, LogMel, Precomputed
 from mgc_ray.data.synth import synthesise
-from mgc_ray.preprocess import _pieces, dataset_key, preprocess
+from mgc_ray.preprocess import dataset_key, preprocess
 
 RATE = 22050
 PARTS = ["train", "valid", "test"]
@@ -363,7 +363,7 @@ def test_synthetic_tracks_are_in_the_training_part_alone(tmp_path: Path) -> None
     info = make(source, tmp_path / "with", synthetic=3)
     assert (info.synthetic, info.tracks) == (3, 16)
     chunks = load_chunks(tmp_path / "with", PARTS)
-    added = [track for track in chunks.tracks if track.is_synthetic]
+    added = [track for track in chunks.tracks if track.is_added]
     assert {track.path for track in added} == {
         str(tmp_path / "with" / "synthetic" / genre / f"{genre}.0000{i}.wav")
         for genre in ("jazz", "rock")
@@ -371,12 +371,12 @@ def test_synthetic_tracks_are_in_the_training_part_alone(tmp_path: Path) -> None
     }
     assert {(track.artist, track.split) for track in added} == {("synthetic", "train")}
     assert len({track.group for track in added}) == 6
-    real = {track.track_id: track.split for track in chunks.tracks if not track.is_synthetic}
+    real = {track.track_id: track.split for track in chunks.tracks if not track.is_added}
     without = load_chunks(tmp_path / "without", PARTS)
     assert real == {track.track_id: track.split for track in without.tracks}
     # as long as the others, 3 s, so that one counts as one of them
     assert Counter(chunks.track.tolist()) == dict.fromkeys(range(16), 1)
-    track = next(i for i, track in enumerate(chunks.tracks) if track.is_synthetic)
+    track = next(i for i, track in enumerate(chunks.tracks) if track.is_added)
     np.testing.assert_array_equal(
         chunks.spectrograms[chunks.track == track], LogMel().chunks(chunks.tracks[track].path)
     )
@@ -430,7 +430,7 @@ def test_arrays_with_a_recipe_take_synthetic_tracks_too(tmp_path: Path) -> None:
     assert read_info(tmp_path / "dataset") == info
     chunks = load_chunks(tmp_path / "dataset", PARTS)
     assert chunks.spectrograms.shape == (80, 128, 38)  # ten a track, synthetic ones of 30 s too
-    assert sum(track.is_synthetic for track in chunks.tracks) == 2
+    assert sum(track.is_added for track in chunks.tracks) == 2
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
@@ -609,24 +609,6 @@ def test_a_file_that_changes_between_the_passes_is_told(
 
 
 # --- tasks ---
-
-
-def test_pieces_are_large_at_first_and_small_at_the_end() -> None:
-    items = list(range(1000))
-    pieces = _pieces(items, 4, 8, 64)
-    assert [item for piece in pieces for item in piece] == items
-    # 64 while a quarter of what is left is more: 12 of them leave 232, of which 58 is a quarter
-    sizes = [64] * 12 + [58, 43, 32, 24, 18, 14, 10, 8, 8, 8, 8, 1]
-    assert [len(piece) for piece in pieces] == sizes
-    assert _pieces(items[:3], 64, 8, 64) == [items[:3]]
-    assert _pieces([], 4, 8, 64) == []
-
-
-def test_a_million_tracks_are_no_million_tasks() -> None:
-    for at_least, at_most, count in ((8, 64, 1_000_000), (1, 4, 62_500)):
-        sizes = [len(piece) for piece in _pieces(range(count), 4, at_least, at_most)]
-        assert sum(sizes) == count
-        assert 4000 <= len(sizes) < 4200
 
 
 # --- on a GPU ---

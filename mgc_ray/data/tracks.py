@@ -44,12 +44,6 @@ class Track:
         """Whether it was added to the training part, and is in no other part and no fold."""
         return self.group.startswith(ADDED)
 
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the program made it itself, for the training part alone."""
-        # an artist of that name may exist
-        return self.artist == SYNTHETIC and self.track_id.startswith(f"{SYNTHETIC}/")
-
 
 @dataclass(frozen=True)
 class Skipped:

@@ -46,7 +46,7 @@ class Refitted:
 
     @property
     def rows(self) -> np.ndarray:
-        """The chunks that lie in a fold, sorted: all of train + validation but synthetic ones."""
+        """The chunks that lie in a fold, sorted: all of train + validation but added ones."""
         return np.sort(np.concatenate([_read_held(fold)["rows"] for fold in self.folds]))
 
     def out_of_fold(self, rows: np.ndarray) -> np.ndarray:

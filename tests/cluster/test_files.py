@@ -125,9 +125,11 @@ def test_the_slurm_script_searches_with_a_slurm_of_one_machine(tmp_path: Path) -
             "HOME": str(tmp_path),
             "MGC_RAY_VENV": str(Path(sys.executable).parents[1]),
             "SLURM_JOB_NODELIST": "localhost",
+            "RAY_TMPDIR": "/tmp/mgc-slurm",  # or other Rays here would find and join this one
             "SLURM_JOB_ID": str(os.getpid()),  # from which the port is made
         },
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "results/s/search.json").read_text())["finished"]
     assert not list(tmp_path.glob(".mgc_ray-token*"))
+    shutil.rmtree("/tmp/mgc-slurm", ignore_errors=True)

@@ -20,7 +20,13 @@ PORT, DASHBOARD = 26379, 28265
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A cluster of one node, started by hand; the environment of who may use it."""
-    environment = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    # a place of its own, short for Ray's sockets: else other Rays here would find and join this one
+    place = Path("/tmp/mgc-job")
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "RAY_AUTH_MODE": "token",
+        "RAY_TMPDIR": str(place),
+    }
     subprocess.run([RAY, "get-auth-token", "--generate"], check=True, env=environment)
     started = subprocess.Popen(
         [
@@ -40,6 +46,7 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
     yield environment
     started.terminate()
     started.wait(60)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.mark.timeout(400)

@@ -479,14 +479,14 @@ def test_no_synthetic_track_is_in_valid_or_test_under_any_protocol(
     parts: dict[bool, set[str]] = {True: set(), False: set()}
     for track, sides in zip(together, chunk_splits(together, counts, seed), strict=True):
         assert len(sides) == chunks
-        parts[track.is_synthetic] |= set(sides)
+        parts[track.is_added] |= set(sides)
     assert parts[True] == {"train"}
     assert "valid" in parts[False]
-    synthetic = [track for track in together if track.is_synthetic]
+    synthetic = [track for track in together if track.is_added]
     assert len(synthetic) == count * len(GENRES) == len({track.group for track in synthetic})
     assert groups_on_several_sides(together) == groups_on_several_sides(split)
-    assert [track for track in together if not track.is_synthetic] == split
-    last = max(i for i, track in enumerate(together) if track.is_synthetic)
+    assert [track for track in together if not track.is_added] == split
+    last = max(i for i, track in enumerate(together) if track.is_added)
     assert all(track.split in ("", "train") for track in together[:last])
 
 
@@ -496,7 +496,7 @@ def test_synthetic_tracks_leave_the_real_ones_held_out_chunks_as_they_were() -> 
     real = [
         sides
         for track, sides in zip(together, chunk_splits(together, [10] * 50, 0), strict=True)
-        if not track.is_synthetic
+        if not track.is_added
     ]
     assert real == chunk_splits(split, [10] * 40, 0)
 
@@ -504,9 +504,7 @@ def test_synthetic_tracks_leave_the_real_ones_held_out_chunks_as_they_were() -> 
 def test_synthetic_tracks_are_strewn_evenly_among_the_training_part() -> None:
     split, _ = draw_split(tracks_of({"jazz": 200, "rock": 200}), {}, "grouped", 0)
     together = add_to_train(split, synthetic_tracks(("jazz", "rock"), 64), 0)  # 256 + 128 in train
-    shares = [
-        sum(track.is_synthetic for track in together[i : i + 32]) / 32 for i in range(0, 384, 32)
-    ]
+    shares = [sum(track.is_added for track in together[i : i + 32]) / 32 for i in range(0, 384, 32)]
     assert 0.1 < min(shares) < 1 / 3 < max(shares) < 0.6
 
 
@@ -514,13 +512,13 @@ def test_synthetic_tracks_are_in_no_fold() -> None:
     real = of_artists({"jazz": [1] * 6, "rock": [2] * 6})
     together = add_to_train(real, synthetic_tracks(("jazz", "rock"), 9), 0)
     fold_of = draw_folds(together, 3, 0)
-    assert {f for t, f in zip(together, fold_of, strict=True) if t.is_synthetic} == {-1}
-    real_folds = [f for t, f in zip(together, fold_of, strict=True) if not t.is_synthetic]
+    assert {f for t, f in zip(together, fold_of, strict=True) if t.is_added} == {-1}
+    real_folds = [f for t, f in zip(together, fold_of, strict=True) if not t.is_added]
     assert real_folds == draw_folds(real, 3, 0)
 
 
 def test_an_artist_called_synthetic_is_no_synthetic_track() -> None:
-    assert not Track("a.wav", "jazz", "a", "synthetic").is_synthetic
+    assert not Track("a.wav", "jazz", "a", "synthetic").is_added
     assert extra_track(Path("/d"), "jazz", 7) == Track(
         "/d/jazz/jazz.00007.wav", "jazz", "synthetic/jazz.00007", "synthetic"
     )

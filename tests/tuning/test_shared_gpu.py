@@ -45,6 +45,7 @@ def resources_of_one_gpu(tmp_path: Path) -> Iterator[dict[str, float]]:
     if ray.is_initialized():  # the suite's own cluster, which no later file needs
         ray.shutdown()
     ray.init(
+        "local",
         num_cpus=4,
         num_gpus=1,
         include_dashboard=False,

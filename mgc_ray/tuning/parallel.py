@@ -1,0 +1,64 @@
+"""Apply a function to many items on all CPUs of a cluster, by Ray Data."""
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import ray
+import ray.data
+
+from mgc_ray import RequestError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TASKS = 4000  # about as many at most
+
+
+def parallel_map(
+    items: Sequence[T], function: Callable[[T], R], at_least: int, at_most: int, gpus: float = 0
+) -> Iterator[R]:
+    """Apply a function to items on all CPUs of the cluster; results as they come, in any order.
+
+    A task takes `at_least` to `at_most` items, and `gpus` of a GPU.
+    """
+    if not items:
+        return
+    # Else Ray Data holds CPUs back for other operators, which do not exist: of two, one lay idle.
+    ray.data.DataContext.get_current().op_resource_reservation_enabled = False
+    available = ray.cluster_resources().get("GPU" if gpus else "CPU", 1)
+    # twice as many as run at a time, so that pieces become smaller before the end
+    pieces = pieces_of(items, 2 * available / (gpus or 1), at_least, at_most)
+    # bytes, as Arrow would make columns of its own types of Python's objects, or try and fail
+    source = ray.data.from_items(
+        [{"items": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces)
+    )
+
+    def apply(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            results: Any = [function(item) for item in pickle.loads(row["items"])]
+        except (RequestError, OSError) as error:  # raised, it would come out as one of Ray's own
+            results = error
+        return {"results": pickle.dumps(results)}
+
+    for row in source.map(apply, num_gpus=gpus or None).iter_rows():
+        results = pickle.loads(row["results"])
+        if isinstance(results, Exception):
+            raise results
+        yield from results
+
+
+def pieces_of(items: Sequence[T], tasks: float, at_least: int, at_most: int) -> list[Sequence[T]]:
+    """Items in pieces for tasks: each takes the `tasks`-th part of what is left.
+
+    Large pieces, as each task costs 20 ms of Ray's own, but smaller ones towards the end, to which
+    all CPUs so come together. More than `_TASKS * at_most` items make larger ones, as the driver
+    plans all of them at once.
+    """
+    at_most = max(at_most, len(items) // _TASKS)
+    pieces, start = [], 0
+    while start < len(items):
+        size = max(at_least, min(at_most, int((len(items) - start) / tasks)))
+        pieces.append(items[start : start + size])
+        start += size
+    return pieces
