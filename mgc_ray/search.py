@@ -23,7 +23,7 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo, read_info, read_track_rows
-from mgc_ray.data.files import delete_half_written, only_one, read_json, write_json
+from mgc_ray.data.files import LOCK, delete_half_written, only_one, read_json, write_json
 from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_request
 from mgc_ray.data.request import (
     DatasetRequest,
@@ -419,7 +419,7 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         )
     if results.exists() and not results.is_dir():
         raise RequestError(f"--results must be a folder, but {results} is a file: name another")
-    if (results / name).exists():
+    if _is_taken(results / name):
         raise RequestError(
             f"{results / name} exists already: go on with it by --resume {name}, or take another "
             "--name"
@@ -454,6 +454,13 @@ def parse_request(argv: Sequence[str] | None = None) -> tuple[SearchRequest, str
         settings=settings,
     )
     return request, args.address, args.json
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether there is more than the lock that a search leaves which was killed as it began."""
+    if not folder.is_dir():
+        return folder.exists()
+    return any(path.name != LOCK for path in folder.iterdir())
 
 
 def _resumed(results: Path, name: str) -> SearchRequest:

@@ -77,3 +77,13 @@ def test_a_dataset_that_cannot_be_is_refused_before_anything_is_made(
     with pytest.raises(RequestError, match=told):
         search(request)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_that_was_killed_as_it_began_leaves_its_name_free(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/.lock").write_text("process 1 on host")
+    argv = ["--family", "gru", "--results", str(tmp_path), "--name", "a"]
+    assert parse_request(argv)[0].name == "a"
+    (tmp_path / "a/search.json").write_text("{}")
+    with pytest.raises(RequestError, match="exists already"):
+        parse_request(argv)
