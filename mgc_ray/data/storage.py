@@ -30,7 +30,7 @@ class Storage:
     is nothing of that name to write into.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, check: bool = True) -> None:
         self.uri = uri if "://" in uri else os.path.abspath(uri)
         if urlsplit(self.uri).username:
             raise RequestError(
@@ -41,15 +41,18 @@ class Storage:
             self._fs, self._root = fs.FileSystem.from_uri(self.uri)
             if isinstance(self._fs, fs.LocalFileSystem):
                 self._fs.create_dir(self._root)
-            self.exists("x")  # a bucket that is not there says so now
+            if check:  # now, and not after an hour of preprocessing
+                with self._fs.open_output_stream(self._path(".writable")) as stream:
+                    stream.write(b"yes")
+                self._fs.delete_file(self._path(".writable"))
         except (OSError, pa.ArrowException, ValueError) as error:
             raise RequestError(
                 f"--storage {self.uri} cannot be used ({str(error).splitlines()[0]}): name a "
                 "folder, or a bucket that this machine may read and write, e.g. s3://bucket/prefix"
             ) from None
 
-    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
-        return Storage, (self.uri,)
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str, bool]]:
+        return Storage, (self.uri, False)
 
     def put(self, path: Path, key: str) -> None:
         """Send a file, or a folder with all in it, hidden files left out."""
