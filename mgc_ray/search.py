@@ -49,6 +49,7 @@ from mgc_ray.tuning.records import FAILED, TrialRecord, ranked, read_records
 from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
 from mgc_ray.tuning.searcher import JOURNAL, Earlier
+from mgc_ray.tuning.trainable import STATE
 
 BUILT_IN = "built-in corpus"
 # The defaults where no music is named: the whole road within five minutes on two cores.
@@ -186,6 +187,8 @@ def _run(
             f"protocol {info.protocol_in_words}{' (leaky)' if info.leaky else ''}",
             markup=False,
         )
+        if content["resumed"]:
+            _tell_resumed(folder)
         check_features(initial or {}, info.features)
         earlier = _earlier(request, info)
         if request.refit_folds:
@@ -210,6 +213,14 @@ def _run(
 def _refuse_second(folder: Path, holder: str) -> None:
     raise RequestError(
         f"{folder} is being searched by {holder}: wait for it, stop it, or take another --name"
+    )
+
+
+def _tell_resumed(folder: Path) -> None:
+    ended = len(read_records(folder / "trials"))
+    running = len(list(folder.glob(f"trials/*/{STATE}")))
+    console.print(
+        f"going on: {ended} trials have ended, {running} go on from their last epoch", markup=False
     )
 
 
@@ -514,7 +525,7 @@ def _print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     members = ", ".join(f"{m['name']} ({m['weight']:.2f})" for m in ensemble["members"])
     console.print(f"\nEnsemble of {members}", markup=False)
     if also := also_trained_on(ensemble):
-        console.print(f"it was also trained on {also}", markup=False)
+        console.print(f"its weights were also trained on {also}", markup=False)
     console.print(
         f"{ensemble['selected_on'].replace('_', ' ')} ({protocol}; selected on it, so too high): "
         f"{in_words(ensemble['validation'])}",

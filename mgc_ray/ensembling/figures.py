@@ -54,7 +54,10 @@ def also_trained_on(ensemble: dict[str, Any]) -> str:
     """
     own = {"source": ensemble["source"], "protocol": ensemble["protocol"], "task": "genres"}
     before = [one for one in ensemble["trained_on"] if one != own]
-    return ", ".join(f"{one['source']} ({one['task']})" for one in before)
+    words = ", ".join(f"{one['source']} ({one['task']})" for one in before)
+    if any(one["source"] == own["source"] for one in before):
+        words += " - THE SAME TRACKS, so its weights may have seen those that it is tested on"
+    return words
 
 
 def in_words(figures: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import os
 import socket
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,7 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         yield ray.cluster_resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        _check_answers(address)
+    answers = bool(address) and _answers(str(address))
     try:
         ray.init(
             address=address or "local",  # None would join a cluster that happens to run here
@@ -40,10 +39,21 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             include_dashboard=None if address else False,
             runtime_env=_code() if address else None,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a start that takes too long is a bare Exception of Ray's
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if address is None:
-            raise
-        raise _no_cluster(address, str(error).splitlines()[0]) from None
+            raise RequestError(
+                f"Ray did not start on this machine ({reason}): it may be too busy, or short of "
+                "memory or disk; try again, or name a cluster by --address"
+            ) from None
+        if not answers:
+            raise _no_cluster(address, reason) from None
+        raise RequestError(
+            f"something answers at {address!r}, but Ray cannot connect to it ({reason}): make sure "
+            "that the token here (~/.ray/auth_token or RAY_AUTH_TOKEN) is the head's, and that Ray "
+            "and Python have the same versions there"
+        ) from None
+    _keep_secret(Path.home() / ".ray" / "auth_token")
     _quieten()
     try:
         yield ray.cluster_resources()
@@ -104,15 +114,26 @@ def check_shared(exchange: Exchange) -> None:
         )
 
 
-def _check_answers(address: str) -> None:
-    """Raise RequestError where nothing listens: Ray itself tries for two minutes, and says so."""
+def _keep_secret(token: Path) -> None:
+    """Let nobody else read a token that Ray has written for all to read."""
+    with suppress(OSError):
+        if token.stat().st_mode & 0o077:
+            token.chmod(0o600)
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens there, False for an address without a port.
+
+    Raises RequestError where nothing does: Ray itself tries for two minutes, and says so.
+    """
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():  # "auto" or "local"
-        return
+        return False
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
         raise _no_cluster(address, error.strerror or str(error)) from None
+    return True
 
 
 def _no_cluster(address: str, reason: str) -> RequestError:
@@ -126,6 +147,6 @@ def _quieten() -> None:
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False

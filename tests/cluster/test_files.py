@@ -118,7 +118,7 @@ def test_the_slurm_script_searches_with_a_slurm_of_one_machine(tmp_path: Path) -
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=220,
         env=os.environ
         | {
             "PATH": f"{commands}:{os.environ['PATH']}",
