@@ -249,7 +249,7 @@ def test_searches_that_were_asked_for_other_things_are_other_rows(tmp_path: Path
         write_search(tmp_path / "f", {"cnn": right(5)}, source="/somewhere/music [live].csv"),
     ]
     every = {"families": "gru", "features": "not asked for", "trials": "24"}
-    of_cnn = {"families": "cnn", "tracks": "music"}
+    of_cnn = {"families": "cnn", "tracks": "somewhere/music"}
     assert [(row["model"], row["settings"]) for row in compare(searches)["rows"]] == [
         ("gru", every | {"features": "log_mel, chroma"}),
         ("gru", every | {"trials": "48"}),
@@ -257,7 +257,7 @@ def test_searches_that_were_asked_for_other_things_are_other_rows(tmp_path: Path
         ("cnn", of_cnn),
         ("gru", every | {"families": "cnn, gru"}),
         ("cnn", of_cnn | {"families": "cnn, gru"}),
-        ("cnn", of_cnn | {"tracks": "music [live]"}),
+        ("cnn", of_cnn | {"tracks": "somewhere/music [live]"}),
     ]
     said = command(*searches, cwd=tmp_path, columns=160).stderr
     assert "cnn; families cnn; tracks music [live]" in said

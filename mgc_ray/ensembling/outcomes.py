@@ -123,9 +123,13 @@ def _trained_on(search: Path, model: str, ensemble: dict[str, Any]) -> tuple[str
 
 
 def _in_short(source: str) -> str:
-    """A table's or a folder's name without its place, which is another on another machine."""
+    """A folder's name, or a table's with its folder's, whose place is another elsewhere."""
     path = Path(source)
-    return path.parent.name if path.name == "tracks.csv" else path.name.removesuffix(".csv")
+    if path.name == "tracks.csv":
+        return path.parent.name
+    if path.suffix == ".csv":
+        return "/".join(path.with_suffix("").parts[-2:])
+    return path.name
 
 
 def _predictions(path: Path, genres: Sequence[str]) -> dict[tuple[str, str], list[list[str]]]:
