@@ -89,6 +89,7 @@ def test_standard_output_of_search_is_one_line_of_json_equal_to_the_file(home: P
 def test_a_search_is_one_folder(home: Path) -> None:
     folder = home / "results/first"
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "search.json",
         "leaderboard.csv",
         "study.journal",
