@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.s3 import KEYS
 
 PREFIX = "mgc"  # of namespaces, veth pairs and the bridge
 HOST = "10.77.0.254"  # this machine, as the nodes see it
@@ -143,10 +144,7 @@ def _machine(root: Path, name: str, address: str) -> Node:
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "120",
         "RAY_AUTH_MODE": "token",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_DEFAULT_REGION": "us-east-1",
+        **KEYS,
     }
     return Node(name, address, holder, home, own, environment)
 
@@ -162,35 +160,3 @@ def start_cluster(nodes: list[Node]) -> None:
     head.join(head, cpus=0)
     for worker in workers:
         worker.join(head, cpus=1)
-
-
-@contextmanager
-def s3_server(port: int = 5077) -> Iterator[str]:
-    """An S3 server on this machine; the URI of a bucket in it, as the nodes name it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        import boto3
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            aws_access_key_id="key",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
-        )
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                client.create_bucket(Bucket="music")
-                break
-            except Exception:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-        yield f"s3://music/runs?scheme=http&endpoint_override={HOST}:{port}"
-    finally:
-        process.kill()
-        process.wait()

@@ -49,14 +49,19 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
     shutil.rmtree(place, ignore_errors=True)
 
 
+def _code_with(place: Path, family: str) -> Path:
+    """The program with a family of one's own, which nobody has installed."""
+    for name in ("mgc_ray", "search_spaces"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("mgc_ray/models", "search_spaces"):
+        shutil.copy(place / room / "gru.py", place / room / f"{family}.py")
+    return place
+
+
 @pytest.mark.timeout(400)
 def test_a_search_is_submitted_with_its_code(head: dict[str, str], tmp_path: Path) -> None:
     """The family stands in the folder that is sent alone: nobody has it installed."""
-    code = tmp_path / "code"
-    for name in ("mgc_ray", "search_spaces"):
-        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(code / "mgc_ray/models/gru.py", code / "mgc_ray/models/own.py")
-    shutil.copy(code / "search_spaces/gru.py", code / "search_spaces/own.py")
+    code = _code_with(tmp_path / "code", "own")
     done = subprocess.run(
         [
             *(RAY, "job", "submit", "--address", f"http://127.0.0.1:{DASHBOARD}"),
@@ -76,11 +81,7 @@ def test_a_search_is_submitted_with_its_code(head: dict[str, str], tmp_path: Pat
 
 @pytest.mark.timeout(400)
 def test_ray_address_and_a_family_that_workers_lack(head: dict[str, str], tmp_path: Path) -> None:
-    code = tmp_path / "code"
-    for name in ("mgc_ray", "search_spaces"):
-        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(code / "mgc_ray/models/cnn.py", code / "mgc_ray/models/mine.py")
-    shutil.copy(code / "search_spaces/cnn.py", code / "search_spaces/mine.py")
+    code = _code_with(tmp_path / "code", "mine")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mgc_ray.search", "--smoke", "--family", "mine"),

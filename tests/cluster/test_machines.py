@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.nodes import PORT, Node, machines, s3_server, start_cluster, why_not
+from tests.cluster.nodes import HOST, PORT, Node, machines, start_cluster, why_not
+from tests.s3 import s3_server
 
 _missing = why_not()
 pytestmark = [
@@ -38,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    with s3_server() as uri:
+    with s3_server(HOST, 5077) as uri:
         yield uri
 
 

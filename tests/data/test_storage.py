@@ -2,9 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,40 +10,17 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.data.reach import Reach
 from mgc_ray.data.storage import Exchange, Storage, located, scratch, stand_in
+from tests.s3 import KEYS, s3_server
 
 PORT = 5078
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "key",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("moto.server")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, s3_server("127.0.0.1", PORT) as uri:
         for name, value in KEYS.items():
             patch.setenv(name, value)
-        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{PORT}")
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                client.create_bucket(Bucket="music")
-                break
-            except Exception:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-        yield f"s3://music/here?scheme=http&endpoint_override=127.0.0.1:{PORT}"
-    server.kill()
-    server.wait()
+        yield uri
 
 
 @pytest.fixture(params=["folder", "bucket"])
