@@ -20,7 +20,7 @@ from mgc_ray.tuning.scheduler import AshaByFamily
 from mgc_ray.tuning.searcher import JOURNAL, Earlier, OptunaSearcher
 from mgc_ray.tuning.space import load_space, parameter_types, with_fixed, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
-from mgc_ray.tuning.trainable import run_trial, send_initial
+from mgc_ray.tuning.trainable import STATE, run_trial, send_initial
 from mgc_ray.tuning.trial_log import TrialLog
 
 
@@ -70,6 +70,9 @@ def run_trials(
     trials = search.folder / "trials"
     trials.mkdir(parents=True, exist_ok=True)
     earlier = read_records(trials)
+    for record in earlier:  # where the driver died between a record and what follows it
+        search.delete(f"trials/{record.trial}/{STATE}")
+    searcher = OptunaSearcher(search.folder / JOURNAL, spaces, settings.seed, warm_start, earlier)
     remaining = settings.trials - len(earlier)
     if remaining <= 0:
         return earlier
@@ -92,9 +95,6 @@ def run_trials(
             fixed={family: fixed_params(family, settings, initial) for family in families},
             search=search,
             threads=max(1, int(cpus)),
-        )
-        searcher = OptunaSearcher(
-            search.folder / JOURNAL, spaces, settings.seed, warm_start, earlier
         )
         log = TrialLog(search, settings.keep, earlier, [searcher, writer, display])
         callbacks = [log, RetryAlone()]

@@ -272,6 +272,24 @@ def test_resuming_runs_only_what_is_missing(
     assert search(5) == sorted(second, key=lambda r: r.trial)
 
 
+def test_what_a_killed_driver_left_beside_the_last_record_is_put_in_order(
+    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died after the record of the last trial, before Optuna was told and its state deleted."""
+    settings: dict[str, Any] = {"trials": 1, "max_epochs": 2}
+    searched = (monkeypatch, ray_cluster, _small_space, make_chunks())
+    first = _search(tmp_path, *searched, **settings)
+    journal = tmp_path / "study.journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:-1]))  # the last one says how the trial ended
+    assert load_studies(journal)["gru"].get_trials()[0].state == TrialState.RUNNING
+    state = tmp_path / "trials/gru-0000/state.safetensors"
+    state.write_bytes(b"left")
+    assert _search(tmp_path, *searched, **settings) == first
+    assert load_studies(journal)["gru"].get_trials()[0].state == TrialState.COMPLETE
+    assert not state.exists()
+
+
 def test_the_time_limit_ends_a_search(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
