@@ -35,6 +35,8 @@ from mgc_ray.ensembling.statistics import (
 )
 from mgc_ray.terminal.command import Parser, console, print_json, run
 
+_WIDTH_OF_TABLE = 80  # columns of a terminal, below which a table has no room for the model
+NOT_ASKED = "not asked for"  # a setting of other rows
 # share of chunks; its protocol was what `random-chunks` does again
 PUBLISHED_BASELINE = {"CNN": 0.7988, "CNN+LSTM": 0.8763, "CNN+GRU": 0.9129}
 _BASELINE_TITLE = (
@@ -140,7 +142,7 @@ def _telling_settings(row: Row, rows: Sequence[Row]) -> dict[str, str]:
     ]
     names = sorted({name for settings in alike for name in settings})
     return {
-        name: own.get(name, "not asked for")
+        name: own.get(name, NOT_ASKED)
         for name in names
         if len({settings.get(name) for settings in alike}) > 1
     }
@@ -150,8 +152,8 @@ def _notes(row: Row) -> Iterator[str]:
     kind = row.kind
     if len(row.seeds) < ENOUGH_SEEDS:
         yield (
-            f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}: a figure that is committed "
-            f"needs at least {ENOUGH_SEEDS}"
+            f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}, fewer than "
+            f"{ENOUGH_SEEDS}: another seed may give another figure"
         )
     if kind.leaky:
         yield "LEAKY: chunks of one song on both sides"
@@ -208,7 +210,7 @@ def _model_in_words(row: dict[str, Any]) -> str:
     if row["trained_on"]:
         words.append(f"trained also on {', '.join(row['trained_on'])}")
     words += [
-        f"{name} {value}"
+        f"without {name}" if value == NOT_ASKED else f"{name} {value}"
         for name, value in row["settings"].items()
         if not (is_ensemble and name == "families")
     ]
@@ -270,7 +272,7 @@ def _legend(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "95 %: interval of the track accuracy over artists and seeds"
     yield "param., train s: parameters and seconds of training, mean over searches"
     if any(row["seeds"] < ENOUGH_SEEDS for row in rows):
-        yield f"† a figure that is committed needs at least {ENOUGH_SEEDS} seeds"
+        yield f"† fewer than {ENOUGH_SEEDS} seeds: another seed may give another figure"
     if any(row["chosen_on"] for row in rows):
         yield "! chosen on the tracks that it is judged on, so too high"
 
@@ -284,7 +286,10 @@ def print_comparison(content: dict[str, Any]) -> None:
     for title, rows in _sections(content):
         leaky = rows[0]["leaky"]
         console.print(title, style="bold yellow" if leaky else "bold", markup=False)
-        console.print(_table(_headings(leaky), map(_cells, rows)))
+        if console.width < _WIDTH_OF_TABLE:
+            _print_narrow(_headings(leaky), map(_cells, rows))
+        else:
+            console.print(_table(_headings(leaky), map(_cells, rows)))
         for words in _neighbours_in_words(rows, content["differences"]):
             console.print(f"  {words}", markup=False)
         console.print()
@@ -292,6 +297,14 @@ def print_comparison(content: dict[str, Any]) -> None:
         console.print(line, markup=False, style="dim")
     console.print(f"\n{_BASELINE_TITLE}", style="yellow", markup=False)
     console.print(_table(["model", "chunk acc."], _baseline_cells()))
+
+
+def _print_narrow(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """For a narrow terminal: each row's number and model, its figures below."""
+    for number, model, *figures in rows:
+        console.print(Text(f"{number}  {model}"))
+        words = ", ".join(f"{h} {f}" for h, f in zip(headings[2:], figures, strict=True))
+        console.print(f"   {words}", markup=False)
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -10,7 +10,8 @@ from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import StreamedChunks, open_chunks
-from mgc_ray.models import count_parameters, families, family_module
+from mgc_ray.models import families, family_module
+from mgc_ray.models._classifier import count_parameters
 from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run, seed
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.checkpoint import save_checkpoint

@@ -317,7 +317,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
     assert status == 130, said
     assert "of 4 trials done" in said
     assert "running: cnn-000" in said
-    assert "python -m mgc_ray.search --resume stopped --results results" in said
+    assert "python -m mgc_ray.search --resume stopped\r" in said
     assert "Traceback" not in said
 
     finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/trial.json")}

@@ -145,10 +145,10 @@ def test_rows_are_models_over_seeds_by_accuracy(tmp_path: Path) -> None:
 def test_fewer_than_five_seeds_are_told(tmp_path: Path) -> None:
     searches = [write_search(tmp_path / f"s{s}", {"gru": right(8, s)}, s) for s in range(4)]
     assert compare(searches)["rows"][0]["notes"] == [
-        "4 seeds: a figure that is committed needs at least 5"
+        "4 seeds, fewer than 5: another seed may give another figure"
     ]
     (row,) = compare(searches[:1])["rows"]
-    assert row["notes"] == ["1 seed: a figure that is committed needs at least 5"]
+    assert row["notes"] == ["1 seed, fewer than 5: another seed may give another figure"]
     assert row["deviation"] is None
 
 
@@ -322,7 +322,7 @@ def test_all_is_saved_with_all_pairs_and_the_methods(tmp_path: Path) -> None:
         assert method in markdown
     few = compare(searches[:2])
     save_comparison(few, out)
-    note = "- rows 1, 2, 3: 2 seeds: a figure that is committed needs at least 5\n"
+    note = "- rows 1, 2, 3: 2 seeds, fewer than 5: another seed may give another figure\n"
     assert note in (out / "comparison.md").read_text()
 
 

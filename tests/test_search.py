@@ -8,7 +8,9 @@ import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.data.request import DatasetRequest
-from mgc_ray.search import SearchRequest, parse_request, search
+from mgc_ray.jobs.request import SearchRequest
+from mgc_ray.jobs.search import search
+from mgc_ray.search import parse_request
 
 DATASET = [
     *("--tracks", "music.csv", "--protocol", "cross-validation", "--fold", "2/5"),

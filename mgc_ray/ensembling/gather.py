@@ -31,7 +31,7 @@ from mgc_ray.ensembling.calibration import fit_temperature
 from mgc_ray.ensembling.figures import measure
 from mgc_ray.ensembling.folds import read_refitted
 from mgc_ray.ensembling.selection import select
-from mgc_ray.models import count_parameters
+from mgc_ray.models._classifier import count_parameters
 from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
 from mgc_ray.training.metrics import track_probs
 

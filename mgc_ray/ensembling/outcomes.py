@@ -99,7 +99,7 @@ def _settings(request: dict[str, Any]) -> tuple[tuple[str, str], ...]:
             everything[name] = _in_short(everything[name])
     return tuple(
         (
-            name.replace("_", " "),
+            "--set" if name == "fixed" else name.replace("_", " "),
             ", ".join(map(str, value)) if isinstance(value, list) else str(value),
         )
         for name, value in sorted(everything.items())

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from mgc_ray import RequestError
 from mgc_ray.data.hugging_face import is_hugging_face
 from mgc_ray.data.storage import located
-from mgc_ray.models import Classifier, _ast, family_module
+from mgc_ray.models import _ast, family_module
+from mgc_ray.models._classifier import Classifier
 
 AST = "ast"  # the backbone that is no family, as it makes no sense without weights
 

@@ -20,7 +20,8 @@ from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.fields import check_fields
 from mgc_ray.data.files import read_json, write_json, written_whole
 from mgc_ray.data.spectrogram import Features, features_from_json, features_to_json
-from mgc_ray.models import Classifier, families, family_module
+from mgc_ray.models import families, family_module
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.config import TrainConfig, full_params, new_classifier
 from mgc_ray.training.initial import trained_on
 from mgc_ray.training.loop import Epoch

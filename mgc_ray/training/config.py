@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.spectrogram import Features
-from mgc_ray.models import Classifier, config_fields, family_module
+from mgc_ray.models import config_fields, family_module
+from mgc_ray.models._classifier import Classifier
 
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
 
 
@@ -130,8 +133,11 @@ def parse_setting(family: str, text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     known = config_fields(family) | train_fields()
     if not separator or name not in known:
+        near = get_close_matches(name, known, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else f"one of {', '.join(sorted(known))}"
         raise RequestError(
-            f"--set takes NAME=VALUE with NAME one of {', '.join(sorted(known))}, not {text!r}"
+            f"--set takes NAME=VALUE with a setting of {family} or of training ({hint}), not "
+            f"{text!r}"
         )
     holder = TrainConfig if name in train_fields() else family_module(family).Config
     kind = type(getattr(holder(), name))
@@ -140,7 +146,7 @@ def parse_setting(family: str, text: str) -> tuple[str, Any]:
             return name, {"true": True, "false": False}[value.lower()]
         return name, kind(value)
     except (ValueError, KeyError):
-        raise RequestError(f"--set {name} must be {kind.__name__}, not {value!r}") from None
+        raise RequestError(f"--set {name} must be {_IN_WORDS[kind]}, not {value!r}") from None
 
 
 def given_settings(family: str, texts: Sequence[str]) -> dict[str, Any]:

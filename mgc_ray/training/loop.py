@@ -23,7 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.models import Classifier, family_module
+from mgc_ray.models import family_module
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import TrainConfig, configure, new_classifier, seen_groups

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.models import Classifier, family_module
+from mgc_ray.models import family_module
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import configure, new_classifier, seen_groups

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -22,6 +22,8 @@ from mgc_ray.tuning.records import (
 )
 
 _SHOWN = 5
+_SECONDS_BETWEEN_LINES = 30.0  # in a log
+_WIDTH_OF_TABLE = 70  # columns of a terminal, below which a table has no room for settings
 
 
 class Display:
@@ -43,7 +45,7 @@ class Display:
         self._time_limit = time_limit
         self._records = {record.trial: record for record in earlier}
         self._earlier = len(self._records)
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(
@@ -67,15 +69,24 @@ class Display:
         self._records[record.trial] = record
 
     def on_epoch(self, record: TrialRecord) -> None:
-        pass
+        """A line now and then, so that a log shows that the search lives."""
+        if self._live or time.monotonic() - self._told < _SECONDS_BETWEEN_LINES:
+            return
+        self._told = time.monotonic()
+        console.print(f"{self._counts()[1]}; {self._running()}", markup=False)
+
+    def _running(self) -> str:
+        running = [r for r in list(self._records.values()) if r.status == RUNNING]
+        return "running: " + ", ".join(f"{r.trial} epoch {r.epochs + 1}" for r in running)
 
     def on_end(self, record: TrialRecord) -> None:
         if self._live:
             return
-        how = f"failed: {record.reason}" if record.status == FAILED else figures(record)
+        self._told = time.monotonic()
+        how = f": {record.reason}" if record.status == FAILED else f", {figures(record)}"
         console.print(
             f"[{self._counts()[0]}/{self._planned}] {record.trial} "
-            f"{record.status.replace('_', ' ')} after {count_of(record.epochs, 'epoch')}, {how}, "
+            f"{record.status.replace('_', ' ')} after {count_of(record.epochs, 'epoch')}{how}, "
             f"{self.settings(record)}",
             markup=False,
         )
@@ -106,21 +117,33 @@ class Display:
     def _render(self) -> RenderableType:
         ended, counts = self._counts()
         records = list(self._records.values())
-        running = [r for r in records if r.status == RUNNING]
         lines = [Text(f"{counts}; {self._time_left(ended)}")]
-        if running:
-            lines.append(
-                Text(
-                    "running: " + ", ".join(f"{r.trial} epoch {r.epochs + 1}" for r in running),
-                    style="dim",
-                )
-            )
+        if any(r.status == RUNNING for r in records):
+            lines.append(Text(self._running(), style="dim"))
         best = [r for r in ranked(records) if r.best][:_SHOWN]
         return Group(*lines, *([best_table(best, self.settings)] if best else []))
 
 
-def best_table(records: Sequence[TrialRecord], settings: Any) -> Table:
-    """The best trials as a table; the settings' column takes what width is left."""
+def best_table(
+    records: Sequence[TrialRecord], settings: Callable[[TrialRecord], str]
+) -> RenderableType:
+    """The best trials as a table; the settings' column takes what width is left.
+
+    On a narrow terminal a trial's settings stand below its figures.
+    """
+    if console.width < _WIDTH_OF_TABLE:
+        return Group(
+            *(
+                Group(
+                    Text(
+                        f"{record.trial}  {record.accuracy:.3f} of tracks, "
+                        f"{count_of(record.epochs, 'epoch')}, {record.status.replace('_', ' ')}"
+                    ),
+                    Text(f"  {settings(record)}", style="dim"),
+                )
+                for record in records
+            )
+        )
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     table.add_column("trial", no_wrap=True)
     table.add_column("track acc.", justify="right", no_wrap=True)

@@ -18,6 +18,7 @@ LEADERBOARD_COLUMNS = (
     "val_chunk_accuracy",
     "val_macro_f1",
     "seconds",
+    "reason",  # why it ended, where it failed
 )
 
 
@@ -103,7 +104,7 @@ def write_leaderboard(path: Path, records: Sequence[TrialRecord]) -> None:
         ]
         rows.append(
             [record.trial, record.family, record.status, record.epochs]
-            + [*figures, f"{record.seconds:.2f}"]
+            + [*figures, f"{record.seconds:.2f}", record.reason]
             + [record.params.get(name, "") for name in names]
         )
     write_csv(path, [*LEADERBOARD_COLUMNS, *names], rows)

@@ -21,7 +21,8 @@ from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import full_params
 from mgc_ray.training.loop import NonFiniteLossError, best_device
 from mgc_ray.tuning.records import TrialRecord, ranked
-from mgc_ray.tuning.run import TuneSettings, fixed_params, share_resources
+from mgc_ray.tuning.run import fixed_params, share_resources
+from mgc_ray.tuning.settings import TuneSettings
 from mgc_ray.tuning.trainable import fetch_initial
 
 

@@ -17,9 +17,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.records import COMPLETED, TrialRecord
-from mgc_ray.tuning.run import TuneSettings
 from mgc_ray.tuning.scheduler import asha
 from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
+from mgc_ray.tuning.settings import TuneSettings
 from mgc_ray.tuning.space import Suggest
 
 FAMILY = "gru"

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from mgc_ray.data.chunks import Chunks, load_chunks
 from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.request import DatasetRequest
-from mgc_ray.preprocess import preprocess
+from mgc_ray.jobs.preprocess import preprocess
 from mgc_ray.training.batches import batches
 from mgc_ray.training.loop import predict_probs, train
 from mgc_ray.training.metrics import accuracy, track_probs

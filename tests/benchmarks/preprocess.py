@@ -230,7 +230,7 @@ def in_processes(paths: list[str], count: int) -> float:
 def with_ray(table: str, small: str, folder: str, queue: Any) -> None:
     """Puts the seconds of Ray's start, of two small datasets and of the whole, and memory."""
     from mgc_ray.data.request import DatasetRequest
-    from mgc_ray.preprocess import preprocess
+    from mgc_ray.jobs.preprocess import preprocess
     from mgc_ray.tuning.cluster import connected
 
     times = [time.perf_counter()]
@@ -369,7 +369,7 @@ def again(rows: list[tuple[str, str]], repeats: int) -> dict[str, Any]:
 
 def million_with_ray(queue: Any) -> None:
     from mgc_ray.data.reach import Reach
-    from mgc_ray.preprocess import _inspect
+    from mgc_ray.jobs.preprocess import _inspect
     from mgc_ray.tuning.cluster import connected
 
     class NoWork(LogMel):

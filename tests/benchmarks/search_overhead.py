@@ -94,7 +94,8 @@ def ours(folder: Path, trials: int, epochs: int, concurrent: int) -> int:
     """Trials through this program; the number of reports."""
     from mgc_ray.data.storage import Exchange
     from mgc_ray.tuning.cluster import connected
-    from mgc_ray.tuning.run import TuneSettings, run_trials
+    from mgc_ray.tuning.run import run_trials
+    from mgc_ray.tuning.settings import TuneSettings
 
     settings = TuneSettings(
         trials=trials, max_epochs=epochs, concurrent=concurrent, grace_period=epochs, keep=5

@@ -85,7 +85,7 @@ def make_table(tracks: str, table: Path, chunks_per_track: int) -> None:
     import tempfile
 
     from mgc_ray.data.request import DatasetRequest
-    from mgc_ray.preprocess import preprocess
+    from mgc_ray.jobs.preprocess import preprocess
 
     with tempfile.TemporaryDirectory() as name:
         preprocess(DatasetRequest(str(tracks), "given"), name)

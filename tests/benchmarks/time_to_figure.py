@@ -51,7 +51,8 @@ def search_ours(args: argparse.Namespace) -> list[list[float]]:
 
     from mgc_ray.data.storage import Exchange
     from mgc_ray.tuning.cluster import connected
-    from mgc_ray.tuning.run import TuneSettings, run_trials
+    from mgc_ray.tuning.run import run_trials
+    from mgc_ray.tuning.settings import TuneSettings
 
     narrow_space(args.family)
     with tempfile.TemporaryDirectory() as name, connected() as resources:

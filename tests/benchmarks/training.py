@@ -45,8 +45,8 @@ from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.request import DatasetRequest
 from mgc_ray.data.spectrogram import Precomputed
 from mgc_ray.data.tracks import Track
-from mgc_ray.models import Classifier
-from mgc_ray.preprocess import preprocess
+from mgc_ray.jobs.preprocess import preprocess
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.config import TrainConfig, configure
 from mgc_ray.training.loop import METRIC, share_of_lr, train
 from mgc_ray.training.metrics import accuracy, track_probs

@@ -20,7 +20,8 @@ from mgc_ray import RequestError
 from mgc_ray.data.ast_fbank import AstFbank, ast_features
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.log_mel import LogMel
-from mgc_ray.models import Classifier, _ast, transfer
+from mgc_ray.models import _ast, transfer
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.initial import check_features, initial_params, trained_on
 from mgc_ray.training.loop import train
@@ -371,7 +372,8 @@ def test_without_transformers_the_request_is_refused(
 def test_other_backbones_never_load_transformers() -> None:
     program = (
         "import sys\n"
-        "from mgc_ray.models import Classifier, transfer\n"
+        "from mgc_ray.models import transfer\n"
+        "from mgc_ray.models._classifier import Classifier\n"
         "config = transfer.Config()\n"
         "transfer.initialise(Classifier('transfer', config, 16, 3), config)\n"
         "print('transformers' in sys.modules)\n"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mgc_ray import RequestError
-from mgc_ray.models import Classifier, config_fields, families, family_module
+from mgc_ray.models import config_fields, families, family_module
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.config import configure
 from mgc_ray.tuning.space import check_space, default_params, load_space
 

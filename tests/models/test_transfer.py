@@ -7,7 +7,8 @@ import torch
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.models import Classifier, family_module, transfer
+from mgc_ray.models import family_module, transfer
+from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.initial import initial_params
 from mgc_ray.training.loop import train

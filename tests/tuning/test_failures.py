@@ -16,7 +16,8 @@ from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.storage import Exchange
 from mgc_ray.tuning import run
 from mgc_ray.tuning.records import COMPLETED, FAILED, TrialRecord
-from mgc_ray.tuning.run import TuneSettings, run_trials
+from mgc_ray.tuning.run import run_trials
+from mgc_ray.tuning.settings import TuneSettings
 from tests.conftest import make_chunks
 
 

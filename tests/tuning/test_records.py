@@ -47,6 +47,7 @@ def test_a_tie_goes_to_the_lower_loss_and_then_to_the_earlier_trial() -> None:
 def test_the_leaderboard_has_a_row_a_trial_with_the_best_epochs_figures(tmp_path: Path) -> None:
     other = _record("cnn-0001", [], "failed")
     other.params = {"dropout": 0.3}
+    other.reason = "killed"
     write_leaderboard(tmp_path / "l.csv", [other, _record("gru-0000", [0.4, 0.8, 0.6])])
     with open(tmp_path / "l.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -59,11 +60,12 @@ def test_the_leaderboard_has_a_row_a_trial_with_the_best_epochs_figures(tmp_path
         "val_chunk_accuracy": "0.400000",
         "val_macro_f1": "0.200000",
         "seconds": "1.50",
+        "reason": "",
         "dropout": "",
         "lr": "0.01",
     }
     assert rows[1]["val_track_accuracy"] == ""
-    assert rows[1]["status"] == "failed"
+    assert (rows[1]["status"], rows[1]["reason"]) == ("failed", "killed")
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mgc_ray.data.storage import Exchange
 from mgc_ray.ensembling.folds import read_refitted
 from mgc_ray.tuning.records import COMPLETED, FAILED, TrialRecord
 from mgc_ray.tuning.refit import configurations, epochs_of, refit
-from mgc_ray.tuning.run import TuneSettings
+from mgc_ray.tuning.settings import TuneSettings
 
 SMALL = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8}
 SETTINGS = TuneSettings(max_epochs=3)

@@ -25,8 +25,9 @@ from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.storage import Exchange
 from mgc_ray.tuning import run
 from mgc_ray.tuning.records import LEADERBOARD_COLUMNS, TrialRecord
-from mgc_ray.tuning.run import TuneSettings, run_trials, share_resources
+from mgc_ray.tuning.run import run_trials, share_resources
 from mgc_ray.tuning.searcher import load_studies
+from mgc_ray.tuning.settings import TuneSettings
 from tests.conftest import make_chunks
 
 

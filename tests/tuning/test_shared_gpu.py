@@ -14,8 +14,9 @@ import ray
 
 from mgc_ray.data.storage import Exchange
 from mgc_ray.tuning import run
-from mgc_ray.tuning.run import TuneSettings, run_trials
+from mgc_ray.tuning.run import run_trials
 from mgc_ray.tuning.searcher import load_studies
+from mgc_ray.tuning.settings import TuneSettings
 from tests.conftest import make_chunks
 
 

@@ -1,0 +1,1 @@
+"""Whole jobs as functions; a command (`mgc_ray/NAME.py`) is the command line of one of them."""
