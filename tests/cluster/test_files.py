@@ -1,7 +1,8 @@
 """The files that start a cluster, as far as they can be checked without the clouds they name.
 
 `ray up` files by the schema and the checks of the installed Ray; the Slurm script by bash and
-shellcheck, and by running it with a Slurm of one machine; manifests by what a RayCluster needs.
+shellcheck, and by running it with a Slurm of one machine; manifests by a schema of the operator's
+fields, and by what a RayCluster needs.
 """
 
 import json
@@ -18,6 +19,8 @@ import pytest
 import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.cluster.kuberay import SCHEMAS
 
 HERE = Path(__file__).parents[2] / "cluster"
 LAUNCHED = ("aws.yaml", "gcp.yaml", "on-premises.yaml")
@@ -47,6 +50,27 @@ def test_its_head_runs_no_trials_and_everyone_needs_the_token(name: str) -> None
     for line in (head, worker):
         assert line.startswith("RAY_AUTH_MODE=token ")
     assert content["file_mounts"] == {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_has_the_fields_that_the_operator_knows_and_no_others(name: str) -> None:
+    content = _read(name)
+    schema = SCHEMAS[content["kind"]]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(content, schema)
+    cluster = content["spec"].get("rayClusterSpec", content["spec"])
+    for where, wrong in (
+        (content["spec"], "rayversion"),
+        (cluster["headGroupSpec"], "numCpus"),
+        (cluster["workerGroupSpecs"][0]["template"]["spec"]["containers"][0], "volumes"),
+    ):
+        where[wrong] = "1"
+        with pytest.raises(jsonschema.ValidationError, match=f"{wrong!r} was unexpected"):
+            jsonschema.validate(content, schema)
+        del where[wrong]
+    cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] = 0  # as a number the operator fails
+    with pytest.raises(jsonschema.ValidationError, match="0 is not of type 'string'"):
+        jsonschema.validate(content, schema)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
