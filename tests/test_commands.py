@@ -60,7 +60,7 @@ def test_search_says_what_it_searches_and_ends_with_all_that_is_needed(home: Pat
         "TEST (protocol grouped): ",
         "95 % interval",
         "All of it lies in results/first",
-        "tensorboard --logdir results/first/trials",
+        "tensorboard --logdir results/first/tensorboard",
         "python -m mgc_ray.predict --model results/first/ensemble results/corpora/",
         "python -m mgc_ray.search --family gru cnn --tracks YOUR_FOLDER",
     ):

@@ -61,7 +61,7 @@ def print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     )
     console.print(
         f"\nAll of it lies in {folder}. Next:\n"
-        f"  tensorboard --logdir {folder / 'trials'}\n"
+        f"  tensorboard --logdir {folder / 'tensorboard'}\n"
         f"  python -m mgc_ray.predict --model {folder / 'ensemble'} {example}{again}",
         soft_wrap=True,
         markup=False,

@@ -8,6 +8,8 @@ inside an epoch.
 """
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +34,8 @@ from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
 from mgc_ray.training.state import TrainingState
 
 METRIC = "val_track_accuracy"
+EXAMPLES = 4
+_STEPS_BETWEEN_NORMS = 8
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -39,14 +43,26 @@ class NonFiniteLossError(ArithmeticError):
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """Of tracks: probs float64 [tracks, genres], true [tracks]."""
+
+    probs: np.ndarray
+    true: np.ndarray
+
+
+@dataclass(frozen=True)
 class Epoch:
     """What one epoch gave.
 
     `metrics`: train_loss, val_loss, val_track_accuracy, val_chunk_accuracy, val_macro_f1 (of
-    tracks), lr, epoch_seconds, chunks_per_second. `best`: no earlier epoch had a higher
-    val_track_accuracy (ties: a lower val_loss). `last`: training ends here by itself. `classifier`
-    is the live model (or its moving average): copy what you keep. `state(notes)`: all that `train`
-    needs to go on from here, with plain JSON values of your own; call it before the next epoch.
+    tracks), lr, epoch_seconds, chunks_per_second, memory_mib (the highest so far of this process,
+    on a GPU of its memory there) and, where training goes by steps, gradient_norm (mean of some of
+    the steps). `best`: no earlier epoch had a higher val_track_accuracy (ties: a lower val_loss).
+    `last`: training ends here by itself. `classifier` is the live model (or its moving average):
+    copy what you keep. `validation`: predictions on the validation tracks. `examples`: float32
+    [n, bands, frames], some of the augmented spectrograms that the network saw, after the first
+    epoch. `state(notes)`: all that `train` needs to go on from here, with plain JSON values of your
+    own; call it before the next epoch.
     """
 
     number: int
@@ -54,6 +70,8 @@ class Epoch:
     best: bool
     last: bool
     classifier: Classifier
+    validation: Predictions | None = None
+    examples: np.ndarray | None = None
     state: Callable[[Any], bytes] | None = None
 
 
@@ -107,6 +125,9 @@ def train(
     )
     precision = precision_of(device, autocast)
 
+    seen: list[Tensor] = []  # the first batch's first spectrograms
+    norms: list[Tensor] = []  # of the gradients, in this epoch
+
     def epoch_batches() -> Iterator[tuple[Tensor, Tensor]]:
         """What the network sees in one epoch: x and target [B, genres]."""
         shares = mixup_shares(settings.mixup, steps, random).to(device)
@@ -114,7 +135,11 @@ def train(
         for step, (batch, x) in enumerate(drawn):
             x = augment(classifier.standardise(x), frames, settings, groups, generator)
             target = F.one_hot(genre[batch], len(info.genres)).float()
-            yield mixup(x, target, shares[step]) if settings.mixup else (x, target)
+            if settings.mixup:
+                x, target = mixup(x, target, shares[step])
+            if not seen:
+                seen.append(x[:EXAMPLES])
+            yield x, target
 
     def descend() -> Tensor:
         """Train for one epoch; the loss of each step."""
@@ -127,6 +152,8 @@ def train(
             loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if step % _STEPS_BETWEEN_NORMS == 0:
+                norms.append(_gradient_norm(classifier))
             optimizer.step()
             schedule.step()
             if averaged:
@@ -144,6 +171,7 @@ def train(
         best, waited, first = tuple(found["best"]), found["waited"], found["epoch"] + 1
     for number in range(first, settings.max_epochs + 1):
         started = time.perf_counter()
+        norms.clear()
         classifier.train()
         if hasattr(hooks, "begin_epoch"):
             hooks.begin_epoch(classifier, config, number)
@@ -155,13 +183,17 @@ def train(
         check_finite(losses, number)
         trained = time.perf_counter() - started
 
+        figures, validation = _validate(judged, source, chunks, rows["valid"])
         metrics: dict[str, float] = {
             "train_loss": float(losses.mean()),
-            **_validate(judged, source, chunks, rows["valid"]),
+            **figures,
             "lr": lr,
             "epoch_seconds": time.perf_counter() - started,
             "chunks_per_second": in_epoch / trained,
+            "memory_mib": _memory_mib(device),
         }
+        if norms:
+            metrics["gradient_norm"] = float(torch.stack(norms).mean())
         if not math.isfinite(metrics["val_loss"]):
             raise NonFiniteLossError(f"validation loss is {metrics['val_loss']} in epoch {number}")
         score = (metrics[METRIC], -metrics["val_loss"])
@@ -170,7 +202,8 @@ def train(
         last = solved or number == settings.max_epochs or waited >= settings.patience
         progress = {"epoch": number, "best": best, "waited": waited}
         pack = partial(_pack, training, progress)
-        yield Epoch(number, metrics, is_best, last, judged, pack)
+        examples = seen[0].float().cpu().numpy() if number == 1 else None
+        yield Epoch(number, metrics, is_best, last, judged, validation, examples, pack)
         if last:
             return
 
@@ -201,7 +234,7 @@ def best_device() -> torch.device:
 
 def _validate(
     classifier: Classifier, source: Batches, chunks: ChunkTable, rows: np.ndarray
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Predictions]:
     probs = predict_probs(classifier, source, rows)
     true = chunks.genre[rows]
     tracks, by_track = track_probs(probs, chunks.track[rows])
@@ -213,7 +246,19 @@ def _validate(
         METRIC: accuracy(track_predicted, track_true),
         "val_chunk_accuracy": accuracy(probs.argmax(1), true),
         "val_macro_f1": macro_f1(track_predicted, track_true, len(chunks.info.genres)),
-    }
+    }, Predictions(by_track, track_true)
+
+
+def _gradient_norm(classifier: Classifier) -> Tensor:
+    gradients = [p.grad for p in classifier.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def _memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _optimizer(classifier: Classifier, config: Any, settings: TrainConfig) -> torch.optim.Optimizer:

@@ -36,8 +36,8 @@ def run_trials(
     """Run (or go on with) a search in its folder; the records of all its trials.
 
     `initial`: settings of the family `transfer` that say where it starts (training/initial.py).
-    Writes study.journal, leaderboard.csv and trials/ there. Must be called inside `connected`,
-    whose cluster's resources are given. KeyboardInterrupt passes through.
+    Writes study.journal, leaderboard.csv, trials/ and tensorboard/ there. Must be called inside
+    `connected`, whose cluster's resources are given. KeyboardInterrupt passes through.
     """
     groups = list(chunks.info.features.groups)
     spaces = {
@@ -59,16 +59,15 @@ def run_trials(
     check_shared(search)
     send_initial(initial or {}, search)
     chunks.band_statistics  # noqa: B018  computed once here instead of once a trial
+    defaults = {family: full_params(family, {}) for family in families}
     with (
-        Display(
-            settings.trials, earlier, {f: full_params(f, {}) for f in families}, settings.time_limit
-        ) as display,
+        Display(settings.trials, earlier, defaults, settings.time_limit) as display,
         tempfile.TemporaryDirectory(prefix="mgc_ray_tune_") as tune_folder,
     ):
         types: dict[str, type] = {}
         for suggest in spaces.values():
             types |= parameter_types(suggest)
-        writer = TensorBoardWriter(trials, types)
+        writer = TensorBoardWriter(search.folder, types, defaults, chunks.info.genres, earlier)
         trainable = tune.with_parameters(
             run_trial,
             chunks=chunks,

@@ -1,21 +1,30 @@
-"""TensorBoard: one run a trial, scalars for training and validation, the HParams tab.
+"""TensorBoard: a folder a search, a run a trial.
 
-The HParams tab shows the columns that one summary in TRIALS itself lists, for all trials: a name
-that only some trials have (it is conditional, or of one family) is an empty cell for the others.
+The HParams tab shows the columns that one summary in the folder itself lists, for all trials: a
+name that only some trials have (it is conditional, or of one family) is an empty cell for the
+others. At a trial's end come what only its best epoch has: the confusion matrix as a picture, a
+precision-recall curve a genre, both of the validation tracks.
 """
 
 import logging
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from mgc_ray.training.loop import METRIC
+from mgc_ray.training.metrics import confusion_matrix
+from mgc_ray.tuning.pictures import confusion_picture, spectrogram_picture
 from mgc_ray.tuning.records import TrialRecord
+from mgc_ray.tuning.trainable import EXAMPLES, VALIDATION
 
+FOLDER = "tensorboard"  # in a search's folder
 # TensorBoard puts what stands before the slash into one panel
 _TAGS = {
     "train_loss": "loss/train",
@@ -24,37 +33,57 @@ _TAGS = {
     "val_chunk_accuracy": "accuracy/validation_chunks",
     "val_macro_f1": "macro_f1/validation_tracks",
     "lr": "training/lr",
-    "epoch_seconds": "training/epoch_seconds",
-    "chunks_per_second": "training/chunks_per_second",
+    "gradient_norm": "training/gradient_norm",
+    "epoch_seconds": "speed/epoch_seconds",
+    "chunks_per_second": "speed/chunks_per_second",
+    "memory_mib": "speed/memory_mib",
 }
+_LONGEST_SIGNATURE = 60  # characters
 
 
 class TensorBoardWriter:
-    """Writes each trial's events to TRIALS/NAME, as a Listener of the trial log.
+    """Writes each trial's events to SEARCH/tensorboard/RUN, as a Listener of the trial log.
 
     `types`: all names that the families' spaces can suggest, with the type of their values.
+    `defaults`: all settings of each family. Of `earlier` trials those are written that are not
+    there, because another machine ran them.
     """
 
-    def __init__(self, trials: Path, types: dict[str, type]) -> None:
-        self._trials = trials
+    def __init__(
+        self,
+        search: Path,
+        types: dict[str, type],
+        defaults: dict[str, dict[str, Any]],
+        genres: Sequence[str],
+        earlier: Sequence[TrialRecord] = (),
+    ) -> None:
+        self._trials, self._folder = search / "trials", search / FOLDER
+        self._defaults, self._genres = defaults, genres
         self._writers: dict[str, SummaryWriter] = {}
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
-        if not list(trials.glob("events.out.tfevents.*")):  # a resumed search has it already
-            with SummaryWriter(str(trials)) as writer:
+        if not list(self._folder.glob("events.out.tfevents.*")):  # a resumed search has it already
+            with SummaryWriter(str(self._folder)) as writer:
                 writer._get_file_writer().add_summary(_columns(types))
+        for record in earlier:
+            if not (self._folder / self._run(record)).exists():
+                self._write_anew(record)
 
     def on_start(self, record: TrialRecord) -> None:
-        self._writers[record.trial] = SummaryWriter(str(self._trials / record.trial))
+        folder = self._folder / self._run(record)
+        if folder.exists():  # it runs again, and reports all epochs again
+            shutil.rmtree(folder)
+        writer = SummaryWriter(str(folder))
+        writer.add_text("configuration", _in_markdown(record, self._defaults[record.family]))
+        self._writers[record.trial] = writer
 
     def on_epoch(self, record: TrialRecord) -> None:
-        writer = self._writers[record.trial]
-        for name, tag in _TAGS.items():
-            writer.add_scalar(tag, record.curve[-1][name], record.epochs)
+        self._write_epoch(self._writers[record.trial], record.curve[-1], record.epochs)
 
     def on_end(self, record: TrialRecord) -> None:
         writer = self._writers.pop(record.trial, None)
         if writer is None:
             return
+        self._write_pictures(writer, record)
         figures = {f"best/{name}": record.best[name] for name in _TAGS if name in record.best}
         chosen: dict[str, Any] = {"family": record.family, "status": record.status} | record.params
         # add_hparams would put these into a run of their own, beside the trial's; the first of the
@@ -65,6 +94,60 @@ class TensorBoardWriter:
         for tag, value in figures.items():
             writer.add_scalar(tag, value, record.best_epoch)
         writer.close()
+
+    def _run(self, record: TrialRecord) -> str:
+        return run_name(record, self._defaults[record.family])
+
+    def _write_epoch(self, writer: SummaryWriter, metrics: dict[str, float], number: int) -> None:
+        for name, tag in _TAGS.items():
+            if name in metrics:
+                writer.add_scalar(tag, metrics[name], number)
+
+    def _write_pictures(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        folder = self._trials / record.trial
+        if (folder / EXAMPLES).exists():
+            picture = spectrogram_picture(np.load(folder / EXAMPLES))
+            writer.add_image("augmented", picture, 1, dataformats="HWC")
+        if not (folder / VALIDATION).exists() or not record.best:
+            return
+        with np.load(folder / VALIDATION) as found:
+            probs, true = found["probs"].astype(np.float32), found["true"].astype(int)
+        matrix = confusion_matrix(probs.argmax(1), true, len(self._genres))
+        picture = confusion_picture(matrix, self._genres)
+        writer.add_image("confusion", picture, record.best_epoch, dataformats="HWC")
+        for number, genre in enumerate(self._genres):
+            tag = f"precision_recall/{genre}"
+            writer.add_pr_curve(tag, true == number, probs[:, number], record.best_epoch)
+
+    def _write_anew(self, record: TrialRecord) -> None:
+        self.on_start(record)
+        for number, metrics in enumerate(record.curve, 1):
+            self._write_epoch(self._writers[record.trial], metrics, number)
+        self.on_end(record)
+
+
+def run_name(record: TrialRecord, defaults: dict[str, Any]) -> str:
+    """Family, number and signature - the first settings that differ from the family's defaults.
+
+    E.g. `gru-0003_dropout=0.37_hidden=64_lr=0.0022`: a folder's name, so without slashes.
+    """
+    name = record.trial
+    for key, value in record.params.items():
+        if value == defaults.get(key):
+            continue
+        spoken = f"{value:.2g}" if isinstance(value, float) else str(value)
+        part = f"_{key}={spoken}".replace("/", "-").replace(" ", "-")
+        if len(name) + len(part) <= _LONGEST_SIGNATURE:
+            name += part
+    return name
+
+
+def _in_markdown(record: TrialRecord, defaults: dict[str, Any]) -> str:
+    """All settings of a trial as a table; what was suggested is bold."""
+    rows = ["| setting | value |", "|---|---|", f"| family | {record.family} |"]
+    for name, value in (defaults | record.params).items():
+        rows.append(f"| {name} | {f'**{value}**' if name in record.params else value} |")
+    return "\n".join(rows)
 
 
 def _columns(types: dict[str, type]) -> Summary:

@@ -4,9 +4,11 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from ray import tune
 
@@ -18,6 +20,8 @@ from mgc_ray.training.loop import METRIC, Epoch, best_device, train
 from mgc_ray.training.state import StateError, read_progress
 
 STATE = "state.safetensors"  # in a trial's folder while it runs
+EXAMPLES = "examples.npy"  # some augmented spectrograms [n, bands, frames], while it runs
+VALIDATION = "validation.npz"  # probs [tracks, genres] and true [tracks] of its best epoch
 INITIAL = "initial"  # in a search's place in the storage: weights to start from
 MACHINE = "machine"  # a report of what is wrong with the machine and not with the trial
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES)
@@ -58,6 +62,13 @@ def run_trial(
                 folder = there.folder / trial / "checkpoint"
                 save_checkpoint(folder, epoch, suggestion["family"], params, chunks.info)
                 there.send(f"{trial}/checkpoint")
+                if epoch.validation:
+                    probs, true = epoch.validation.probs, epoch.validation.true
+                    with _written(there, f"{trial}/{VALIDATION}") as file:
+                        np.savez(file, probs=probs.astype(np.float32), true=true)
+            if epoch.examples is not None:
+                with _written(there, f"{trial}/{EXAMPLES}") as file:
+                    np.save(file, epoch.examples.astype(np.float16))  # to be looked at alone
             result = {
                 **epoch.metrics,
                 "epoch": epoch.number,
@@ -107,6 +118,16 @@ def _epochs(
         yield from train(family, params, chunks, best_device(), state=state)
     except StateError:
         yield from train(family, params, chunks, best_device())
+
+
+@contextmanager
+def _written(trials: Exchange, name: str) -> Iterator[BinaryIO]:
+    """A file to write a trial's array into, which is then sent."""
+    path = trials.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        yield file
+    trials.send(name)
 
 
 class _KeptState:

@@ -10,7 +10,7 @@ from mgc_ray.data.storage import Exchange
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord, ranked, write_leaderboard
 from mgc_ray.tuning.searcher import JOURNAL, outcome
-from mgc_ray.tuning.trainable import MACHINE, STATE
+from mgc_ray.tuning.trainable import EXAMPLES, MACHINE, STATE, VALIDATION
 
 _METRICS = (
     "train_loss",
@@ -21,6 +21,8 @@ _METRICS = (
     "lr",
     "epoch_seconds",
     "chunks_per_second",
+    "memory_mib",
+    "gradient_norm",  # of families that are trained by steps
 )
 
 
@@ -85,7 +87,7 @@ class TrialLog(tune.Callback):
                 record.reason = "out of memory on a shared GPU: run again alone on one"
             return
         del record.curve[result["epoch"] - 1 :]  # a trial run again after its machine failed
-        record.curve.append({name: result[name] for name in _METRICS})
+        record.curve.append({name: result[name] for name in _METRICS if name in result})
         if result["best"]:
             record.best_epoch = result["epoch"]
         for listener in self._listeners:
@@ -119,6 +121,8 @@ class TrialLog(tune.Callback):
             record.reason = "its process or node died, each time it was run (of want of memory?)"
         place = f"trials/{record.trial}"
         self._search.fetch(f"{place}/checkpoint")
+        for name in (EXAMPLES, VALIDATION):
+            self._search.fetch(f"{place}/{name}")
         record.write(self._search.folder / place)
         self._search.delete(f"{place}/{STATE}")
         ended = [r for r in self.records.values() if r.ended]
@@ -126,6 +130,7 @@ class TrialLog(tune.Callback):
         self._delete_weights(ended)
         for listener in self._listeners:
             listener.on_end(record)
+        self._search.delete(f"{place}/{EXAMPLES}")  # TensorBoard has their picture
         if self._search.storage:
             for path in (self._search.folder / place).iterdir():
                 if path.is_file():

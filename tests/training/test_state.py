@@ -22,7 +22,7 @@ def _weights(epoch: Epoch) -> dict[str, torch.Tensor]:
 
 
 def _figures(epoch: Epoch) -> dict[str, float]:
-    timed = ("epoch_seconds", "chunks_per_second")
+    timed = ("epoch_seconds", "chunks_per_second", "memory_mib")
     return {name: value for name, value in epoch.metrics.items() if name not in timed}
 
 

@@ -1,86 +1,23 @@
 """Whole searches on a real Ray cluster, over a dataset small enough for seconds."""
 
-import contextlib
 import csv
-import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import ray
 from optuna.trial import TrialState
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.storage import Exchange
-from mgc_ray.tuning import run
 from mgc_ray.tuning.records import LEADERBOARD_COLUMNS, TrialRecord
-from mgc_ray.tuning.run import run_trials, share_resources
+from mgc_ray.tuning.run import share_resources
 from mgc_ray.tuning.searcher import load_studies
 from mgc_ray.tuning.settings import TuneSettings
 from tests.conftest import make_chunks
-
-
-def _small_space(trial: optuna.Trial) -> dict[str, Any]:
-    """A network of no size, so that a trial is a matter of milliseconds."""
-    trial.suggest_float("dropout", 0.0, 0.6)
-    return {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8, "dropout": 0.1}
-
-
-def _with_hopeless_ones(trial: optuna.Trial) -> dict[str, Any]:
-    lr = trial.suggest_categorical("lr", [1e-3, 1e-2, 1e-9])
-    return _small_space(trial) | {"lr": lr}
-
-
-def _with_diverging_ones(trial: optuna.Trial) -> dict[str, Any]:
-    lr = trial.suggest_categorical("lr", [1e-3, 1e30])
-    return _small_space(trial) | {"lr": lr, "warmup_epochs": 0}
-
-
-def _search(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    resources: dict[str, float],
-    space: Any,
-    chunks: Chunks,
-    families: tuple[str, ...] = ("gru",),
-    **settings: Any,
-) -> list[TrialRecord]:
-    monkeypatch.setattr(run, "load_space", lambda family: space)
-    return run_trials(Exchange(folder, None), families, chunks, TuneSettings(**settings), resources)
-
-
-@pytest.fixture(scope="module")
-def finished(
-    ray_cluster: dict[str, float], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[TrialRecord]]:
-    """One search that most tests below look at: two families, 16 trials, 6 keep their weights."""
-    folder = tmp_path_factory.mktemp("search")
-    with pytest.MonkeyPatch.context() as patch:
-        records = _search(
-            folder,
-            patch,
-            ray_cluster,
-            _with_hopeless_ones,
-            make_chunks(tracks_per_genre=18, noise=1.5),
-            families=("cnn", "gru"),
-            trials=16,
-            max_epochs=9,
-            grace_period=1,
-            reduction_factor=3,
-            keep=6,
-        )
-    return folder, records
+from tests.tuning.searching import search, small_space, with_diverging_ones, with_hopeless_ones
 
 
 def test_every_trial_ends_and_is_recorded_once(finished: tuple[Path, list[TrialRecord]]) -> None:
@@ -142,74 +79,6 @@ def test_only_the_best_keep_their_weights(finished: tuple[Path, list[TrialRecord
     assert kept == set(best)
 
 
-def test_each_trial_is_a_tensorboard_run_with_scalars_and_hparams(
-    finished: tuple[Path, list[TrialRecord]],
-) -> None:
-    folder, records = finished
-    for record in records:
-        events = EventAccumulator(str(folder / "trials" / record.trial)).Reload()
-        losses = events.Scalars("loss/train")
-        assert [event.step for event in losses] == list(range(1, record.epochs + 1))
-        figures = [event.value for event in events.Scalars("accuracy/validation_tracks")]
-        assert figures == pytest.approx([m["val_track_accuracy"] for m in record.curve])
-        content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-        chosen = hparams_metadata.parse_session_start_info_plugin_data(content).hparams
-        assert chosen["family"].string_value == record.family
-        assert chosen["lr"].number_value == pytest.approx(record.params["lr"])
-        best = events.Scalars("best/val_track_accuracy")[0]
-        assert (best.step, best.value) == (record.best_epoch, pytest.approx(record.accuracy))
-
-
-def test_tensorboards_hparams_tab_shows_every_trial_and_parameter(
-    finished: tuple[Path, list[TrialRecord]],
-) -> None:
-    """Asked of a real TensorBoard, the way its page asks."""
-    folder, records = finished
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tensorboard.main", "--logdir", str(folder / "trials")),
-            *("--host", "127.0.0.1", "--port", str(port), "--load_fast=false"),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}/data/plugin/hparams/"
-
-    def ask(what: str, **question: Any) -> dict[str, Any]:
-        body = json.dumps({"experimentName": "", **question}).encode()
-        request = urllib.request.Request(address + what, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            content: dict[str, Any] = json.load(answer)
-            return content
-
-    try:
-        deadline = time.monotonic() + 60
-        experiment: dict[str, Any] = {}
-        while not experiment.get("hparamInfos") and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                experiment = ask("experiment")
-            time.sleep(0.5)
-        shown = {info["name"] for info in experiment["hparamInfos"]}
-        parameters = {name for record in records for name in record.params}
-        assert shown == parameters | {"family", "status"}
-        metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
-        assert "best/val_track_accuracy" in metrics
-        groups = ask(
-            "session_groups",
-            startIndex=0,
-            sliceSize=100,
-            allowedStatuses=["STATUS_SUCCESS", "STATUS_UNKNOWN", "STATUS_RUNNING"],
-            colParams=[{"hparam": name} for name in sorted(shown)],
-        )
-        names = {session["name"] for g in groups["sessionGroups"] for session in g["sessions"]}
-        assert names == {record.trial for record in records}
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
 def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) -> None:
     folder, _ = finished
     names = {path.name for path in folder.rglob("*") if path.is_file()}
@@ -218,6 +87,7 @@ def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) ->
         "leaderboard.csv",
         "study.journal",
         "trial.json",
+        "validation.npz",
         "config.json",
         "model.safetensors",
     }
@@ -226,11 +96,11 @@ def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) ->
 def test_a_diverging_trial_fails_with_epoch_and_step_and_the_others_go_on(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = _search(
+    records = search(
         tmp_path,
         monkeypatch,
         ray_cluster,
-        _with_diverging_ones,
+        with_diverging_ones,
         make_chunks(),
         trials=8,
         max_epochs=2,
@@ -253,11 +123,11 @@ def test_resuming_runs_only_what_is_missing(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def search(trials: int) -> list[TrialRecord]:
-        return _search(
+        return search(
             tmp_path,
             monkeypatch,
             ray_cluster,
-            _small_space,
+            small_space,
             make_chunks(),
             trials=trials,
             max_epochs=2,
@@ -278,27 +148,27 @@ def test_what_a_killed_driver_left_beside_the_last_record_is_put_in_order(
 ) -> None:
     """It died after the record of the last trial, before Optuna was told and its state deleted."""
     settings: dict[str, Any] = {"trials": 1, "max_epochs": 2}
-    searched = (monkeypatch, ray_cluster, _small_space, make_chunks())
-    first = _search(tmp_path, *searched, **settings)
+    searched = (monkeypatch, ray_cluster, small_space, make_chunks())
+    first = search(tmp_path, *searched, **settings)
     journal = tmp_path / "study.journal"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:-1]))  # the last one says how the trial ended
     assert load_studies(journal)["gru"].get_trials()[0].state == TrialState.RUNNING
     state = tmp_path / "trials/gru-0000/state.safetensors"
     state.write_bytes(b"left")
-    assert _search(tmp_path, *searched, **settings) == first
+    assert search(tmp_path, *searched, **settings) == first
     assert load_studies(journal)["gru"].get_trials()[0].state == TrialState.COMPLETE
     assert not state.exists()
 
 
-def test_the_time_limit_ends_a_search(
+def test_the_time_limit_ends_asearch(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = _search(
+    records = search(
         tmp_path,
         monkeypatch,
         ray_cluster,
-        _small_space,
+        small_space,
         make_chunks(),
         trials=1000,
         max_epochs=2,
@@ -361,11 +231,11 @@ def test_one_trial_at_a_time_gives_the_same_search_again(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def search(name: str, seed: int) -> list[tuple[Any, ...]]:
-        records = _search(
+        records = search(
             tmp_path / name,
             monkeypatch,
             ray_cluster,
-            _with_hopeless_ones,
+            with_hopeless_ones,
             make_chunks(),
             trials=8,
             max_epochs=3,
