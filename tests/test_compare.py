@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.compare import compare, save_comparison
+from mgc_ray.compare import save_comparison
+from mgc_ray.ensembling.comparison import compare
 
 GENRES = ("blues", "disco", "rock")
 ARTISTS = "abcdefgh"  # two tracks each, all of one genre
