@@ -2,8 +2,8 @@
 
 Every file in this folder is a command (`python -m mgc_ray.NAME`), every folder is a room:
 data (music -> dataset), models (one file a family), training (plain PyTorch), tuning (Ray Tune and
-Optuna), ensembling (best trials -> one tested ensemble), jobs (a dataset, a search from end to
-end), terminal (what commands share).
+Optuna), ensembling (best trials -> one tested ensemble), reporting (a search as a page), jobs (a
+dataset, a search from end to end), terminal (what commands share).
 """
 
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ corpus. `mgc_ray.jobs.search.search` is the same as a function call.
 """
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -180,7 +181,8 @@ def main() -> int:
             markup=False,
         )
     try:
-        content = search(request, address)
+        command = shlex.join(["python", "-m", "mgc_ray.search", *sys.argv[1:]])
+        content = search(request, address, command)
     except KeyboardInterrupt:
         where = "" if request.results == RESULTS else f" --results {shlex.quote(request.results)}"
         console.print(

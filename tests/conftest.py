@@ -1,6 +1,7 @@
-"""Fixtures that many tests share: a tiny dataset in memory, and one real Ray cluster."""
+"""Fixtures that many tests share: a tiny dataset in memory, a real Ray cluster, a real search."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.spectrogram import Precomputed
 from mgc_ray.data.tracks import Track
+from tests.commands import command
 
 GENRES = ("blues", "disco", "rock")
 
@@ -74,3 +76,15 @@ def ray_cluster() -> Iterator[dict[str, float]]:
     with connected() as resources:
         yield resources
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which a smoke search of two families has run; see said.json."""
+    cwd = tmp_path_factory.mktemp("home")
+    done = command(
+        "search", "--family", "gru", "cnn", "--smoke", "--name", "first", "--json", cwd=cwd
+    )
+    (cwd / "said.json").write_text(done.stdout)
+    (cwd / "said.txt").write_text(done.stderr)
+    return cwd

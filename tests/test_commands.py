@@ -18,35 +18,7 @@ import soundfile
 
 from mgc_ray.data.synth import GENRES, synthesise
 from mgc_ray.models import families
-
-
-def command(
-    name: str, *args: object, cwd: Path, status: int = 0
-) -> subprocess.CompletedProcess[str]:
-    """Run `python -m mgc_ray.NAME ARGS` and see that it ends with `status`."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"mgc_ray.{name}", *map(str, args)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"COLUMNS": "100"},
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which a smoke search of two families has run; see said.json."""
-    cwd = tmp_path_factory.mktemp("home")
-    done = command(
-        "search", "--family", "gru", "cnn", "--smoke", "--name", "first", "--json", cwd=cwd
-    )
-    (cwd / "said.json").write_text(done.stdout)
-    (cwd / "said.txt").write_text(done.stderr)
-    return cwd
+from tests.commands import command
 
 
 def test_search_says_what_it_searches_and_ends_with_all_that_is_needed(home: Path) -> None:

@@ -14,7 +14,8 @@ ALLOWED = {
     "training": {"data", "models"},
     "ensembling": {"data", "models", "training"},
     "tuning": {"data", "models", "training", "ensembling", "terminal"},
-    "jobs": {"data", "models", "training", "ensembling", "tuning", "terminal"},
+    "reporting": {"data", "models", "training", "ensembling", "tuning", "terminal"},
+    "jobs": {"data", "models", "training", "ensembling", "tuning", "reporting", "terminal"},
 }
 KNOW_RAY = {"tuning"}
 KNOW_OPTUNA = {"tuning"}

@@ -60,7 +60,7 @@ def print_ending(content: dict[str, Any], request: SearchRequest) -> None:
         )
     )
     console.print(
-        f"\nAll of it lies in {folder}. Next:\n"
+        f"\nAll of it lies in {folder}, told in {folder / 'report.html'}. Next:\n"
         f"  tensorboard --logdir {folder / 'tensorboard'}\n"
         f"  python -m mgc_ray.predict --model {folder / 'ensemble'} {example}{again}",
         soft_wrap=True,

@@ -4,6 +4,7 @@ Each step writes under results/NAME what it has done, so that the search goes on
 """
 
 import dataclasses
+import json
 import platform
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from mgc_ray.ensembling.gather import candidates_of, gather, gather_refitted
 from mgc_ray.jobs.preprocess import dataset_key, preprocess
 from mgc_ray.jobs.request import BUILT_IN, SearchRequest
 from mgc_ray.models import check_family
+from mgc_ray.reporting.page import write_report
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import check_given
@@ -38,6 +40,7 @@ from mgc_ray.tuning.run import run_trials, share_resources
 from mgc_ray.tuning.searcher import JOURNAL, Earlier
 from mgc_ray.tuning.trainable import STATE
 
+REPORT = "report.html"  # in a search's folder
 BUILT_IN_TRACKS, BUILT_IN_SECONDS = 30, 6.0  # a genre; of two chunks each
 
 
@@ -45,8 +48,10 @@ class SearchFailedError(Exception):
     """No trial gave anything; the message has the reason."""
 
 
-def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]:
+def search(request: SearchRequest, address: str | None = None, command: str = "") -> dict[str, Any]:
     """Run a search, or go on with an interrupted one; the content of its search.json.
+
+    `command`: what was typed, for who wants to make it again.
 
     Raises RequestError before any work for what cannot be done. KeyboardInterrupt passes through;
     the same request then goes on where it stopped.
@@ -61,11 +66,14 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
         candidates_of(Path(request.results) / name)  # refuses a name that is no search
     folder, exchange = request.folder, request.exchange
     resumed = (folder / "search.json").exists()
+    if resumed:
+        command = json.loads((folder / "search.json").read_text("utf-8")).get("command", "")
     content: dict[str, Any] = {
         "name": request.name,
         "finished": False,
         "resumed": resumed,
         "request": dataclasses.asdict(request),
+        "command": command,
         "dataset": None,
         "tracks": request.dataset.tracks or BUILT_IN,
         "metric": METRIC,
@@ -107,7 +115,8 @@ def search(request: SearchRequest, address: str | None = None) -> dict[str, Any]
             "finished": True,
         }
         write_json(folder / "search.json", content)
-        for name in ("leaderboard.csv", JOURNAL, "ensemble", "search.json"):
+        write_report([folder], folder / REPORT)
+        for name in ("leaderboard.csv", JOURNAL, "ensemble", "search.json", REPORT):
             exchange.send(name)
     return content
 
@@ -123,7 +132,13 @@ def _run(
     folder = request.folder
     console.print("connecting to Ray" if address else "starting Ray", style="dim")
     with connected(address) as resources:
-        share_resources(request.settings, resources)  # refuses before work starts
+        # refuses before work starts
+        cpus, gpus, concurrent = share_resources(request.settings, resources)
+        content["resources"] = {
+            "cpus_per_trial": cpus,
+            "gpus_per_trial": gpus,
+            "concurrent": concurrent,
+        }
         # now, so that a search that is killed while its dataset is made can be gone on with
         write_json(folder / "search.json", content)
         exchange.send("search.json")

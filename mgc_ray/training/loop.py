@@ -30,10 +30,9 @@ from mgc_ray.models._classifier import Classifier
 from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.config import TrainConfig, configure, new_classifier, seen_groups
-from mgc_ray.training.metrics import accuracy, macro_f1, track_probs
+from mgc_ray.training.metrics import METRIC, accuracy, macro_f1, track_probs
 from mgc_ray.training.state import TrainingState
 
-METRIC = "val_track_accuracy"
 EXAMPLES = 4
 _STEPS_BETWEEN_NORMS = 8
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+METRIC = "val_track_accuracy"  # by which trials are judged
+
 
 def track_probs(chunk_probs: np.ndarray, track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the chunks' probabilities [N, C] by track index [N].

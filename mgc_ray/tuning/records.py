@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mgc_ray.data.files import read_json, write_csv, write_json
-from mgc_ray.training.loop import METRIC
+from mgc_ray.training.metrics import METRIC
 
 RUNNING, COMPLETED, STOPPED_EARLY, FAILED = "running", "completed", "stopped_early", "failed"
 LEADERBOARD_COLUMNS = (

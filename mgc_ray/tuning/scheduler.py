@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from mgc_ray.training.loop import METRIC
+from mgc_ray.training.metrics import METRIC
 from mgc_ray.tuning.records import TrialRecord
 
 

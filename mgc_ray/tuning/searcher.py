@@ -21,7 +21,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from mgc_ray.training.loop import METRIC
+from mgc_ray.training.metrics import METRIC
 from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
 from mgc_ray.tuning.space import Suggest, default_params, params_within
 

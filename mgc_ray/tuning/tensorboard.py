@@ -18,8 +18,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from mgc_ray.training.loop import METRIC
-from mgc_ray.training.metrics import confusion_matrix
+from mgc_ray.training.metrics import METRIC, confusion_matrix
 from mgc_ray.tuning.pictures import confusion_picture, spectrogram_picture
 from mgc_ray.tuning.records import TrialRecord
 from mgc_ray.tuning.trainable import EXAMPLES, VALIDATION
