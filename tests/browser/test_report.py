@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from mgc_ray.reporting.page import write_report
-from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
 from tests.commands import command
+from tests.many_trials import with_many_trials
 
 MANY = 1000
 
@@ -140,31 +140,7 @@ def test_the_page_fits_a_telephone(chromium: Any, page: Path) -> None:
 def large(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real search with the records of a thousand trials of two families in place of its own."""
     folder = tmp_path_factory.mktemp("large") / "large"
-    shutil.copytree(home / "results/first", folder, ignore=shutil.ignore_patterns("trials"))
-    random = np.random.default_rng(0)
-    for number in range(MANY):
-        family = ("gru", "cnn")[number % 2]
-        epochs = int(random.choice([1, 3, 9, 30], p=[0.5, 0.25, 0.15, 0.1]))
-        top = random.uniform(0.2, 0.8)
-        curve = [
-            {"val_track_accuracy": float(top * (1 - 0.7 ** (i + 1))), "val_loss": 1.0}
-            for i in range(epochs)
-        ]
-        params = {
-            "lr": float(10 ** random.uniform(-5, -2)),
-            "dropout": float(random.uniform(0, 0.6)),
-            "batch_size": int(random.choice([16, 32, 64])),
-            "schedule": str(random.choice(["constant", "cosine"])),
-        }
-        if params["schedule"] == "cosine":
-            params["warmup_epochs"] = int(random.integers(0, 4))
-        status = FAILED if number % 100 == 99 else COMPLETED if epochs == 30 else STOPPED_EARLY
-        name = f"{family}-{number:04d}"
-        record = TrialRecord(
-            name, family, params, status, "the loss is NaN" * (status == FAILED), 9.0, "",
-            epochs, curve,
-        )  # fmt: skip
-        record.write(folder / "trials" / name)
+    with_many_trials(home / "results/first", folder, MANY)
     write_report([folder], folder / "report.html")
     return folder / "report.html"
 
