@@ -1,6 +1,7 @@
 """A search of many trials, without running them."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,13 @@ import numpy as np
 from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
 
 
-def with_many_trials(search: Path, folder: Path, count: int) -> None:
+def with_many_trials(search: Path, folder: Path, count: int, without: Sequence[str] = ()) -> None:
     """A copy of a real search with records of `count` trials of two families in place of its own.
 
-    As many as ASHA would stop end after 1, 3 and 9 epochs; one of a hundred fails.
+    As many as ASHA would stop end after 1, 3 and 9 epochs; one of a hundred fails. Files that match
+    patterns in `without` are not copied.
     """
-    shutil.copytree(search, folder, ignore=shutil.ignore_patterns("trials"))
+    shutil.copytree(search, folder, ignore=shutil.ignore_patterns("trials", *without))
     random = np.random.default_rng(0)
     for number in range(count):
         family = ("gru", "cnn")[number % 2]

@@ -162,7 +162,7 @@ def _columns(types: dict[str, type]) -> Summary:
     ]
     figures = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"best/{name}"), display_name=name)
-        for name in _TAGS
+        for name in (METRIC, *(name for name in _TAGS if name != METRIC))  # the first are shown
     ]
     # tensorboard.plugins.hparams.summary would do this, but needs TensorFlow
     content = plugin_data_pb2.HParamsPluginData(

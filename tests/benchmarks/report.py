@@ -63,7 +63,8 @@ def main() -> None:
     for what, seconds in zip(("opened", "first plot"), zip(*times, strict=True), strict=True):
         middle = statistics.median(seconds)
         print(
-            f"{what}: median {middle:.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})"
+            f"{what}: median {middle:.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, "
+            f"n = {len(seconds)})"
         )
 
 
