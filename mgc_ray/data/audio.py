@@ -5,6 +5,7 @@ MP3, OGG, AIFF, ...), resampling is soxr's "HQ", which is also librosa's default
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def read_waveform(path: str | Path) -> Waveform:
         raise UnusableTrackError("a .npy spectrogram, but this dataset or model is made of audio")
     check_openable(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        # as bytes: a name need not be UTF-8
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             if file.samplerate not in SAMPLE_RATES:
                 raise UnusableTrackError(
                     f"sample rate {file.samplerate} Hz is outside "

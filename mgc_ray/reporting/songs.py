@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ _RATE = 22_050  # samples a second
 def excerpt(path: Path) -> str | None:
     """The middle ten seconds of a file as MP3 in a data URI, mono; None where it is no audio."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             wanted = round(_SECONDS * file.samplerate)
             file.seek(max(0, (file.frames - wanted) // 2))
             samples = file.read(wanted, dtype="float32", always_2d=True).mean(1)

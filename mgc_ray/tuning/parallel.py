@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 import ray.data
@@ -46,6 +46,26 @@ def parallel_map(
         if isinstance(results, Exception):
             raise results
         yield from results
+
+
+class Shared(Generic[T]):
+    """A large object, such as a model, that each process of the cluster fetches once.
+
+    `key` tells it from others; a process keeps the last one that it fetched.
+    """
+
+    def __init__(self, key: str, value: T) -> None:
+        self._key, self._reference = key, ray.put(value)
+
+    def get(self) -> T:
+        if self._key not in _fetched:
+            _fetched.clear()
+            _fetched[self._key] = ray.get(self._reference)
+        value: T = _fetched[self._key]
+        return value
+
+
+_fetched: dict[str, Any] = {}
 
 
 def pieces_of(items: Sequence[T], tasks: float, at_least: int, at_most: int) -> list[Sequence[T]]:
