@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,11 +65,11 @@ class Classifier(nn.Module):
 
     def probs(self, x: Tensor) -> Tensor:
         """Probabilities float64 [B, genres]: the mean over the windows of each chunk."""
-        frames = x.shape[2]
+        frames = int(x.shape[2])
         length = self.length(frames)
         hop = max(1.0, length * (1 - self.overlap))
         count = 1 + math.ceil((frames - length) / hop - 1e-9)
-        starts = torch.linspace(0, frames - length, count).round().long().tolist()
+        starts = np.linspace(0, frames - length, count).round().astype(int).tolist()
         return torch.stack(
             [self(x[:, :, start : start + length]).softmax(1).double() for start in starts]
         ).mean(0)

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 from mgc_ray.models._statistics import statistics
@@ -24,6 +26,7 @@ TRAINING = {"freq_mask": 0, "time_mask": 0.0, "mixup": 0.0}
 _SAMPLE = 4096  # chunks that quantiles and the training loss are of
 _KNOTS = 32  # quantiles of each statistic that are kept
 _LEAST = 1e-3  # added to each variance, which is about 1: some statistics hardly vary
+_ROUNDING = 1e-5  # of a statistic: by no more do devices and libraries differ
 
 
 @dataclass(frozen=True)
@@ -55,24 +58,36 @@ class Model(nn.Module):
 
 def normal_quantiles(count: int) -> Tensor:
     """The middles of `count` equally likely ranges of the standard normal distribution."""
-    return torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count).float()
+    # by SciPy, and so a constant for an exporter, which has no such operation
+    return torch.from_numpy(ndtri((np.arange(count) + 0.5) / count)).float()
 
 
 def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
     """Bend each of values[B, count] so that quantiles[count, knots] become the normal ones.
 
     Linear between knots; beyond the outermost, their value. Knots that are equal count as one, in
-    the middle of theirs: a statistic that never varies becomes 0.
+    the middle of theirs: a statistic that never varies becomes 0. What differs from a knot by
+    rounding alone is on it: many values are, and others' rounding must not move these by half a
+    range.
     """
     normal = normal_quantiles(quantiles.shape[1]).to(values.device)
     columns = values.T.contiguous()  # [count, B]
     last = quantiles.shape[1] - 1
-    below = (torch.searchsorted(quantiles, columns, right=True) - 1).clamp(0, last)
-    above = torch.searchsorted(quantiles, columns).clamp(0, last)
+    rounding = _ROUNDING * columns.abs() + _ROUNDING / 100
+    below = (_knots_below(quantiles, columns + rounding, equal=True) - 1).clamp(0, last)
+    above = _knots_below(quantiles, columns - rounding, equal=False).clamp(0, last)
     low, high = quantiles.gather(1, below), quantiles.gather(1, above)
     # on a knot `above` is its first and `below` its last: half-way between them
     share = torch.where(high > low, (columns - low) / (high - low).clamp(min=1e-12), 0.5)
     return torch.lerp(normal[below], normal[above], share).T
+
+
+def _knots_below(knots: Tensor, columns: Tensor, equal: bool) -> Tensor:
+    """How many of knots[count, K] are below each of columns[count, B], or equal to it."""
+    if torch.compiler.is_exporting():  # ONNX has no search
+        compared = torch.le if equal else torch.lt
+        return compared(knots[:, None, :], columns[:, :, None]).sum(2)
+    return torch.searchsorted(knots, columns, right=equal)
 
 
 def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
