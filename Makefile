@@ -2,11 +2,12 @@
 # make test     every test
 # make venv     the set-up alone (.venv with the versions of requirements.lock)
 # make check    ruff and mypy
+# make docs     write the page of each command anew
 # make lock     write requirements.lock anew from what .venv holds
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search test venv check lock
+.PHONY: search test venv check lock docs
 search: venv
 	$(BIN)/python -m mgc_ray.search --family gru
 
@@ -27,6 +28,9 @@ venv: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+docs: venv
+	PYTHONPATH=. $(BIN)/python tests/make_docs.py
 
 lock: venv
 	{ sed -n '/^#/p' requirements.lock; \

@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.data.files import LOCK
@@ -165,6 +166,29 @@ def _is_taken(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
     return any(path.name != LOCK for path in folder.iterdir())
+
+
+def run_search(**options: Any) -> dict[str, Any]:
+    """Search as the command does; the content of search.json.
+
+    `options` are the command's, with underscores: run_search(tracks="MUSIC", family="gru",
+    trials=50), a list where it takes several, True for one without a value. The ensemble lies in
+    `Path(results) / name / "ensemble"`. Raises RequestError for what the command refuses, and
+    SearchFailedError where no trial gave anything.
+    """
+    argv = []
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        for each in [[v] for v in values] if name == "set" else [values]:
+            argv.append(f"--{name.replace('_', '-')}")
+            argv += [] if value is True else map(str, each)
+    request, address, _ = parse_request(argv)
+    from mgc_ray.jobs.search import search
+
+    call = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return search(request, address, f"mgc_ray.run_search({call})")
 
 
 def main() -> int:

@@ -450,3 +450,26 @@ def test_every_command_has_help_and_the_readme_names_it() -> None:
         assert done.stdout.startswith(f"usage: python -m mgc_ray.{path.stem}")
         assert f"mgc_ray.{path.stem}" in readme
     assert families()
+
+
+def test_the_console_script_is_the_same_as_python_m(home: Path) -> None:
+    script = Path(sys.executable).with_name("mgc-ray")
+    assert script.exists()
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [script, *args], cwd=home, capture_output=True, text=True, timeout=100, check=False
+        )
+
+    song = str(next((home / "results/corpora").rglob("*.wav")))
+    model = "results/first/ensemble"
+    same = command("predict", "--model", model, "--json", song, cwd=home)
+    done = run("predict", "--model", model, "--json", song)
+    assert (done.returncode, done.stdout) == (0, same.stdout)
+    refused = run("search", "--family", "nothing")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("mgc_ray.search: error: --family must be one of")
+    unknown = run("serach")
+    assert unknown.returncode == 2
+    assert "the command must be one of compare, ensemble," in unknown.stderr
+    assert run("--version").stdout.count(".") == 2
