@@ -34,8 +34,9 @@ def main() -> int:
     add("--json", action="store_true", help="print the figures as one line")
     args = parser.parse_args()
     from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
-    from mgc_ray.ensembling.onnx import export_onnx, largest_difference
+    from mgc_ray.ensembling.onnx import check_onnx, export_onnx, largest_difference
 
+    check_onnx(args.onnx)
     ensemble = load_ensemble(args.model or shipped_model())
     tracks = list(_tracks(ensemble, args.songs))
     members = len(ensemble.members)

@@ -47,15 +47,23 @@ class _Whole(nn.Module):
         return chunks.float(), logarithm.softmax(0).float()
 
 
-def export_onnx(ensemble: Ensemble, path: Path) -> None:
-    """Write the ensemble into one file. Raises RequestError where a library is missing."""
+def check_onnx(path: Path) -> None:
+    """RequestError where a library is missing, or no file can be written."""
     try:
-        import onnx
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401  what PyTorch exports by
     except ImportError as error:
         raise RequestError(f"an ONNX file needs the package {error.name}: {_INSTALL}") from None
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise RequestError(f"--onnx {path} must be a file in a folder that exists: name another")
+
+
+def export_onnx(ensemble: Ensemble, path: Path) -> None:
+    """Write the ensemble into one file. Raises RequestError where that cannot be."""
+    check_onnx(path)
+    import onnx
+
     features = ensemble.features
     example = torch.zeros(2, features.bands, features.frames)
     with _quiet():
@@ -91,10 +99,8 @@ def largest_difference(
     `tracks`: spectrograms [chunks, bands, frames] of each. Also: of how many tracks the most
     probable genre is another.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise RequestError(f"the check needs the package onnxruntime: {_INSTALL}") from None
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     largest, other = 0.0, 0
     for spectrograms in tracks:
