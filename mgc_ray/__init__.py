@@ -3,7 +3,8 @@
 Every file in this folder is a command (`python -m mgc_ray.NAME`), every folder is a room:
 data (music -> dataset), models (one file a family), training (plain PyTorch), tuning (Ray Tune and
 Optuna), ensembling (best trials -> one tested ensemble), reporting (a search as a page), jobs (a
-dataset, a search from end to end), terminal (what commands share).
+dataset, a search from end to end), serving (an ensemble behind HTTP), terminal (what commands
+share).
 
 As a library: `run_search` is the main job, `load_ensemble` what predicts.
 """

@@ -15,9 +15,10 @@ ALLOWED = {
     "ensembling": {"data", "models", "training"},
     "tuning": {"data", "models", "training", "ensembling", "terminal"},
     "reporting": {"data", "models", "training", "ensembling", "tuning", "terminal"},
+    "serving": {"data", "ensembling", "tuning"},
     "jobs": {"data", "models", "training", "ensembling", "tuning", "reporting", "terminal"},
 }
-KNOW_RAY = {"tuning"}
+KNOW_RAY = {"tuning", "serving"}
 KNOW_OPTUNA = {"tuning"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

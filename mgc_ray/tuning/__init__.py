@@ -1,4 +1,4 @@
-"""Trials on a cluster: the only room that knows Ray."""
+"""Trials on a cluster: the only room, with serving, that knows Ray."""
 
 import os
 import sys
