@@ -62,13 +62,7 @@ def run_trial(
                 folder = there.folder / trial / "checkpoint"
                 save_checkpoint(folder, epoch, suggestion["family"], params, chunks.info)
                 there.send(f"{trial}/checkpoint")
-                if epoch.validation:
-                    probs, true = epoch.validation.probs, epoch.validation.true
-                    with _written(there, f"{trial}/{VALIDATION}") as file:
-                        np.savez(file, probs=probs.astype(np.float32), true=true)
-            if epoch.examples is not None:
-                with _written(there, f"{trial}/{EXAMPLES}") as file:
-                    np.save(file, epoch.examples.astype(np.float16))  # to be looked at alone
+            write_pictures(there, trial, epoch)
             result = {
                 **epoch.metrics,
                 "epoch": epoch.number,
@@ -118,6 +112,17 @@ def _epochs(
         yield from train(family, params, chunks, best_device(), state=state)
     except StateError:
         yield from train(family, params, chunks, best_device())
+
+
+def write_pictures(trials: Exchange, trial: str, epoch: Epoch) -> None:
+    """Write what TensorBoard draws of an epoch: its validation predictions, what it saw."""
+    if epoch.best and epoch.validation:
+        probs, true = epoch.validation.probs, epoch.validation.true
+        with _written(trials, f"{trial}/{VALIDATION}") as file:
+            np.savez(file, probs=probs.astype(np.float32), true=true)
+    if epoch.examples is not None:
+        with _written(trials, f"{trial}/{EXAMPLES}") as file:
+            np.save(file, epoch.examples.astype(np.float16))  # to be looked at alone
 
 
 @contextmanager

@@ -150,6 +150,8 @@ def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: s
     options = [*SMALL, "--refit-folds", "3", "--top-k", "2", "--storage", str(shared)]
     if stage == "preprocessing":  # a dataset of its own
         options += ["--split-seed", "7"]
+    if stage == "refit":  # shard by shard, which nodes take from the storage
+        options += ["--memory", "0"]
     process = head.start(*_search(head, stage, *options), stderr=subprocess.PIPE)
     begun = {
         "preprocessing": lambda: any(shared.glob("datasets/*/tracks-*/*")),
@@ -161,6 +163,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: s
     said = process.communicate(timeout=600)[1]
     try:
         assert process.returncode == 0, said
+        assert ("are streamed from disk" in said) == (stage == "refit")
         _check(search)
         assert len(list(search.glob("refit/*/fold-*/held.npz"))) == 6
     finally:
