@@ -1,6 +1,6 @@
 """What TensorBoard costs a trial: gradient norms, the files for pictures, and all events.
 
-    PYTHONPATH=. python tests/benchmarks/tensorboard.py DIR --family gru --epochs 5
+    PYTHONPATH=. python tests/benchmarks/tensorboard_cost.py DIR --family gru --epochs 5
 
 DIR is a dataset. One trial after the other is trained in this process, with the same calls as a
 search makes; the time within these calls is added up and compared with the trial's whole time.
@@ -44,7 +44,7 @@ class Clock:
 
 
 def trial(chunks: Any, family: str, epochs: int, seed: int) -> dict[str, float]:
-    """Seconds of the whole, of norms (in training), files (of the worker), events (of the driver)."""
+    """Seconds of the whole, of norms (in training), files (worker), events (driver)."""
     clocks = {name: Clock() for name in ("norms", "files", "events")}
     real = loop._gradient_norm
     loop._gradient_norm = clocks["norms"].around(real)
