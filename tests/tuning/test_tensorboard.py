@@ -140,7 +140,9 @@ def test_tensorboards_hparams_tab_shows_every_trial_and_parameter(
             colParams=[{"hparam": name} for name in sorted(shown)],
         )
         names = {session["name"] for g in groups["sessionGroups"] for session in g["sessions"]}
-        assert names == {record.trial for record in records}
+        runs = {path.name for path in (folder / "tensorboard").iterdir() if path.is_dir()}
+        assert names == runs
+        assert len(runs) == len(records)
     finally:
         server.terminate()
         server.wait(20)
