@@ -67,6 +67,8 @@ def test_a_search_is_one_folder(home: Path) -> None:
         "study.journal",
         "trials",
         "ensemble",
+        "tensorboard",
+        "report.html",
     }
     with open(folder / "leaderboard.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -246,6 +248,15 @@ def test_what_needs_no_cluster_does_not_load_ray(name: str) -> None:
     code = f"import sys, mgc_ray.{name}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_to_predict_a_file_does_not_load_ray(home: Path) -> None:
+    song = str(next((home / "results/corpora").rglob("*.wav")))
+    code = "import sys; from mgc_ray.predict import main; main(); print('ray' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, song], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def _read_all(terminal: int, screen: list[bytes]) -> None:
