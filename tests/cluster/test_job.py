@@ -32,6 +32,8 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
         [
             *(RAY, "start", "--head", f"--port={PORT}", f"--dashboard-port={DASHBOARD}"),
             *("--num-cpus=2", "--disable-usage-stats", "--dashboard-host=127.0.0.1", "--block"),
+            # else one port for all Rays of a machine, which another that runs here would have
+            f"--dashboard-agent-listen-port={DASHBOARD + 1}",
         ],
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -65,6 +65,8 @@ def test_one_epoch_at_a_time(chunks: Chunks) -> None:
         "lr",
         "epoch_seconds",
         "chunks_per_second",
+        "memory_mib",
+        "gradient_norm",
     }
 
 

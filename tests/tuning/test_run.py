@@ -122,7 +122,7 @@ def test_a_diverging_trial_fails_with_epoch_and_step_and_the_others_go_on(
 def test_resuming_runs_only_what_is_missing(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def search(trials: int) -> list[TrialRecord]:
+    def of(trials: int) -> list[TrialRecord]:
         return search(
             tmp_path,
             monkeypatch,
@@ -133,14 +133,14 @@ def test_resuming_runs_only_what_is_missing(
             max_epochs=2,
         )
 
-    first = search(3)
+    first = of(3)
     written = {r.trial: (tmp_path / "trials" / r.trial / "trial.json").stat() for r in first}
-    second = search(5)
+    second = of(5)
     assert sorted(r.trial for r in second) == [f"gru-{i:04d}" for i in range(5)]
     for name, status in written.items():
         again = (tmp_path / "trials" / name / "trial.json").stat()
         assert again.st_mtime_ns == status.st_mtime_ns
-    assert search(5) == sorted(second, key=lambda r: r.trial)
+    assert of(5) == sorted(second, key=lambda r: r.trial)
 
 
 def test_what_a_killed_driver_left_beside_the_last_record_is_put_in_order(
@@ -161,7 +161,7 @@ def test_what_a_killed_driver_left_beside_the_last_record_is_put_in_order(
     assert not state.exists()
 
 
-def test_the_time_limit_ends_asearch(
+def test_the_time_limit_ends_a_search(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = search(
@@ -230,7 +230,7 @@ def test_more_than_the_cluster_has_is_refused() -> None:
 def test_one_trial_at_a_time_gives_the_same_search_again(
     tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def search(name: str, seed: int) -> list[tuple[Any, ...]]:
+    def searched(name: str, seed: int) -> list[tuple[Any, ...]]:
         records = search(
             tmp_path / name,
             monkeypatch,
@@ -248,6 +248,6 @@ def test_one_trial_at_a_time_gives_the_same_search_again(
         ]
         return [(r.trial, r.status, r.params, c) for r, c in zip(records, timeless, strict=True)]
 
-    first = search("a", 0)
-    assert search("b", 0) == first
-    assert search("c", 1) != first
+    first = searched("a", 0)
+    assert searched("b", 0) == first
+    assert searched("c", 1) != first
