@@ -118,12 +118,12 @@ def _quiet():  # type: ignore[no-untyped-def]
     """Without the exporter's pages of hints, which are for who writes exporters."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        level = logging.getLogger("torch.onnx").level
         loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+        levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for logger in loggers:
+            for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

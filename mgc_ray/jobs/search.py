@@ -4,7 +4,6 @@ Each step writes under results/NAME what it has done, so that the search goes on
 """
 
 import dataclasses
-import json
 import platform
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo, read_info
-from mgc_ray.data.files import delete_half_written, only_one, write_json
+from mgc_ray.data.files import delete_half_written, only_one, read_json, write_json
 from mgc_ray.data.request import DatasetRequest, check_request, read_more, read_table
 from mgc_ray.data.split import draw_folds
 from mgc_ray.data.storage import Exchange, Storage
@@ -34,10 +33,10 @@ from mgc_ray.training.config import check_given
 from mgc_ray.training.initial import check_features, initial_params
 from mgc_ray.training.loop import METRIC
 from mgc_ray.tuning.cluster import connected
-from mgc_ray.tuning.records import FAILED, TrialRecord, ranked, read_records
+from mgc_ray.tuning.records import FAILED, JOURNAL, TrialRecord, ranked, read_records
 from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import run_trials, share_resources
-from mgc_ray.tuning.searcher import JOURNAL, Earlier
+from mgc_ray.tuning.searcher import Earlier
 from mgc_ray.tuning.trainable import STATE
 
 REPORT = "report.html"  # in a search's folder
@@ -67,7 +66,8 @@ def search(request: SearchRequest, address: str | None = None, command: str = ""
     folder, exchange = request.folder, request.exchange
     resumed = (folder / "search.json").exists()
     if resumed:
-        command = json.loads((folder / "search.json").read_text("utf-8")).get("command", "")
+        earlier = read_json(folder / "search.json", "search", "search anew under another --name")
+        command = earlier.get("command", "")
     content: dict[str, Any] = {
         "name": request.name,
         "finished": False,
@@ -115,9 +115,10 @@ def search(request: SearchRequest, address: str | None = None, command: str = ""
             "finished": True,
         }
         write_json(folder / "search.json", content)
-        write_report([folder], folder / REPORT)
-        for name in ("leaderboard.csv", JOURNAL, "ensemble", "search.json", REPORT):
+        for name in ("leaderboard.csv", JOURNAL, "ensemble", "search.json"):
             exchange.send(name)
+        write_report([folder], folder / REPORT)  # last: all that it tells of is safe by now
+        exchange.send(REPORT)
     return content
 
 

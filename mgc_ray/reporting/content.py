@@ -15,9 +15,7 @@ from mgc_ray.data.files import read_json
 from mgc_ray.ensembling.calibration import temper
 from mgc_ray.ensembling.outcomes import ENSEMBLE
 from mgc_ray.tuning.history import ends, importances, read_journal
-from mgc_ray.tuning.records import TrialRecord, ranked, read_records
-
-JOURNAL = "study.journal"
+from mgc_ray.tuning.records import JOURNAL, TrialRecord, ranked, read_records
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from mgc_ray.ensembling.comparison import (
 from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.reporting import plots
 from mgc_ray.reporting.content import Judged, Search
-from mgc_ray.reporting.plots import Plot
 from mgc_ray.reporting.songs import excerpt
 
 _MOST_WRONG = 10
@@ -222,6 +221,3 @@ def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     return environment.get_template("page.html")
-
-
-__all__ = ["Plot", "write_report"]

@@ -9,6 +9,7 @@ from mgc_ray.data.files import read_json, write_csv, write_json
 from mgc_ray.training.metrics import METRIC
 
 RUNNING, COMPLETED, STOPPED_EARLY, FAILED = "running", "completed", "stopped_early", "failed"
+JOURNAL = "study.journal"  # Optuna's study, in a search's folder
 LEADERBOARD_COLUMNS = (
     "trial",
     "family",

@@ -14,9 +14,9 @@ from mgc_ray.training.config import full_params, given_settings
 from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.failures import EndLate, RetryAlone
-from mgc_ray.tuning.records import TrialRecord, read_records, write_leaderboard
+from mgc_ray.tuning.records import JOURNAL, TrialRecord, read_records, write_leaderboard
 from mgc_ray.tuning.scheduler import AshaByFamily
-from mgc_ray.tuning.searcher import JOURNAL, Earlier, OptunaSearcher
+from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
 from mgc_ray.tuning.settings import TuneSettings
 from mgc_ray.tuning.space import load_space, parameter_types, with_fixed, with_groups
 from mgc_ray.tuning.tensorboard import TensorBoardWriter

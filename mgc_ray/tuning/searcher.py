@@ -54,7 +54,6 @@ class Earlier:
     same_dataset: bool
 
 
-JOURNAL = "study.journal"  # in a search's folder
 _TRIED_FIRST = 5  # of the best settings found on another dataset
 
 

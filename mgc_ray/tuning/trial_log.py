@@ -8,8 +8,15 @@ from ray import tune
 
 from mgc_ray.data.storage import Exchange
 from mgc_ray.training.metrics import METRIC
-from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord, ranked, write_leaderboard
-from mgc_ray.tuning.searcher import JOURNAL, outcome
+from mgc_ray.tuning.records import (
+    FAILED,
+    JOURNAL,
+    STOPPED_EARLY,
+    TrialRecord,
+    ranked,
+    write_leaderboard,
+)
+from mgc_ray.tuning.searcher import outcome
 from mgc_ray.tuning.trainable import EXAMPLES, MACHINE, STATE, VALIDATION
 
 _METRICS = (

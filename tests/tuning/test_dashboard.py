@@ -11,8 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from mgc_ray.tuning.records import TrialRecord
-from mgc_ray.tuning.searcher import JOURNAL
+from mgc_ray.tuning.records import JOURNAL, TrialRecord
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
 
