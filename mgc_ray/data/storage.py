@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -141,6 +142,13 @@ class Exchange:
         """Bring what lies here to the storage, over what is there."""
         if self.storage and (self.folder / name).exists():
             self.storage.put(self.folder / name, f"{self.key}/{name}")
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """Which of these files the storage does not have; none where all share the folder."""
+        if self.storage is None:
+            return []
+        there = set(self.storage.files(self.key))
+        return [name for name in names if f"{self.key}/{name}" not in there]
 
     def fetch(self, name: str) -> None:
         """Bring what the storage has here, over what is here; nothing where it has nothing."""

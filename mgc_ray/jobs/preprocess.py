@@ -92,6 +92,7 @@ def preprocess(
         info = read_info(folder)
         _check_same_request(folder, info, request, table, more, listing)
         if info.finished and not _missing_shards(folder, info):
+            _complete_storage(exchange, info)
             return info
     # imports Ray, which a finished dataset has no need of
     from mgc_ray.tuning.cluster import connected
@@ -119,8 +120,23 @@ def preprocess(
         _write_shards(exchange, info, _missing_shards(folder, info), gpu, reach)
         info = finish(folder, info)
         exchange.send("dataset.json")
+        _complete_storage(exchange, info)
         reach.end()
         return info
+
+
+def _complete_storage(exchange: Exchange, info: DatasetInfo) -> None:
+    """Send what the storage lacks of a finished dataset, which may be from before it was named.
+
+    Nodes that stream it, and another head that goes on, have it from there alone.
+    """
+    small = ("tracks.parquet", "skipped.csv")
+    shards = [shard_path(Path(), shard).as_posix() for shard in range(info.shards)]
+    lacking = exchange.lacking([*small, *shards])
+    for name in lacking:
+        exchange.send(name)
+    if lacking:  # last: it says that all is there
+        exchange.send("dataset.json")
 
 
 def _reach(exchange: Exchange, paths: Sequence[str], listing: str) -> Reach:

@@ -69,7 +69,9 @@ def _when(
 ) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert process.poll() is None, f"ended before {what}"
+        if process.poll() is not None:
+            said = process.stderr.read() if process.stderr else ""
+            pytest.fail(f"ended before {what}: {said}")
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.02)
 

@@ -20,7 +20,8 @@ from mgc_ray.data.dataset import (
     shard_path,
 )
 from mgc_ray.data.request import DatasetRequest
-from mgc_ray.jobs.preprocess import dataset_key
+from mgc_ray.data.storage import Storage
+from mgc_ray.jobs.preprocess import dataset_key, preprocess
 from tests.jobs.making import (
     PARTS,
     arrays,
@@ -98,6 +99,21 @@ def test_the_same_command_again_does_no_work(
     monkeypatch.setattr(mgc_ray.tuning.cluster, "connected", never)
     assert make(source, dataset).finished
     assert times(dataset) == before
+
+
+def test_a_storage_named_later_gets_what_it_lacks(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nodes that stream the dataset have its shards from the storage alone."""
+    source, dataset = made
+    there = tmp_path / "storage/datasets" / dataset.name
+    for again in range(2):
+        storage = Storage(str(tmp_path / "storage"))
+        assert preprocess(DatasetRequest(str(source)), dataset, storage=storage).finished
+        names = [path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()]
+        shards = ["chunks/00000.parquet", "chunks/00001.parquet"]
+        assert sorted(names) == [*shards, "dataset.json", "skipped.csv", "tracks.parquet"], again
+        for name in names:
+            assert (there / name).read_bytes() == (dataset / name).read_bytes()
+        (there / shards[1]).unlink()  # and is sent again
 
 
 def test_a_deleted_shard_alone_is_written_again(made: tuple[Path, Path]) -> None:
