@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mgc_ray.terminal.command import Parser, console, print_json, run
+from mgc_ray.terminal.command import Parser, console, print_json, run, stopped_by
 
 _SHOWN = 3
 _REASONS_SHOWN = 5
@@ -88,7 +88,7 @@ def _library(folder: Path, args: Any) -> int:
             folder, args.out, args.model or shipped_model(), args.address, args.playlists
         )
     except KeyboardInterrupt:
-        console.print("stopped by Ctrl-C: the same command again goes on where it stopped")
+        console.print(f"stopped by {stopped_by()}: the same command again goes on where it stopped")
         return 130
     for path, reason in found.unread[:_REASONS_SHOWN]:
         console.print(f"{path}: {reason}", style="red", markup=False)

@@ -11,7 +11,7 @@ from mgc_ray.data.dataset import describe, read_track_rows
 from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_request
 from mgc_ray.data.storage import Storage
 from mgc_ray.jobs.preprocess import preprocess
-from mgc_ray.terminal.command import Parser, console, print_json, run
+from mgc_ray.terminal.command import Parser, console, print_json, run, stopped_by
 
 
 def main() -> int:
@@ -42,7 +42,9 @@ def main() -> int:
             Storage(args.storage) if args.storage else None,
         )
     except KeyboardInterrupt:
-        console.print("stopped by Ctrl-C: the same command again does only what is missing")
+        console.print(
+            f"stopped by {stopped_by()}: the same command again does only what is missing"
+        )
         return 130
     tracks, found = read_track_rows(Path(args.dataset))
     chunks = sum(inspection.chunks for inspection in found)

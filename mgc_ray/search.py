@@ -18,7 +18,16 @@ from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_requ
 from mgc_ray.data.storage import Storage
 from mgc_ray.jobs.request import BUILT_IN, SearchRequest, resumed_request
 from mgc_ray.models import check_family, families
-from mgc_ray.terminal.command import Parser, console, gibibytes, positive_int, print_json, run, seed
+from mgc_ray.terminal.command import (
+    Parser,
+    console,
+    gibibytes,
+    positive_int,
+    print_json,
+    run,
+    seed,
+    stopped_by,
+)
 from mgc_ray.tuning.settings import TuneSettings
 
 # The defaults where no music is named: the whole road within five minutes on two cores.
@@ -210,7 +219,7 @@ def main() -> int:
     except KeyboardInterrupt:
         where = "" if request.results == RESULTS else f" --results {shlex.quote(request.results)}"
         console.print(
-            f"\nstopped by Ctrl-C; what is finished is kept. Go on with:\n  python -m "
+            f"\nstopped by {stopped_by()}; what is finished is kept. Go on with:\n  python -m "
             f"mgc_ray.search --resume {request.name}{where}",
             soft_wrap=True,
             markup=False,

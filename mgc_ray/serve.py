@@ -5,11 +5,10 @@
 It listens on this machine alone, unless --host says otherwise. GET /docs describes the interface.
 """
 
-import signal
-import threading
+import time
 
 from mgc_ray import RequestError
-from mgc_ray.terminal.command import Parser, console, positive_int, run
+from mgc_ray.terminal.command import Parser, console, positive_int, run, stopped_by
 
 
 def main() -> int:
@@ -48,8 +47,6 @@ def main() -> int:
 
     limits = Limits(args.max_megabytes, args.max_seconds, args.timeout, args.queue)
     console.print("starting Ray", style="dim")
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with serving(ensemble, args.host, args.port, args.replicas, limits, args.address) as replicas:
         console.print(
             f"http://{args.host}:{args.port}/ answers, with {replicas} replicas; Ctrl-C ends it",
@@ -57,10 +54,10 @@ def main() -> int:
             markup=False,
         )
         try:
-            while not ended.wait(0.5):
-                pass
+            while True:
+                time.sleep(3600)
         except KeyboardInterrupt:
-            console.print("stopped by Ctrl-C", markup=False)
+            console.print(f"stopped by {stopped_by()}", markup=False)
     return 0
 
 

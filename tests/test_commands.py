@@ -346,6 +346,18 @@ def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(home: Path) -> None:
     assert list((home / "results/twice").rglob("state.safetensors"))
 
 
+def test_a_search_that_a_scheduler_ends_keeps_its_trials_and_says_how_to_go_on(home: Path) -> None:
+    process = _searching(home, "ended", "--set", "patience=500")
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "stopped by SIGTERM; what is finished is kept" in said
+    assert "python -m mgc_ray.search --resume ended" in said
+    assert "Traceback" not in said
+    assert "*** SIGTERM" not in said  # of Ray's own handler
+    assert list((home / "results/ended").rglob("state.safetensors"))
+
+
 def test_a_second_search_of_one_name_is_refused_while_the_first_lives(home: Path) -> None:
     process = _searching(home, "taken", "--set", "patience=500")
     try:

@@ -54,6 +54,13 @@ def test_a_search_on_a_full_disk_says_so_and_goes_on_where_there_is_room(
     used = int(subprocess.check_output(["du", "-sb", small_disk]).split()[0])
     size = f"remount,size={used // 1024 + 700}k"
     subprocess.run(["mount", "-o", size, small_disk], check=True)
+    first = small_disk / "results/first"
+    page = (first / "report.html").read_bytes()
+    full = command("report", first, "--out", first / "report.html", cwd=home, status=2)
+    assert "No space left on device" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert (first / "report.html").read_bytes() == page
+    assert not list(first.glob(".*.tmp"))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mgc_ray.search", *map(str, search)),

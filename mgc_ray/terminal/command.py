@@ -1,8 +1,9 @@
 """How a command starts and ends, the same for all of them.
 
 Standard output carries results (`--json`: one line of JSON), standard error all that is meant for a
-person. Exit status: 0 done, 1 failed or done in part, 2 the request was refused, 130 Ctrl-C. A
-second Ctrl-C ends the process at once, whatever it is still putting in order.
+person. Exit status: 0 done, 1 failed or done in part, 2 the request was refused, 130 ended by
+Ctrl-C, or by SIGTERM, which schedulers, containers and `kill` send: what is finished is kept, and
+how to go on is told. A second one ends the process at once, whatever it is still putting in order.
 """
 
 import argparse
@@ -44,8 +45,9 @@ class Parser(argparse.ArgumentParser):
 
 def run(name: str, main: Callable[[], int]) -> None:
     """Call a command's `main` and end the process with its exit status."""
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # and not ignored
-        signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):  # not ignored
+            signal.signal(number, _interrupt)
     try:
         status = main()
         sys.stdout.flush()
@@ -53,7 +55,7 @@ def run(name: str, main: Callable[[], int]) -> None:
         console.print(f"{name}: error: {error}", style="red", markup=False)
         status = 2
     except KeyboardInterrupt:
-        console.print(f"{name}: stopped by Ctrl-C", markup=False)
+        console.print(f"{name}: stopped by {stopped_by()}", markup=False)
         status = 130
     except BrokenPipeError:  # the reader of our output went away, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,9 +69,20 @@ def run(name: str, main: Callable[[], int]) -> None:
     sys.exit(status)
 
 
-def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGINT, _end_at_once)
+def _interrupt(number: int, _: object) -> NoReturn:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) == _interrupt:
+            signal.signal(each, _end_at_once)
+    _stopped_by.append(number)
     raise KeyboardInterrupt
+
+
+_stopped_by: list[int] = []  # not in the exception, in whose place Ray may raise one of its own
+
+
+def stopped_by() -> str:
+    """What raised the KeyboardInterrupt: "Ctrl-C" or "SIGTERM"."""
+    return "SIGTERM" if signal.SIGTERM in _stopped_by else "Ctrl-C"
 
 
 def _end_at_once(*_: object) -> None:

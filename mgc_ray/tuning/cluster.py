@@ -3,7 +3,9 @@
 import gc
 import logging
 import os
+import signal
 import socket
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ import mgc_ray
 import search_spaces as spaces
 from mgc_ray import RequestError
 from mgc_ray.data.storage import Exchange
+from mgc_ray.terminal.command import console
 
 
 @contextmanager
@@ -31,6 +34,7 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     answers = bool(address) and _answers(str(address))
+    asked_to_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",  # None would join a cluster that happens to run here
@@ -53,6 +57,9 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             "that the token here (~/.ray/auth_token or RAY_AUTH_TOKEN) is the head's, and that Ray "
             "and Python have the same versions there"
         ) from None
+    if callable(asked_to_end) and threading.current_thread() is threading.main_thread():
+        # Ray has set one that kills all of its processes first, and one that aborts this process
+        signal.signal(signal.SIGTERM, asked_to_end)
     _keep_secret(Path.home() / ".ray" / "auth_token")
     _quieten()
     try:
@@ -143,8 +150,20 @@ def _no_cluster(address: str, reason: str) -> RequestError:
     )
 
 
+def _tell(data: Any, ignore_prefix: bool) -> None:
+    """Print what Ray has to say, but for a complaint of Serve's that it was ended as asked."""
+    for line in data["lines"]:
+        if "ServeController.graceful_shutdown" not in line:
+            console.print(f"Ray: {line}", style="dim", markup=False, highlight=False)
+
+
 def _quieten() -> None:
+    import ray._private.worker
     import ray.data
+
+    # of workers and nodes that died; Ray has no setting for it and prints on standard output,
+    # which is for results
+    ray._private.worker.print_to_stdstream = _tell
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us

@@ -185,7 +185,9 @@ def test_too_many_at_once_are_refused_and_all_others_answered(tmp_path: Path) ->
         assert post(f"http://127.0.0.1:{port}", "noise.wav", content)[0] == 200  # and goes on
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
+    assert said.splitlines()[-1] == "stopped by SIGTERM"
 
 
 def test_a_port_that_is_taken_is_told(server: str, tmp_path: Path) -> None:

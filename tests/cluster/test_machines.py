@@ -3,6 +3,7 @@
 Each test takes one to two minutes on two cores, as four nodes have to share them.
 """
 
+import contextlib
 import csv
 import json
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from mgc_ray.data.corpus import write_track
+from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
 from tests.cluster.nodes import HOST, PORT, Node, machines, start_cluster, why_not
 from tests.s3 import s3_server
 
@@ -143,6 +146,66 @@ def test_another_head_goes_on_with_what_is_in_the_bucket(cluster: list[Node], bu
     assert {name: again[name] for name in list(ended)[:2]} == dict(list(ended.items())[:2])
 
 
+def test_the_server_s_replicas_stand_on_all_workers(cluster: list[Node]) -> None:
+    """And answer songs that the head is sent, the model being on the head alone."""
+    head, *workers = cluster
+    write_track(head.outside / "song.wav", "rock", 0, 0, 5.0)
+    server = head.start(
+        *(sys.executable, "-m", "mgc_ray.serve", "--port", "8123"),
+        *("--address", f"{head.address}:{PORT}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        done = head.run(sys.executable, "-c", _ASK, "8123", "song.wav", timeout=200)
+        assert done.returncode == 0, done.stderr
+        answers = json.loads(done.stdout)
+        alone = load_ensemble(shipped_model()).predict(head.outside / "song.wav")
+        for answer in answers:
+            assert answer["genres"] == pytest.approx(alone, abs=1e-5)
+        on_workers = [_replicas(worker) for worker in workers]
+        assert on_workers == [1, 1, 1], on_workers
+        assert _replicas(head) == 0
+        time.sleep(3)  # it says that it answers a moment after it does
+    finally:
+        server.send_signal(signal.SIGTERM)
+        out, said = server.communicate(timeout=60)
+    assert server.returncode == 0, said
+    assert said.splitlines()[-1] == "stopped by SIGTERM"
+    assert not out  # of Ray's
+    assert "with 3 replicas" in said
+
+
+# waits until the server answers, then sends the song by six threads
+_ASK = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.request import Request, urlopen
+address = f"http://127.0.0.1:{sys.argv[1]}"
+while True:
+    try:
+        urlopen(f"{address}/health", timeout=5).read()
+        break
+    except OSError:
+        time.sleep(0.5)
+head = b'--x\\r\\nContent-Disposition: form-data; name="file"; filename="song.wav"\\r\\n\\r\\n'
+body = head + open(sys.argv[2], "rb").read() + b"\\r\\n--x--\\r\\n"
+request = Request(f"{address}/predict", body, {"Content-Type": "multipart/form-data; boundary=x"})
+with ThreadPoolExecutor(6) as pool:
+    answers = list(pool.map(lambda _: json.load(urlopen(request, timeout=60)), range(30)))
+print(json.dumps(answers))
+"""
+
+
+def _replicas(node: Node) -> int:
+    """How many processes on the node are replicas of the server."""
+    names = []
+    for pid in node.processes():
+        with contextlib.suppress(OSError):  # it has ended since
+            names.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return sum("ServeReplica" in name for name in names)
+
+
 @pytest.mark.parametrize("stage", ["preprocessing", "search", "refit"])
 def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: str) -> None:
     """Over a folder that all nodes share as storage; the node comes back afterwards."""
@@ -154,7 +217,9 @@ def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: s
         options += ["--split-seed", "7"]
     if stage == "refit":  # shard by shard, which nodes take from the storage
         options += ["--memory", "0"]
-    process = head.start(*_search(head, stage, *options), stderr=subprocess.PIPE)
+    process = head.start(
+        *_search(head, stage, *options, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     begun = {
         "preprocessing": lambda: any(shared.glob("datasets/*/tracks-*/*")),
         "search": lambda: any(shared.rglob("state.safetensors")),
@@ -162,9 +227,10 @@ def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: s
     }[stage]
     _when(process, begun, stage)
     victim.die()
-    said = process.communicate(timeout=600)[1]
+    out, said = process.communicate(timeout=600)
     try:
         assert process.returncode == 0, said
+        assert json.loads(out)["finished"]  # Ray's word of the death is not among it
         assert ("are streamed from disk" in said) == (stage == "refit")
         _check(search)
         assert len(list(search.glob("refit/*/fold-*/held.npz"))) == 6
