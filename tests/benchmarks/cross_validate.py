@@ -21,6 +21,7 @@ from mgc_ray.data.chunks import open_chunks
 from mgc_ray.data.split import draw_folds
 from mgc_ray.training.batches import batches
 from mgc_ray.training.config import parse_setting
+from mgc_ray.training.initial import initial_params
 from mgc_ray.training.loop import predict_probs, train
 from mgc_ray.training.metrics import accuracy, track_probs
 
@@ -34,8 +35,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--init-from", metavar="DIR", help="weights of the family transfer")
     args = parser.parse_args()
-    params = dict(parse_setting(args.family, text) for text in args.set)
+    params = initial_params(args.init_from) if args.init_from else {}
+    params |= dict(parse_setting(args.family, text) for text in args.set)
     chunks = open_chunks(args.dataset, ("train", "valid"))
     figures, started = [], time.perf_counter()
     for seed in args.seeds:
@@ -51,6 +54,8 @@ def main() -> None:
         tracks, by_track = track_probs(probs[held], chunks.track[held])
         figures.append(accuracy(by_track.argmax(1), chunks.track_genre[tracks]))
     settings = " ".join(args.set) or "the defaults"
+    if args.init_from:
+        settings += f", from {args.init_from}"
     shown = ", ".join(f"{figure:.1%}" for figure in figures)
     spread = f", deviation {100 * np.std(figures, ddof=1):.1f}" if len(figures) > 1 else ""
     print(
