@@ -78,6 +78,9 @@ class TrialLog(tune.Callback):
         self.records[name] = record
         for listener in self._listeners:
             listener.on_start(record)
+        # before the trial's own files, so that the storage has none that the journal there knows
+        # nothing of: another head would give the trial's name to another one
+        self._search.send(JOURNAL)
         return record
 
     def on_trial_result(

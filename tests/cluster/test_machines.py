@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from mgc_ray.data.corpus import write_track
+from mgc_ray.data.storage import Storage
 from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
 from tests.cluster.nodes import HOST, PORT, Node, machines, start_cluster, why_not
-from tests.s3 import s3_server
+from tests.s3 import KEYS, s3_server
 
 _missing = why_not()
 pytestmark = [
@@ -123,7 +124,9 @@ def test_the_whole_road_over_three_workers_and_a_bucket(cluster: list[Node], buc
     assert answer.returncode == 0, answer.stderr
 
 
-def test_another_head_goes_on_with_what_is_in_the_bucket(cluster: list[Node], bucket: str) -> None:
+def test_another_head_goes_on_with_what_is_in_the_bucket(
+    cluster: list[Node], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The driver is killed, and all that its machine held is lost."""
     head = cluster[0]
     process = head.start(
@@ -131,19 +134,27 @@ def test_another_head_goes_on_with_what_is_in_the_bucket(cluster: list[Node], bu
         stderr=subprocess.DEVNULL,
     )
     search = head.outside / "results/moved"
-    _when(process, lambda: len(list(search.glob("trials/*/trial.json"))) >= 2, "two trials")
-    time.sleep(1)  # what has ended has reached the bucket
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    storage = Storage(bucket)
+
+    def sent() -> list[str]:
+        files = storage.files("moved/trials")
+        return [file.split("/")[2] for file in files if file.endswith("/trial.json")]
+
+    _when(process, lambda: len(sent()) >= 2, "two trials")
+    first = sent()  # another may end before it is killed, and not reach the bucket
     process.send_signal(signal.SIGKILL)
     process.wait()
-    ended = {p.parent.name: p.read_text() for p in search.glob("trials/*/trial.json")}
+    ended = {name: (search / "trials" / name / "trial.json").read_text() for name in first}
     shutil.rmtree(head.outside / "results/moved")
     shutil.rmtree(head.outside / "results/datasets")
     resume = ["--resume", "moved", "--storage", bucket, "--address", f"{head.address}:{PORT}"]
     done = head.run(sys.executable, "-m", "mgc_ray.search", *resume)
     assert done.returncode == 0, done.stderr
     _check(search, trials=8)
-    again = {p.parent.name: p.read_text() for p in search.glob("trials/*/trial.json")}
-    assert {name: again[name] for name in list(ended)[:2]} == dict(list(ended.items())[:2])
+    for name, record in ended.items():
+        assert (search / "trials" / name / "trial.json").read_text() == record
 
 
 def test_the_server_s_replicas_stand_on_all_workers(cluster: list[Node]) -> None:
