@@ -2,13 +2,14 @@
 
     python -m mgc_ray.serve --model results/gru-001/ensemble
 
-It listens on this machine alone, unless --host says otherwise. GET /docs describes the interface.
+It listens on this machine alone, unless --host says otherwise. GET /openapi.json describes the
+interface, GET /docs shows that as a page (whose scripts a browser loads from the internet).
 """
 
 import time
 
 from mgc_ray import RequestError
-from mgc_ray.terminal.command import Parser, console, positive_int, run, stopped_by
+from mgc_ray.terminal.command import Parser, console, port, positive_int, run, stopped_by
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
         help="an ensemble or a checkpoint (default: the ensemble that comes with the program)",
     )
     add("--host", default="127.0.0.1", help="0.0.0.0 lets everyone in who reaches this machine")
-    add("--port", type=positive_int, default=8000, help="where it listens")
+    add("--port", type=port, default=8000, help="where it listens, up to 65535")
     add("--replicas", type=positive_int, help="copies of the model (default: one a CPU or GPU)")
     add("--max-megabytes", type=positive_int, default=50, help="of a file")
     add("--max-seconds", type=positive_int, default=1200, help="length of a song")
@@ -49,7 +50,8 @@ def main() -> int:
     console.print("starting Ray", style="dim")
     with serving(ensemble, args.host, args.port, args.replicas, limits, args.address) as replicas:
         console.print(
-            f"http://{args.host}:{args.port}/ answers, with {replicas} replicas; Ctrl-C ends it",
+            f"http://{args.host}:{args.port}/ answers, with {replicas} "
+            f"replica{'s' if replicas > 1 else ''}; Ctrl-C ends it",
             soft_wrap=True,
             markup=False,
         )

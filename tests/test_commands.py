@@ -358,6 +358,25 @@ def test_a_search_that_a_scheduler_ends_keeps_its_trials_and_says_how_to_go_on(h
     assert list((home / "results/ended").rglob("state.safetensors"))
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
+def test_a_search_that_is_ended_while_ray_starts_says_so(tmp_path: Path, seconds: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mgc_ray.search", "--smoke", "--family", "gru", "--name", "early"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    while "Ray" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "stopped by SIGTERM" in said
+    assert "Traceback" not in said
+
+
 def test_a_second_search_of_one_name_is_refused_while_the_first_lives(home: Path) -> None:
     process = _searching(home, "taken", "--set", "patience=500")
     try:

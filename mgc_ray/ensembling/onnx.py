@@ -55,6 +55,8 @@ def check_onnx(path: Path) -> None:
         import onnxscript  # noqa: F401  what PyTorch exports by
     except ImportError as error:
         raise RequestError(f"an ONNX file needs the package {error.name}: {_INSTALL}") from None
+    if path.suffix.lower() != ".onnx":  # and no file of the ensemble's own is written over
+        raise RequestError(f"--onnx must end in .onnx, but it is {path}: name such a file")
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise RequestError(f"--onnx {path} must be a file in a folder that exists: name another")
 

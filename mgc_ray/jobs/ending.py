@@ -1,5 +1,6 @@
 """What a search says at its end."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     )
     console.print(
         f"\nAll of it lies in {folder}, told in {folder / 'report.html'}. Next:\n"
-        f"  tensorboard --logdir {folder / 'tensorboard'}\n"
-        f"  python -m mgc_ray.predict --model {folder / 'ensemble'} {example}{again}",
+        f"  tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}\n"
+        f"  python -m mgc_ray.predict --model {shlex.quote(str(folder / 'ensemble'))} "
+        f"{shlex.quote(example)}{again}",
         soft_wrap=True,
         markup=False,
     )

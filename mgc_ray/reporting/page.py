@@ -58,8 +58,11 @@ class Wrong:
 def write_report(searches: Sequence[Path], out: Path) -> list[str]:
     """Write the page of these searches into the file `out`; what it could not show, in words.
 
-    Raises RequestError for what is no search, and for an `out` that cannot be written.
+    Raises RequestError for what is no search, and for an `out` that cannot be written, or whose
+    name is no page's: a search's own files have other endings, and are not written over.
     """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"--out must end in .html, but it is {out}: name such a file")
     told = [Search(folder) for folder in searches]
     content, notes = _compared(told)
     page = _template().render(

@@ -137,7 +137,10 @@ def best_so_far(search: Search) -> Plot | None:
     return Plot(
         "Best so far",
         f"The best validation accuracy rose from {best[0]:.1%} to {best[-1]:.1%} within "
-        f"{minutes[-1]:.1f} minutes; the last rise came after {minutes[rises[-1]]:.1f}.",
+        f"{minutes[-1]:.1f} minutes; the last rise came after {minutes[rises[-1]]:.1f}."
+        if best[-1] > best[0]
+        else f"The first best validation accuracy, {best[0]:.1%}, was not surpassed in "
+        f"{minutes[-1]:.1f} minutes.",
         [points, line],
         _layout("minutes since the first trial began", "validation track accuracy", _PERCENT),
         ("minutes", "best so far", "by"),
@@ -324,8 +327,8 @@ def confusion(judged: Judged, genres: Sequence[str]) -> Plot:
     layout["height"] = 220 + 34 * len(genres)
     return Plot(
         "Confusion matrix",
-        f"Of the {judged.part.replace('_', ' ')} tracks; most often {genres[row]} was taken for "
-        f"{genres[column]} ({matrix[row, column]} times).",
+        f"Of the {judged.part.replace('_', ' ')} tracks; no genre was taken for another more often "
+        f"than {genres[row]} for {genres[column]} ({matrix[row, column]} times).",
         [
             {
                 "type": "heatmap",

@@ -121,6 +121,14 @@ def positive_int(text: str) -> int:
     return number
 
 
+def port(text: str) -> int:
+    """An argparse type: where a server listens, 1 to 65535."""
+    number = positive_int(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"must be at most 65535, but it is {number}")
+    return number
+
+
 def gibibytes(text: str) -> int:
     """An argparse type: GiB, a fraction too, as bytes."""
     try:

@@ -43,6 +43,10 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
             include_dashboard=None if address else False,
             runtime_env=_code() if address else None,
         )
+    except SystemExit:  # of Ray's own handler of SIGTERM, which it sets first of all
+        if callable(asked_to_end):
+            asked_to_end(signal.SIGTERM, None)
+        raise
     except Exception as error:  # a start that takes too long is a bare Exception of Ray's
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if address is None:
