@@ -315,7 +315,7 @@ def test_all_is_saved_with_all_pairs_and_the_methods(tmp_path: Path) -> None:
     assert float(table[1]["track_accuracy"]) == pytest.approx(9 / 16)
     assert table[0]["searches"].split("; ") == [str(search) for search in searches]
     markdown = (out / "comparison.md").read_text()
-    assert "| 1 | ensemble of cnn, gru | 5 | test | 77.5 ± 3.4 | " in markdown
+    assert "| 1 | ensemble chosen from cnn, gru | 5 | test | 77.5 ± 3.4 | " in markdown
     assert "- 1 less 3: +27.5 points of tracks (95 % " in markdown
     assert "1 less 3" not in done.stderr  # only rows that follow each other
     assert "2 less 3: +6.2 points of tracks (95 % " in done.stderr
@@ -338,7 +338,7 @@ def test_the_tables_fit(columns: int, tmp_path: Path) -> None:
     tables = said.split("accuracies in %")[0]
     assert all(len(line) <= columns for line in tables.splitlines())
     assert "…" not in tables
-    assert re.search(r"^1 ensemble of .* 5 test +77\.5 ± 3\.4 ", tables, re.MULTILINE)
+    assert re.search(r"^1 ensemble .* 5 test +77\.5 ± 3\.4 ", tables, re.MULTILINE)
     assert re.search(
         r"^4 ensemble .* 2† validation! 42\.2 ± 2\.2 84\.4 ± 4\.4 ", tables, re.MULTILINE
     )

@@ -188,9 +188,11 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def _model_in_words(row: dict[str, Any]) -> str:
-    """E.g. `ensemble of cnn, gru; refitted; 3 of 5 folds (seed 1); trials 24`."""
+    """E.g. `ensemble chosen from cnn, gru; refitted; 3 of 5 folds (seed 1); trials 24`."""
     is_ensemble = row["model"] == ENSEMBLE
-    words = [f"{ENSEMBLE} of {', '.join(row['families'])}" if is_ensemble else row["model"]]
+    words = [
+        f"{ENSEMBLE} chosen from {', '.join(row['families'])}" if is_ensemble else row["model"]
+    ]
     if row["refitted"]:
         words.append("refitted")
     if row["folds"]:

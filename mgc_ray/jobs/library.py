@@ -25,6 +25,7 @@ from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.files import delete_half_written, only_one, written_whole
 from mgc_ray.data.spectrogram import Precomputed
 from mgc_ray.ensembling.artefact import Ensemble, load_ensemble
+from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 
 # what libsndfile reads; or precomputed spectrograms, for models of such alone
@@ -129,12 +130,17 @@ def write_playlists(place: Path, folder: Path, table: pa.Table, paths: dict[str,
     """
     place.mkdir(parents=True, exist_ok=True)
     songs: dict[str, list[tuple[float, str]]] = {}
+    left_out = 0
     for shown, genre, sure in zip(
         *(table[name].to_pylist() for name in ("path", "genre", "probability")), strict=True
     ):
         path = paths[shown]
-        if genre and not set(path) & {"\n", "\r"}:
+        if genre and set(path) & {"\n", "\r"}:
+            left_out += 1
+        elif genre:
             songs.setdefault(genre, []).append((-sure, path))
+    if left_out:
+        console.print(f"in no playlist, as a line breaks in their names: {left_out}", markup=False)
     for genre, of_genre in songs.items():
         lines = ["#EXTM3U", f"#PLAYLIST:{genre}"]
         for sure, path in sorted(of_genre):
