@@ -5,7 +5,10 @@
     python -m mgc_ray.predict MUSIC --out genres.parquet --playlists playlists
 
 Without --model: by the ensemble that comes with the program, of GTZAN's ten genres. Files are
-predicted in this process, without Ray; a folder with --out on all cores, or on a cluster.
+predicted in this process, without Ray; a folder with --out on all cores, or on a cluster. The table
+has a row a file: path (below the folder; bytes that are no UTF-8 as \\xNN), genre, probability,
+prob_GENRE of each genre, and the reason where a file could not be read. Run again, it does what is
+new or has changed, and tries again what could not be read; exit status 1 while there is any.
 """
 
 import time
