@@ -220,7 +220,7 @@ def main() -> int:
         where = "" if request.results == RESULTS else f" --results {shlex.quote(request.results)}"
         console.print(
             f"\nstopped by {stopped_by()}; what is finished is kept. Go on with:\n  python -m "
-            f"mgc_ray.search --resume {request.name}{where}",
+            f"mgc_ray.search --resume {shlex.quote(request.name)}{where}",
             soft_wrap=True,
             markup=False,
         )

@@ -377,6 +377,27 @@ def test_a_search_that_is_ended_while_ray_starts_says_so(tmp_path: Path, seconds
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("report", ("here", "--out", "search.json"), "--out must end in .html"),
+        ("export", ("--onnx", "ensemble.json"), "--onnx must end in .onnx"),
+        ("serve", ("--port", "65536"), "must be at most 65535"),
+    ],
+)
+def test_no_file_of_another_kind_is_written_over_and_no_port_is_beyond_all(
+    tmp_path: Path, name: str, options: tuple[str, ...], reason: str
+) -> None:
+    if name == "export":
+        pytest.importorskip("onnxscript")
+    (tmp_path / "search.json").write_text("kept")
+    (tmp_path / "ensemble.json").write_text("kept")
+    done = command(name, *options, cwd=tmp_path, status=2)
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"kept"}
+
+
 def test_a_second_search_of_one_name_is_refused_while_the_first_lives(home: Path) -> None:
     process = _searching(home, "taken", "--set", "patience=500")
     try:
