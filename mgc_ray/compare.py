@@ -48,6 +48,8 @@ def print_comparison(content: dict[str, Any]) -> None:
         for words in neighbours_in_words(rows, content["differences"]):
             console.print(f"  {words}", markup=False)
         console.print()
+    for line in content["notes"]:
+        console.print(line, markup=False)
     for line in legend(content["rows"]):
         console.print(line, markup=False, style="dim")
     console.print(f"\n{BASELINE_TITLE}", style="yellow", markup=False)
@@ -111,6 +113,7 @@ def _markdown(content: dict[str, Any]) -> Iterator[str]:
         yield from _markdown_table(headings(rows[0]["leaky"]), map(cells, rows))
     yield from ("", *_list(legend(content["rows"])))
     yield from _list(notes_in_words(content["rows"]))
+    yield from _list(content["notes"])
     yield from ("", f"## {BASELINE_TITLE}", "")
     yield from _markdown_table(["model", "chunk acc."], baseline_cells())
     yield from ("", "## Differences", "", *_list(map(difference_in_words, content["differences"])))

@@ -176,6 +176,34 @@ def test_validation_figures_are_marked_as_chosen_on(tmp_path: Path) -> None:
     assert "2 and 3 are not on the same tracks: no difference is given" in said
 
 
+def test_a_family_without_a_row_is_told(tmp_path: Path) -> None:
+    searches = [
+        write_search(
+            tmp_path / f"s{seed}",
+            {"ensemble": right(12), "gru": right(9), "cnn": right(8)} | more,
+            seed,
+            asked={"families": ["gru", "cnn", "lstm"]},
+        )
+        for seed, more in ((0, {}), (1, {"lstm": right(7)}))
+    ]
+    said = (
+        "lstm has no figure of s0: none of its trials was among the best that an ensemble is "
+        "chosen from (--top-k)"
+    )
+    assert compare(searches)["notes"] == [said]
+    assert said in command(*searches, cwd=tmp_path, columns=200).stderr
+    assert compare(searches[1:])["notes"] == []
+
+
+def test_an_ensemble_of_one_family_alone_is_told(tmp_path: Path) -> None:
+    models = {"ensemble": right(9), "gru": right(9), "cnn": right(8)}
+    searches = [write_search(tmp_path / "s0", models), write_search(tmp_path / "s1", models, 1)]
+    (said,) = compare(searches)["notes"]
+    assert said == "1 gives the answers of 2 on all tracks: what the ensemble chose is gru alone"
+    other = write_search(tmp_path / "s2", models | {"ensemble": right(9, seed=1)}, 2)
+    assert compare([*searches, other])["notes"] == []  # of that seed it is another model
+
+
 def test_folds_of_a_seed_are_one_figure_and_missing_ones_are_told(tmp_path: Path) -> None:
     parts = {"1/4": "ab", "2/4": "cd", "3/4": "ef", "4/4": "gh"}
     searches = []

@@ -5,7 +5,7 @@ searches that differ in nothing but seeds and folds. Shares are 0..1, and % in w
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations, groupby, pairwise
+from itertools import combinations, groupby, pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mgc_ray.ensembling.statistics import (
     ENOUGH_SEEDS,
     INTERVAL_METHOD,
     Kind,
+    Outcome,
     Row,
     interval_over_runs,
     paired_difference,
@@ -58,9 +59,37 @@ def compare(searches: Sequence[Path]) -> dict[str, Any]:
             for (i, a), (j, b) in combinations(enumerate(rows, 1), 2)
             for difference in _difference(i, a, j, b)
         ],
+        "notes": [
+            *(_without_row([(search, own) for search, _, own in found])),
+            *(_same_answers(rows)),
+        ],
         "methods": [INTERVAL_METHOD, DIFFERENCE_METHOD],
         "published_baseline": {"what": BASELINE_TITLE, "chunk_accuracy": PUBLISHED_BASELINE},
     }
+
+
+def _without_row(found: Iterable[tuple[Path, Sequence[Outcome]]]) -> Iterator[str]:
+    """Families that were searched, but are in no ensemble's candidates, and where."""
+    searches: dict[str, list[str]] = {}
+    for search, own in found:
+        models = {outcome.kind.model for outcome in own}
+        for family in {family for outcome in own for family in outcome.kind.families} - models:
+            searches.setdefault(family, []).append(search.name)
+    for family, names in sorted(searches.items()):
+        yield (
+            f"{family} has no figure of {', '.join(names)}: none of its trials was among the best "
+            "that an ensemble is chosen from (--top-k)"
+        )
+
+
+def _same_answers(rows: Sequence[Row]) -> Iterator[str]:
+    """Ensembles that are one of the families under another name."""
+    for (i, a), (j, b) in permutations(enumerate(rows, 1), 2):
+        if a.kind.model == ENSEMBLE != b.kind.model and a.gives_the_answers_of(b):
+            yield (
+                f"{i} gives the answers of {j} on all tracks: what the ensemble chose is "
+                f"{b.kind.model} alone"
+            )
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -263,6 +292,11 @@ def legend(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield "param., train s: parameters and seconds of training, mean over searches"
     if any(row["seeds"] < ENOUGH_SEEDS for row in rows):
         yield f"† fewer than {ENOUGH_SEEDS} seeds: another seed may give another figure"
+    if sum(not row["chosen_on"] for row in rows) > 1:
+        yield (
+            "the best of several rows is known from their test figures alone, so its own is too "
+            "high for new music; an ensemble was chosen without them"
+        )
     if any(row["chosen_on"] for row in rows):
         yield "! chosen on the tracks that it is judged on, so too high"
 

@@ -64,6 +64,11 @@ class Judged:
         """What identifies the tracks: id, group and genre of each."""
         return frozenset(zip(self.track_id, self.group, self.true.tolist(), strict=True))
 
+    @property
+    def answers(self) -> dict[str, int]:
+        """The predicted genre's index by track id."""
+        return dict(zip(self.track_id, self.predicted.tolist(), strict=True))
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -144,6 +149,13 @@ class Row:
     def macro_f1(self) -> float:
         return float(
             np.mean([macro_f1(one.predicted, one.true, self.genres) for one in self.judged])
+        )
+
+    def gives_the_answers_of(self, other: "Row") -> bool:
+        """Whether it predicts the same for each track of each run."""
+        return _same_runs(self, other) and all(
+            one.judged.answers == another.judged.answers
+            for one, another in zip(self.runs, other.runs, strict=True)
         )
 
     @property
