@@ -14,6 +14,8 @@ from mgc_ray.data.dataset import read_track_rows
 from mgc_ray.data.files import read_json
 from mgc_ray.ensembling.calibration import temper
 from mgc_ray.ensembling.outcomes import ENSEMBLE
+from mgc_ray.training.config import full_params
+from mgc_ray.tuning.display import settings_in_words
 from mgc_ray.tuning.history import ends, importances, read_journal
 from mgc_ray.tuning.records import JOURNAL, TrialRecord, ranked, read_records
 
@@ -59,6 +61,24 @@ class Search:
     def records(self) -> list[TrialRecord]:
         """Trials that have ended, best first."""
         return ranked(read_records(self.folder / "trials"))
+
+    @property
+    def made_up(self) -> bool:
+        """Whether its tracks are the built-in corpus, so that no figure says anything of music."""
+        return not (self.content["request"].get("dataset") or {}).get("tracks", "?")
+
+    def settings(self, record: TrialRecord) -> str:
+        """What differs from the defaults; all settings of a family that is not at hand."""
+        if record.family not in self._defaults:
+            try:
+                self._defaults[record.family] = full_params(record.family, {})
+            except RequestError:
+                self._defaults[record.family] = {}
+        return settings_in_words(record.params, self._defaults[record.family])
+
+    @cached_property
+    def _defaults(self) -> dict[str, dict[str, Any]]:
+        return {}
 
     @cached_property
     def _journal(self) -> dict[str, Any]:

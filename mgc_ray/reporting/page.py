@@ -32,6 +32,7 @@ from mgc_ray.reporting.content import Judged, Search
 from mgc_ray.reporting.songs import excerpt
 
 _MOST_WRONG = 10
+_BEST_TRIALS = 10
 _SKIPPED_SHOWN = 50
 
 
@@ -109,7 +110,7 @@ def _compared(searches: Sequence[Search]) -> tuple[list[dict[str, Any]], list[st
                 "legend": list(legend(rows)),
             }
         )
-    return found, notes
+    return found, [*notes, *content["notes"]]
 
 
 def _of_search(search: Search) -> dict[str, Any]:
@@ -127,11 +128,14 @@ def _of_search(search: Search) -> dict[str, Any]:
         "failure": (search.content.get("failure") or [""])[0],
         "protocol": search.protocol,
         "leaky": bool(search.content.get("leaky")),
+        "made_up": search.made_up,
+        "smoke": bool(search.content["request"].get("smoke")),
         "headline": _headline(search),
         "also": also_trained_on(ensemble) if ensemble else "",
         "members": [(m["name"], f"{m['weight']:.2f}") for m in ensemble["members"]]
         if ensemble
         else [],
+        "best": _best_trials(search),
         "plots": [(plot, _json(plot.figure)) for plot in drawn if plot],
         "genres": _by_genre(judged, genres) if judged else None,
         "wrong": list(_wrong(search, judged, genres)) if judged else [],
@@ -164,6 +168,26 @@ def _headline(search: Search) -> dict[str, str] | None:
         else "The ensemble was selected on these tracks, so the figure is too high.",
         "validation": in_words(ensemble["validation"]) if tested else "",
     }
+
+
+def _best_trials(search: Search) -> Table | None:
+    best = [record for record in search.records if record.best][:_BEST_TRIALS]
+    if not best:
+        return None
+    return Table(
+        "By validation track accuracy, which they were chosen by, so too high",
+        ("trial", "accuracy", "epochs", "status", "what differs from the defaults"),
+        [
+            (
+                record.trial,
+                f"{record.accuracy:.1%}",
+                str(record.epochs),
+                record.status.replace("_", " "),
+                search.settings(record),
+            )
+            for record in best
+        ],
+    )
 
 
 def _by_genre(judged: Judged, genres: Sequence[str]) -> Table:

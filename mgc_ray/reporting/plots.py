@@ -7,7 +7,7 @@ are the page's, which knows whether it is dark.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,12 @@ def learning_curves(search: Search) -> Plot | None:
         x: list[int | None] = []
         y: list[float | None] = []
         names: list[str | None] = []
+        sizes: list[int] = []
         for record in group:  # all in one line with gaps: a thousand lines would take seconds
             x += [*range(1, record.epochs + 1), None]
             y += [*(round(metrics[METRIC], 4) for metrics in record.curve), None]
             names += [*[record.trial] * record.epochs, None]
+            sizes += [3 if record.epochs > 1 else 6] * (record.epochs + 1)  # one has no line
         data.append(
             {
                 "type": "scatter",
@@ -64,8 +66,8 @@ def learning_curves(search: Search) -> Plot | None:
                 "y": y,
                 "text": names,
                 "line": {"color": colour, "width": 1},
-                "marker": {"color": colour, "size": 3},
-                "opacity": 0.7,
+                "marker": {"color": colour, "size": sizes},
+                "opacity": 0.8,
                 "hovertemplate": "%{text}<br>epoch %{x}: %{y:.1%}<extra></extra>",
             }
         )
@@ -169,7 +171,7 @@ def parallel_coordinates(search: Search, family: str) -> Plot | None:
         return None
     names = [axis.name for axis in axes]
     accuracy = [record.accuracy for record in records]  # which fall
-    axes.append(_axis("accuracy", accuracy, lambda value: f"{value:.1%}"))
+    axes.append(_axis("accuracy", accuracy, lambda value: f"{value:.1%}", linear=True))
     tenth, half = math.ceil(len(records) / 10), math.ceil(len(records) / 2)
     data = []
     for title, part, colour, width in (
@@ -254,22 +256,39 @@ class _Axis:
     labels: list[tuple[float, str]]
 
 
-def _axis(name: str, values: Sequence[Any], spoken: Callable[[Any], str] | None = None) -> _Axis:
-    """Numbers from the least to the greatest; else a place a kind, a missing one the lowest."""
+def _axis(
+    name: str,
+    values: Sequence[Any],
+    spoken: Callable[[Any], str] | None = None,
+    linear: bool = False,
+) -> _Axis:
+    """Numbers from the least to the greatest, kinds at equal distances; what is missing is below.
+
+    A scale of numbers is logarithmic where most are far below the middle, as learning rates are.
+    """
     spoken = spoken or _in_short
     texts = [spoken(value) for value in values]
-    present = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(present) == len(values) and len(set(present)) > 6:
+    present = [v for v in values if v is not None]
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present) and (
+        len(set(present)) > 1
+    ):
         low, high = min(present), max(present)
-        if low > 0 and high / low >= 50:  # such as learning rates
-            scaled = np.log(present)
-            middle = math.sqrt(low * high)
-        else:
-            scaled = np.array(present, float)
-            middle = (low + high) / 2
-        places = ((scaled - scaled.min()) / (scaled.max() - scaled.min())).tolist()
-        labels = [(0.0, spoken(low)), (0.5, spoken(float(middle))), (1.0, spoken(high))]
-        return _Axis(name, places, texts, labels)
+        logarithmic = not linear and low > 0 and high / low >= 8
+        logarithmic = logarithmic and float(np.median(present)) < (low + high) / 4
+        scale = math.log if logarithmic else float
+        bottom = 0.0 if len(present) == len(values) else 0.15
+
+        def place(value: float) -> float:
+            return bottom + (1 - bottom) * (scale(value) - scale(low)) / (scale(high) - scale(low))
+
+        middle = math.sqrt(low * high) if logarithmic else (low + high) / 2
+        told = sorted(set(present))
+        if len(told) > 8 or min(place(b) - place(a) for a, b in pairwise(told)) < 0.08:
+            told = [low, float(middle), high]
+        labels = [(place(value), spoken(value)) for value in told]
+        if bottom:
+            labels.append((0.0, "not set"))
+        return _Axis(name, [0.0 if v is None else place(v) for v in values], texts, labels)
     kinds = sorted(set(texts), key=_numbers_first)
     last = max(len(kinds) - 1, 1)
     shown = range(len(kinds)) if len(kinds) <= 8 else (0, len(kinds) - 1)
