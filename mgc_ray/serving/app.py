@@ -1,7 +1,7 @@
 """The HTTP interface: what is asked, what is answered, what is refused.
 
 A replica decodes songs in threads, several at a time, and puts the chunks of all requests that wait
-through the model together. What does not fit into the queue is refused at once.
+through the model together. What does not fit into its queue is refused.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import base64
 import io
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ import numpy as np
 import ray
 import soundfile
 import torch
-from fastapi import FastAPI, HTTPException, Query, Request, UploadFile
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 from pydantic import BaseModel, Field
 from ray import serve
+from starlette.datastructures import UploadFile
 
 from mgc_ray import __version__
 from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.ensembling.artefact import Ensemble
 from mgc_ray.ensembling.calibration import temper
+from mgc_ray.serving.receiving import FORM, drain, song_of
 from mgc_ray.tuning.pictures import coloured
 
 PAGE = Path(__file__).with_name("page.html")
@@ -42,7 +46,7 @@ class Limits:
     megabytes: float = 50.0
     seconds: float = 1200.0  # length of a song
     timeout: float = 60.0  # seconds
-    queue: int = 64  # songs that may wait for a replica; more are refused
+    queue: int = 64  # songs that may wait, over all replicas; more are refused
 
 
 class Part(BaseModel):
@@ -89,10 +93,19 @@ app = FastAPI(
     redoc_url=None,
 )
 _REFUSED = {
+    400: {"model": Trouble, "description": "the body is no form that can be read"},
     413: {"model": Trouble, "description": "the file is too large, or the song too long"},
     415: {"model": Trouble, "description": "the file is no audio that can be used; why"},
+    422: {"model": Trouble, "description": "there is no field `file`, or there are several"},
     503: {"model": Trouble, "description": "too many songs wait, or it took too long"},
 }
+
+
+@app.exception_handler(RequestValidationError)
+async def _no_such_option(_: Request, error: RequestValidationError) -> JSONResponse:
+    """As all other refusals: a reason in words."""
+    wrong = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"detail": wrong}, 422)
 
 
 # Above the class: `ingress` pickles its methods with what is defined by then.
@@ -111,15 +124,20 @@ def _picture(spectrograms: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 
-@serve.deployment(max_ongoing_requests=_SONGS_AT_A_TIME)
+# The replica refuses what is too much by itself, as Serve would cut the connection.
+@serve.deployment(max_ongoing_requests=1000)
 @serve.ingress(app)
 class Classifier:
     """One replica."""
 
-    def __init__(self, model: list[Any], limits: Limits, threads: int) -> None:
+    def __init__(self, model: list[Any], limits: Limits, threads: int, waiting: int) -> None:
         torch.set_num_threads(threads)
         self._ensemble: Ensemble = ray.get(model[0])
         self._limits = limits
+        self._songs, self._most_songs = 0, _SONGS_AT_A_TIME + waiting
+        self._turn = asyncio.Semaphore(_SONGS_AT_A_TIME)
+        # of its own: each thread that calls PyTorch would start a team of OpenMP threads
+        self._of_model = ThreadPoolExecutor(1)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page(self) -> str:
@@ -144,32 +162,36 @@ class Classifier:
             limits=vars(self._limits),
         )
 
-    @app.post("/predict", responses=_REFUSED)  # type: ignore[arg-type]
+    @app.post("/predict", responses=_REFUSED, openapi_extra=FORM)  # type: ignore[arg-type]
     async def predict(
         self,
         request: Request,
-        file: UploadFile,
         picture: bool = Query(False, description="also a picture of what the model saw"),
     ) -> Answer:
         """The genres of one song: WAV, AU, FLAC, MP3, OGG."""
+        limits = self._limits
+        if self._songs >= self._most_songs:
+            await drain(request, limits.megabytes)
+            raise HTTPException(503, f"{self._songs} songs wait already: send it again in a moment")
+        self._songs += 1
         try:
-            return await asyncio.wait_for(self._predict(file, picture), self._limits.timeout)
+            file = await song_of(request, limits.megabytes)
+            return await asyncio.wait_for(self._in_turn(file, picture), limits.timeout)
         except TimeoutError:
             raise HTTPException(
-                503,
-                f"it took longer than {self._limits.timeout:g} s: send a shorter song, or later",
+                503, f"it took longer than {limits.timeout:g} s: send a shorter song, or later"
             ) from None
+        finally:
+            self._songs -= 1
+
+    async def _in_turn(self, file: UploadFile, picture: bool) -> Answer:
+        async with self._turn:
+            return await self._predict(file, picture)
 
     async def _predict(self, file: UploadFile, picture: bool) -> Answer:
         name = os.path.basename(file.filename or "") or "song"
         with tempfile.NamedTemporaryFile(suffix=os.path.splitext(name)[1][:8]) as copy:
-            size = 0
             while block := await file.read(_BLOCK):
-                size += len(block)
-                if size > self._limits.megabytes * 1e6:
-                    raise HTTPException(
-                        413, f"a file may have {self._limits.megabytes:g} MB at most: send a part"
-                    )
                 copy.write(block)
             copy.flush()
             try:
@@ -211,5 +233,7 @@ class Classifier:
         """Probabilities [chunks, genres] of each song; those that wait go through together."""
         counts = [len(song) for song in songs]
         together = np.concatenate(songs)
-        probs = await asyncio.to_thread(self._ensemble.chunk_probs, together)
+        probs = await asyncio.get_running_loop().run_in_executor(
+            self._of_model, self._ensemble.chunk_probs, together
+        )
         return np.split(probs, np.cumsum(counts)[:-1])

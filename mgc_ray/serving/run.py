@@ -1,6 +1,7 @@
 """Start and stop the replicas on a cluster, or on one of this machine's own."""
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -43,7 +44,6 @@ def serving(
             )
             deployment = Classifier.options(  # type: ignore[attr-defined]
                 num_replicas=count,
-                max_queued_requests=limits.queue,
                 ray_actor_options={
                     "num_cpus": 0 if gpus else min(1.0, cpus / count),
                     "num_gpus": min(1.0, gpus / count) if gpus else 0,
@@ -52,7 +52,9 @@ def serving(
             threads = max(1, cpus // count)
             # a list, as Serve would fetch the model itself and send it to each replica by value
             serve.run(
-                deployment.bind([ray.put(ensemble)], limits, threads),
+                deployment.bind(
+                    [ray.put(ensemble)], limits, threads, math.ceil(limits.queue / count)
+                ),
                 name=_APP,
                 route_prefix="/",
             )

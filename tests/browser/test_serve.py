@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -147,10 +148,73 @@ def test_a_song_that_is_too_long_is_refused(server: str, tmp_path: Path) -> None
     assert answer["detail"].startswith("a song may be 60 s long at most")
 
 
-def test_a_request_without_a_file_is_refused(server: str) -> None:
+_FIELD = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\n\r\nab\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "reason"),
+    [
+        (
+            "application/x-www-form-urlencoded",
+            b"",
+            422,
+            "of the field `file` there is none: send one",
+        ),
+        (
+            "audio/mpeg",
+            b"ID3\x04\x00\xff\xfb\x90",
+            422,
+            "of the field `file` there is none: send one",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            b"\xff\xfbno form",
+            400,
+            "Invalid multipart data: send one",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            _FIELD % b"song" + b"--x--\r\n",
+            422,
+            "of the field `file` there is none",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            2 * (_FIELD % b"file") + b"--x--\r\n",
+            422,
+            "of the field `file` there are several: send one",
+        ),
+    ],
+    ids=["nothing", "no form", "broken form", "other field", "two files"],
+)
+def test_a_request_that_is_no_form_with_one_song_is_told_how(
+    server: str, kind: str, body: bytes, status: int, reason: str
+) -> None:
     with pytest.raises(HTTPError) as error:
-        urlopen(Request(f"{server}/predict", b""), timeout=20)
-    assert error.value.code == 422
+        urlopen(Request(f"{server}/predict", body, {"Content-Type": kind}), timeout=20)
+    assert error.value.code == status
+    said = json.load(error.value)["detail"]
+    assert said.startswith(reason)
+    assert "curl -F file=@song.mp3" in said
+
+
+def test_an_endless_file_is_refused_before_its_end(server: str) -> None:
+    port, sent, answer = int(server.rsplit(":", 1)[1]), 0, b""
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        )
+        block = head + bytes(2**20)
+        while not answer and sent < 1e9:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(block), block))
+            sent += len(block)
+            readable, _, _ = select.select([connection], [], [], 0.02)
+            answer = connection.recv(2**12) if readable else b""
+            block = bytes(2**20)
+    assert b" 413 " in answer.splitlines()[0]
+    assert sent < 250e6
 
 
 def test_it_listens_on_this_machine_alone(server: str) -> None:
