@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mgc_ray.terminal.command import Parser, console, print_json, run
+from mgc_ray.terminal.command import Parser, console, count_of, print_json, run
 
 _FURTHEST = 1e-4  # of a probability
 
@@ -39,17 +39,17 @@ def main() -> int:
     check_onnx(args.onnx)
     ensemble = load_ensemble(args.model or shipped_model())
     tracks = list(_tracks(ensemble, args.songs))
-    members = len(ensemble.members)
-    console.print(f"exporting {members} member{'s' if members > 1 else ''}", markup=False)
+    console.print(f"exporting {count_of(len(ensemble.members), 'member')}", markup=False)
     started = time.monotonic()
     export_onnx(ensemble, args.onnx)
     seconds = time.monotonic() - started
     difference, other = largest_difference(ensemble, args.onnx, tracks)
-    size = args.onnx.stat().st_size
+    size, kind = args.onnx.stat().st_size, "song" if args.songs else "generated song"
     console.print(
-        f"{args.onnx}: {size / 1e6:.1f} MB in {seconds:.0f} s; on {len(tracks)} "
-        f"{'songs' if args.songs else 'generated songs'} probabilities differ from PyTorch's by at "
-        f"most {difference:.1e}, the most probable genre in {other}",
+        f"{args.onnx}: {size / 1e6:.1f} MB in {seconds:.0f} s; checked on "
+        f"{count_of(len(tracks), kind)}: probabilities differ from PyTorch's by at "
+        f"most {difference:.1e}, "
+        + (f"the genre in {other}" if other else "the genre is always the same"),
         markup=False,
     )
     if args.json:

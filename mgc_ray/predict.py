@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mgc_ray.terminal.command import Parser, console, print_json, run, stopped_by
+from mgc_ray.terminal.command import Parser, console, count_of, print_json, run, stopped_by
 
 _SHOWN = 3
 _REASONS_SHOWN = 5
@@ -97,7 +97,8 @@ def _library(folder: Path, args: Any) -> int:
         console.print(f"{path}: {reason}", style="red", markup=False)
     counts = ", ".join(f"{count} {genre}" for genre, count in found.genres.items())
     console.print(
-        f"{found.files} files ({found.known} known before) in {time.monotonic() - started:.0f} s: "
+        f"{count_of(found.files, 'file')} ({found.known} known before) in "
+        f"{time.monotonic() - started:.0f} s: "
         f"{counts or 'no song'}; {len(found.unread)} could not be read"
         f"{f' (why: column reason of {args.out})' if found.unread else ''}",
         markup=False,

@@ -11,7 +11,7 @@ from mgc_ray.data.dataset import describe, read_track_rows
 from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_request
 from mgc_ray.data.storage import Storage
 from mgc_ray.jobs.preprocess import preprocess
-from mgc_ray.terminal.command import Parser, console, print_json, run, stopped_by
+from mgc_ray.terminal.command import Parser, console, count_of, print_json, run, stopped_by
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def main() -> int:
     genres = f"of {len(info.genres)} genres" if info.genres else "without genres"
     added = sum(track.is_added for track in tracks)
     console.print(
-        f"{info.tracks} tracks {genres}, {chunks} chunks "
+        f"{count_of(info.tracks, 'track')} {genres}, {count_of(chunks, 'chunk')} "
         f"({describe(info.features)}) in {args.dataset}\n"
         f"split {info.protocol_in_words}, seed {info.seed}: "
         + ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))

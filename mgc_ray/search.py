@@ -16,7 +16,7 @@ from mgc_ray import RequestError
 from mgc_ray.data.files import LOCK
 from mgc_ray.data.options import STORAGE_HELP, add_dataset_options, dataset_request
 from mgc_ray.data.storage import Storage
-from mgc_ray.jobs.request import BUILT_IN, SearchRequest, resumed_request
+from mgc_ray.jobs.request import SearchRequest, resumed_request
 from mgc_ray.models import check_family, families
 from mgc_ray.terminal.command import (
     Parser,
@@ -207,12 +207,6 @@ def main() -> int:
     from mgc_ray.jobs.ending import print_ending
     from mgc_ray.jobs.search import SearchFailedError, search
 
-    if not request.dataset.tracks:
-        console.print(
-            f"No --tracks given: searching on the {BUILT_IN}, which the program synthesises; its "
-            "figures say nothing of real music.",
-            markup=False,
-        )
     try:
         command = shlex.join(["python", "-m", "mgc_ray.search", *sys.argv[1:]])
         content = search(request, address, command)

@@ -24,7 +24,7 @@ def exported(home: Path) -> Path:
         *("--model", "results/first/ensemble", "--onnx", "genres.onnx", "--json", *songs),
         cwd=home,
     )
-    assert "on 2 songs probabilities differ from PyTorch's by at most" in done.stderr
+    assert "checked on 2 songs: probabilities differ from PyTorch's by at most" in done.stderr
     figures = json.loads(done.stdout)
     assert figures["difference"] < 1e-5
     assert (figures["other_genre"], figures["tracks"]) == (0, 2)

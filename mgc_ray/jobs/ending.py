@@ -7,7 +7,7 @@ from typing import Any
 from mgc_ray.data.dataset import read_track_rows
 from mgc_ray.ensembling.figures import also_trained_on, in_words
 from mgc_ray.jobs.request import SearchRequest
-from mgc_ray.terminal.command import console
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.training.config import full_params
 from mgc_ray.tuning.display import best_table, clock, settings_in_words
 from mgc_ray.tuning.records import FAILED, ranked, read_records
@@ -23,7 +23,7 @@ def print_ending(content: dict[str, Any], request: SearchRequest) -> None:
     console.print(best_table(shown, lambda r: settings_in_words(r.params, defaults[r.family])))
     counts = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in sorted(content["trials"].items()))
     console.print(
-        f"{len(records)} trials ({counts}), {content['epochs']} epochs, "
+        f"{count_of(len(records), 'trial')} ({counts}), {count_of(content['epochs'], 'epoch')}, "
         f"{clock(content['seconds'])} {'in this last run' if content['resumed'] else 'in all'}",
         markup=False,
     )

@@ -1,6 +1,7 @@
 """What a search is asked to do."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from mgc_ray import RequestError
@@ -42,8 +43,12 @@ class SearchRequest:
 
 def resumed_request(results: Path, name: str) -> SearchRequest:
     """The request of an earlier search, which must not have ended."""
+    begun = [path.parent.name for path in results.glob("*/search.json")]
+    near = get_close_matches(name, begun, 1)
     content = read_json(
-        results / name / "search.json", "search", "see the folders in --results for the names"
+        results / name / "search.json",
+        "search",
+        f"the nearest name is {near[0]}" if near else "see the folders in --results for the names",
     )
     if content.get("finished"):
         raise RequestError(f"{results / name} has ended already: nothing is left to go on with")

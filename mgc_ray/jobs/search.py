@@ -27,7 +27,7 @@ from mgc_ray.jobs.preprocess import dataset_key, preprocess
 from mgc_ray.jobs.request import BUILT_IN, SearchRequest
 from mgc_ray.models import check_family
 from mgc_ray.reporting.page import write_report
-from mgc_ray.terminal.command import console
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.config import check_given
 from mgc_ray.training.initial import check_features, initial_params
@@ -157,8 +157,9 @@ def _run(
         if isinstance(chunks, StreamedChunks):
             console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
         console.print(
-            f"searching {', '.join(request.families)}: {request.settings.trials} trials of at "
-            f"most {request.settings.max_epochs} epochs on {_parts(chunks)} chunks, "
+            f"searching {', '.join(request.families)}: "
+            f"{count_of(request.settings.trials, 'trial')} of at most "
+            f"{count_of(request.settings.max_epochs, 'epoch')} on {_parts(chunks)} chunks, "
             f"protocol {info.protocol_in_words}{' (leaky)' if info.leaky else ''}",
             markup=False,
         )
@@ -195,7 +196,8 @@ def _tell_resumed(folder: Path) -> None:
     ended = len(read_records(folder / "trials"))
     running = len(list(folder.glob(f"trials/*/{STATE}")))
     console.print(
-        f"going on: {ended} trials have ended, {running} go on from their last epoch", markup=False
+        f"going on: {count_of(ended, 'trial')} ended before, {running} go on from their last epoch",
+        markup=False,
     )
 
 
@@ -257,6 +259,12 @@ def _dataset(request: SearchRequest, storage: Storage | None) -> Path:
     """The folder of the request's dataset, made or completed."""
     results = Path(request.results)
     named = request.dataset.tracks
+    if not named:
+        console.print(
+            f"No --tracks given: searching on the {BUILT_IN}, which the program synthesises; its "
+            "figures say nothing of real music.",
+            markup=False,
+        )
     tracks = Path(named) if named else _built_in_corpus(results, request.smoke)
     asked = dataclasses.replace(request.dataset, tracks=str(tracks))
     name = tracks.parent.name if tracks.name == "tracks.csv" else tracks.stem

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -40,6 +41,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=HelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
+        for name in sys.argv[1:]:
+            if name.startswith("-") and Path(name).exists():
+                message += f"; a file whose name begins with - is named ./{name}"
         raise RequestError(f"{message} (see --help)")
 
 
@@ -89,6 +93,11 @@ def _end_at_once(*_: object) -> None:
     # no clean-up of any kind, but what a terminal should not be left with: a hidden cursor
     os.write(sys.stderr.fileno(), b"\x1b[?25h\n" if sys.stderr.isatty() else b"")
     os._exit(130)
+
+
+def count_of(number: int, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def print_json(content: Any) -> None:

@@ -3,6 +3,7 @@
 import pkgutil
 import runpy
 import sys
+from difflib import get_close_matches
 
 import mgc_ray
 from mgc_ray.terminal.command import console
@@ -10,7 +11,8 @@ from mgc_ray.terminal.command import console
 
 def commands() -> list[str]:
     """The names of all commands: the files beside this package's rooms."""
-    return sorted(m.name for m in pkgutil.iter_modules(mgc_ray.__path__) if not m.ispkg)
+    modules = pkgutil.iter_modules(mgc_ray.__path__)
+    return sorted(m.name for m in modules if not m.ispkg and m.name != "__main__")
 
 
 def main() -> None:
@@ -26,8 +28,10 @@ def main() -> None:
     if name in ("", "-h", "--help"):
         print("usage: mgc-ray COMMAND …; each has --help\ncommands: " + ", ".join(commands()))
         sys.exit(0 if name else 2)
+    near = get_close_matches(name, commands(), 1)
     console.print(
-        f"mgc-ray: error: the command must be one of {', '.join(commands())}, not {name!r}",
+        f"mgc-ray: error: the command must be one of {', '.join(commands())}, not {name!r}"
+        f"{f' (nearest: {near[0]})' if near else ''}",
         style="red",
         markup=False,
     )

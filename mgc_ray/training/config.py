@@ -132,7 +132,10 @@ def parse_setting(family: str, text: str) -> tuple[str, Any]:
     """`name=value` as the type that the setting's default has; RequestError says what is wrong."""
     name, separator, value = text.partition("=")
     known = config_fields(family) | train_fields()
-    if not separator or name not in known:
+    if name in known and not separator:
+        default = full_params(family, {})[name]
+        raise RequestError(f"--set {name} needs a value, as in --set {name}={str(default).lower()}")
+    if name not in known:
         near = get_close_matches(name, known, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else f"one of {', '.join(sorted(known))}"
         raise RequestError(

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mgc_ray.terminal.command import console
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.tuning.records import (
     COMPLETED,
     FAILED,
@@ -182,11 +182,6 @@ def settings_in_words(params: dict[str, Any], defaults: dict[str, Any]) -> str:
         else:
             words.append(f"{spoken} {value}")
     return ", ".join(words) or "the defaults"
-
-
-def count_of(number: int, noun: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:

@@ -369,7 +369,7 @@ def again(rows: list[tuple[str, str]], repeats: int) -> dict[str, Any]:
 
 def million_with_ray(queue: Any) -> None:
     from mgc_ray.data.reach import Reach
-    from mgc_ray.jobs.preprocess import _inspect
+    from mgc_ray.jobs.passes import inspect_all
     from mgc_ray.tuning.cluster import connected
 
     class NoWork(LogMel):
@@ -380,7 +380,7 @@ def million_with_ray(queue: Any) -> None:
         names = (f"some name of a track {i}" for i in range(1_000_000))
         tracks = [Track(f"/music/some genre/{name}.wav", "some genre", name) for name in names]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        taken = seconds(_inspect, tracks, NoWork(), Reach())
+        taken = seconds(inspect_all, tracks, NoWork(), Reach())
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     queue.put({"tracks": len(tracks), "seconds": taken, "mb_before": before, "mb_peak": after})
 

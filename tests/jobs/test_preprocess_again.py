@@ -191,13 +191,13 @@ def test_a_file_that_changes_between_the_passes_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = music(tmp_path / "music", 3)
-    write = mgc_ray.jobs.preprocess._write_shards
+    write = mgc_ray.jobs.preprocess.write_shards
 
     def changed_before(*arguments: Any) -> None:
         wav(source / "rock" / "rock1.wav", 99, seconds=7)
         write(*arguments)
 
-    monkeypatch.setattr(mgc_ray.jobs.preprocess, "_write_shards", changed_before)
+    monkeypatch.setattr(mgc_ray.jobs.preprocess, "write_shards", changed_before)
     with pytest.raises(
         RequestError, match=r"rock1\.wav has changed while .* \(its length is another\): run .*anew"
     ):
@@ -226,7 +226,7 @@ def test_the_gpus_road_makes_the_same_dataset(tmp_path: Path) -> None:
     source = music(tmp_path / "music")
     wav(source / "rock" / "long.wav", 52, seconds=9.1)
     program = """
-import sys, ray, mgc_ray.jobs.preprocess
+import sys, ray, mgc_ray.jobs.passes, mgc_ray.jobs.preprocess
 from mgc_ray import RequestError
 from mgc_ray.data.request import DatasetRequest
 ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
@@ -234,7 +234,7 @@ try:
     mgc_ray.jobs.preprocess.preprocess(DatasetRequest(sys.argv[1]), sys.argv[2], gpu=True)
 except RequestError as error:
     print(error)
-mgc_ray.jobs.preprocess._GPU_DEVICE = "cpu"
+mgc_ray.jobs.passes._GPU_DEVICE = "cpu"
 mgc_ray.jobs.preprocess.preprocess(DatasetRequest(sys.argv[1]), sys.argv[2], gpu=True)
 """
     done = subprocess.run(

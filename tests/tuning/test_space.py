@@ -60,7 +60,7 @@ def test_each_family_takes_the_settings_that_it_has() -> None:
     [
         ("max_epochs=3", "by --max-epochs instead"),
         ("seed=3", "by --seed instead"),
-        ("crops", "NAME=VALUE"),
+        ("crops", "--set crops needs a value, as in --set crops=1"),
         ("crop=two", "must be a number, not 'two'"),
         ("crop=2", "share of the frames"),
         ("heads=4", "not 'heads=4'"),
