@@ -2,9 +2,13 @@
 
     python -m mgc_ray.compare results/gru-0 results/gru-1 results/all-0 --out comparison
 
-    DIR/comparison.md     the tables, the differences of all pairs, and how both were computed
-    DIR/comparison.csv    a line a row of the tables
-    DIR/comparison.json   all of it, with the figures of each seed
+    DIR/comparison.md       the tables, the differences of all pairs, and how both were computed
+    DIR/comparison.csv      a line a row of the tables
+    DIR/comparison.json     all of it, with the figures of each seed
+    DIR/comparison.parquet  what each model answered for each track
+
+The last is enough to make all of it again without the searches (`mgc_ray.compare DIR`), and to go
+on: `mgc_ray.compare DIR results/gru-2 --out DIR`.
 
 A row is one model - the ensemble, or the best of one family alone - under one protocol, over all
 searches that differ in nothing but seeds and folds. Shares are 0..1 in JSON and CSV, % in tables.
@@ -19,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc_ray.data.files import write_csv, write_json, written_whole
+from mgc_ray.ensembling.answers import FILE, write_answers
 from mgc_ray.ensembling.comparison import (
     BASELINE_TITLE,
     baseline_cells,
@@ -29,8 +34,10 @@ from mgc_ray.ensembling.comparison import (
     legend,
     neighbours_in_words,
     notes_in_words,
+    read_outcomes,
     sections,
 )
+from mgc_ray.ensembling.statistics import Outcome
 from mgc_ray.terminal.command import Parser, console, print_json, run
 
 _WIDTH_OF_TABLE = 80  # columns of a terminal, below which a table has no room for the model
@@ -78,12 +85,13 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def save_comparison(content: dict[str, Any], out: Path) -> None:
-    """Write comparison.md, .csv and .json into the folder `out`."""
+def save_comparison(content: dict[str, Any], outcomes: Sequence[Outcome], out: Path) -> None:
+    """Write comparison.md, .csv, .json and .parquet into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "comparison.json", content)
     rows = [_flat(row) for row in content["rows"]]
     write_csv(out / "comparison.csv", list(rows[0]), [list(row.values()) for row in rows])
+    write_answers(out / FILE, content["genres"], outcomes)
     with written_whole(out / "comparison.md") as temporary:
         temporary.write_text("\n".join(_markdown(content)) + "\n", "utf-8")
 
@@ -108,6 +116,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def _markdown(content: dict[str, Any]) -> Iterator[str]:
     command = shlex.join(["python", "-m", "mgc_ray.compare", *content["searches"]])
     yield from ("# Searches compared", "", "```", command, "```")
+    yield from ("", f"Made again from the answers in {FILE} by `mgc_ray.compare` with this folder.")
     for title, rows in sections(content):
         yield from ("", f"## {title}", "")
         yield from _markdown_table(headings(rows[0]["leaky"]), map(cells, rows))
@@ -136,14 +145,23 @@ def main() -> int:
         description="A table of the models of finished searches, over seeds and folds, with "
         "intervals and paired differences.",
     )
-    parser.add_argument("searches", nargs="+", type=Path, metavar="RESULTS", help="results/NAME")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="save Markdown, CSV and JSON there")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="results/NAME of a finished search, or the --out folder of an earlier comparison",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="save tables, figures and all answers there"
+    )
     parser.add_argument("--json", action="store_true", help="print comparison.json's content")
     args = parser.parse_args()
-    content = compare(args.searches)
+    genres, outcomes = read_outcomes(args.folders)
+    content = compare(genres, outcomes)
     print_comparison(content)
     if args.out:
-        save_comparison(content, args.out)
+        save_comparison(content, outcomes, args.out)
         console.print(f"\nsaved in {args.out}", soft_wrap=True, markup=False)
     if args.json:
         print_json(content)

@@ -4,17 +4,20 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.compare import save_comparison
-from mgc_ray.ensembling.comparison import compare
+from mgc_ray.ensembling.comparison import compare, read_outcomes
 
 GENRES = ("blues", "disco", "rock")
 ARTISTS = "abcdefgh"  # two tracks each, all of one genre
@@ -108,6 +111,10 @@ def right(share: int, seed: int = 0, tracks: int = 16) -> str:
     return "".join("1" if (i * 5 + seed * 3) % tracks < share else "0" for i in range(tracks))
 
 
+def compared(folders: Sequence[Path]) -> dict[str, Any]:
+    return compare(*read_outcomes(folders))
+
+
 def five_seeds(folder: Path) -> list[Path]:
     return [
         write_search(
@@ -120,7 +127,7 @@ def five_seeds(folder: Path) -> list[Path]:
 
 
 def test_rows_are_models_over_seeds_by_accuracy(tmp_path: Path) -> None:
-    content = compare(five_seeds(tmp_path))
+    content = compared(five_seeds(tmp_path))
     rows = content["rows"]
     assert [(row["row"], row["model"]) for row in rows] == [
         (1, "ensemble"),
@@ -145,10 +152,10 @@ def test_rows_are_models_over_seeds_by_accuracy(tmp_path: Path) -> None:
 
 def test_fewer_than_five_seeds_are_told(tmp_path: Path) -> None:
     searches = [write_search(tmp_path / f"s{s}", {"gru": right(8, s)}, s) for s in range(4)]
-    assert compare(searches)["rows"][0]["notes"] == [
+    assert compared(searches)["rows"][0]["notes"] == [
         "4 seeds, fewer than 5: another seed may give another figure"
     ]
-    (row,) = compare(searches[:1])["rows"]
+    (row,) = compared(searches[:1])["rows"]
     assert row["notes"] == ["1 seed, fewer than 5: another seed may give another figure"]
     assert row["deviation"] is None
 
@@ -161,7 +168,7 @@ def test_validation_figures_are_marked_as_chosen_on(tmp_path: Path) -> None:
         ),
         write_search(tmp_path / "c", {"gru": right(4)}),
     ]
-    tested, *others = compare(searches)["rows"]
+    tested, *others = compared(searches)["rows"]
     assert (tested["judged_on"], tested["chosen_on"], tested["refitted"]) == ("test", False, False)
     assert [(one["judged_on"], one["refitted"]) for one in others] == [
         ("validation", False),
@@ -190,18 +197,18 @@ def test_a_family_without_a_row_is_told(tmp_path: Path) -> None:
         "lstm has no figure of s0: none of its trials was among the best that an ensemble is "
         "chosen from (--top-k)"
     )
-    assert compare(searches)["notes"] == [said]
+    assert compared(searches)["notes"] == [said]
     assert said in command(*searches, cwd=tmp_path, columns=200).stderr
-    assert compare(searches[1:])["notes"] == []
+    assert compared(searches[1:])["notes"] == []
 
 
 def test_an_ensemble_of_one_family_alone_is_told(tmp_path: Path) -> None:
     models = {"ensemble": right(9), "gru": right(9), "cnn": right(8)}
     searches = [write_search(tmp_path / "s0", models), write_search(tmp_path / "s1", models, 1)]
-    (said,) = compare(searches)["notes"]
+    (said,) = compared(searches)["notes"]
     assert said == "1 gives the answers of 2 on all tracks: what the ensemble chose is gru alone"
     other = write_search(tmp_path / "s2", models | {"ensemble": right(9, seed=1)}, 2)
-    assert compare([*searches, other])["notes"] == []  # of that seed it is another model
+    assert compared([*searches, other])["notes"] == []  # of that seed it is another model
 
 
 def test_folds_of_a_seed_are_one_figure_and_missing_ones_are_told(tmp_path: Path) -> None:
@@ -218,7 +225,7 @@ def test_folds_of_a_seed_are_one_figure_and_missing_ones_are_told(tmp_path: Path
                     fold=fold,
                 )
             )
-    (row,) = compare(searches)["rows"]
+    (row,) = compared(searches)["rows"]
     assert row["folds"] == 4
     assert [one["folds"] for one in row["runs"]] == [[1, 2, 3, 4], [1, 2, 3]]
     assert [one["track_accuracy"] for one in row["runs"]] == [7 / 16, 6 / 12]
@@ -239,7 +246,7 @@ def test_a_fold_is_found_wherever_it_stands(place: str, tmp_path: Path) -> None:
         told = request.setdefault("dataset", {})
     told["fold"] = "2/5"
     (search / "search.json").write_text(json.dumps(content))
-    (row,) = compare([search])["rows"]
+    (row,) = compared([search])["rows"]
     assert (row["folds"], row["runs"][0]["folds"], row["runs"][0]["split_seed"]) == (5, [2], 3)
 
 
@@ -253,14 +260,14 @@ def test_what_weights_were_trained_on_beside_the_dataset_makes_a_row(tmp_path: P
     checkpoint.mkdir(parents=True)
     (checkpoint / "config.json").write_text(json.dumps({"trained_on": [own]}))
     plain_gru = write_search(tmp_path / "u", {"gru": right(9)}, trained_on=[own])
-    rows = compare([search, plain_gru])["rows"]
+    rows = compared([search, plain_gru])["rows"]
     assert {(row["model"], *row["trained_on"]) for row in rows} == {
         ("ensemble", "other (tags)"),
         ("transfer", "other (tags)"),
         ("gru",),
     }
-    assert len(compare([search])["rows"]) == 3
-    trained = [row["trained_on"] for row in compare([plain])["rows"]]
+    assert len(compared([search])["rows"]) == 3
+    trained = [row["trained_on"] for row in compared([plain])["rows"]]
     assert trained == [[], [], []]
     said = " ".join(command(search, cwd=tmp_path).stderr.split())
     assert "trained also on other (tags)" in said
@@ -279,7 +286,7 @@ def test_searches_that_were_asked_for_other_things_are_other_rows(tmp_path: Path
     ]
     every = {"families": "gru", "features": "not asked for", "trials": "24"}
     of_cnn = {"families": "cnn", "tracks": "somewhere/music"}
-    assert [(row["model"], row["settings"]) for row in compare(searches)["rows"]] == [
+    assert [(row["model"], row["settings"]) for row in compared(searches)["rows"]] == [
         ("gru", every | {"features": "log_mel, chroma"}),
         ("gru", every | {"trials": "48"}),
         ("gru", every),
@@ -294,7 +301,7 @@ def test_searches_that_were_asked_for_other_things_are_other_rows(tmp_path: Path
 
 def test_the_ensemble_of_one_family_is_that_familys_row(tmp_path: Path) -> None:
     search = write_search(tmp_path / "a", {"ensemble": right(8), "gru": right(8)})
-    assert [row["model"] for row in compare([search])["rows"]] == ["gru"]
+    assert [row["model"] for row in compared([search])["rows"]] == ["gru"]
 
 
 def test_a_leaky_protocol_is_marked_by_chunk_first_and_below_the_others(tmp_path: Path) -> None:
@@ -306,7 +313,7 @@ def test_a_leaky_protocol_is_marked_by_chunk_first_and_below_the_others(tmp_path
         leaky=True,
     )
     fair = write_search(tmp_path / "fair", {"gru": right(8)}, protocol="stratified")
-    content = compare([leaky, fair])
+    content = compared([leaky, fair])
     assert [row["leaky"] for row in content["rows"]] == [False, True]
     assert "LEAKY: chunks of one song on both sides" in content["rows"][1]["notes"]
     assert content["differences"] == []
@@ -334,9 +341,10 @@ def test_all_is_saved_with_all_pairs_and_the_methods(tmp_path: Path) -> None:
         "comparison.md",
         "comparison.csv",
         "comparison.json",
+        "comparison.parquet",
     }
     content = json.loads((out / "comparison.json").read_text())
-    assert json.loads(done.stdout) == content == json.loads(json.dumps(compare(searches)))
+    assert json.loads(done.stdout) == content == json.loads(json.dumps(compared(searches)))
     with (out / "comparison.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["model"] for row in table] == ["ensemble", "gru", "cnn"]
@@ -349,8 +357,8 @@ def test_all_is_saved_with_all_pairs_and_the_methods(tmp_path: Path) -> None:
     assert "2 less 3: +6.2 points of tracks (95 % " in done.stderr
     for method in content["methods"]:
         assert method in markdown
-    few = compare(searches[:2])
-    save_comparison(few, out)
+    genres, few = read_outcomes(searches[:2])
+    save_comparison(compare(genres, few), few, out)
     note = "- rows 1, 2, 3: 2 seeds, fewer than 5: another seed may give another figure\n"
     assert note in (out / "comparison.md").read_text()
 
@@ -384,7 +392,7 @@ def test_an_unfinished_search_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gru-001").mkdir()
     (tmp_path / "gru-001/search.json").write_text('{"finished": false}')
     with pytest.raises(RequestError, match="only finished searches can be compared, but .*gru-001"):
-        compare([tmp_path / "gru-001"])
+        compared([tmp_path / "gru-001"])
     done = command("gru-001", cwd=tmp_path, status=2)
     assert (
         "has not come to its end: go on with it by python -m mgc_ray.search --resume gru-001"
@@ -402,13 +410,13 @@ def test_searches_over_other_genres_are_refused(tmp_path: Path) -> None:
         match="must be over the same genres, but .*a has blues, disco, rock and .*b has "
         "blues, disco: compare them in two calls",
     ):
-        compare(searches)
+        compared(searches)
 
 
 def test_a_search_named_twice_is_refused(tmp_path: Path) -> None:
     search = write_search(tmp_path / "a", {"gru": right(8)})
     with pytest.raises(RequestError, match="are both gru of seed 0, split seed 0: leave one"):
-        compare([search, search])
+        compared([search, search])
 
 
 def test_a_search_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -418,10 +426,10 @@ def test_a_search_of_another_version_is_refused(tmp_path: Path) -> None:
     del content["models"]
     ensemble.write_text(json.dumps(content))
     with pytest.raises(RequestError, match=r"another version of this program \(KeyError\('models'"):
-        compare([search])
+        compared([search])
     ensemble.unlink()
     with pytest.raises(RequestError, match="is no ensemble with figures: ensemble.json is missing"):
-        compare([search])
+        compared([search])
 
 
 def test_predictions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -430,16 +438,16 @@ def test_predictions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     text = predictions.read_text()
     predictions.write_text("".join(text.splitlines(keepends=True)[:-1]))
     with pytest.raises(RequestError, match="must have the 16 tracks that the figures of gru are"):
-        compare([search])
+        compared([search])
     predictions.write_text(text.replace("rock", "pop"))
     with pytest.raises(RequestError, match="must have the columns model, part, track_id, group, "):
-        compare([search])
+        compared([search])
     predictions.write_text(text + "gru\n")
     with pytest.raises(RequestError, match="another version of this program .IndexError"):
-        compare([search])
+        compared([search])
     predictions.unlink()
     with pytest.raises(RequestError, match="cannot be read .No such file or directory.: search"):
-        compare([search])
+        compared([search])
 
 
 def test_a_place_to_save_that_is_a_file_is_one_line(tmp_path: Path) -> None:
@@ -450,10 +458,54 @@ def test_a_place_to_save_that_is_a_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_saving_again_replaces_what_was_there(tmp_path: Path) -> None:
-    content = compare([write_search(tmp_path / "a", {"gru": right(8)})])
+    genres, outcomes = read_outcomes([write_search(tmp_path / "a", {"gru": right(8)})])
     for _ in range(2):
-        save_comparison(content, tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 3
+        save_comparison(compare(genres, outcomes), outcomes, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_saved_comparison_is_made_again_without_the_searches(tmp_path: Path) -> None:
+    folds = [
+        write_search(
+            tmp_path / f"f{fold}",
+            {"ensemble": right(3, fold, 4), "gru": right(2, fold, 4)},
+            artists=artists,
+            fold=f"{fold}/2",
+            asked={"more_tracks": "other/music.csv"},
+            trained_on=[{"source": "/x/more.csv", "protocol": "given", "task": "genres"}],
+            selected_on="out_of_fold",
+        )
+        for fold, artists in ((1, "ab"), (2, "cd"))
+    ]
+    searches = [*five_seeds(tmp_path), *folds]
+    first = command(*searches, "--out", "saved", "--json", cwd=tmp_path)
+    for search in searches:
+        shutil.rmtree(search)
+    again = command("saved", "--out", "saved", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    told = [(row["folds"], row["trained_on"]) for row in json.loads(first.stdout)["rows"]]
+    assert (2, ["x/more (genres)"]) in told
+    assert again.stderr == first.stderr
+
+
+def test_a_saved_comparison_goes_on_with_more_seeds(tmp_path: Path) -> None:
+    searches = five_seeds(tmp_path)
+    genres, outcomes = read_outcomes(searches[:2])
+    save_comparison(compare(genres, outcomes), outcomes, tmp_path / "saved")
+    assert compared([tmp_path / "saved", *searches[2:]]) == compared(searches)
+    with pytest.raises(RequestError, match="s1 and .*s1 are both ensemble of seed 1.*leave one"):
+        compared([tmp_path / "saved", *searches[1:]])
+
+
+def test_answers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    saved = tmp_path / "saved" / "comparison.parquet"
+    saved.parent.mkdir()
+    saved.write_bytes(b"PAR1 and no more")
+    with pytest.raises(RequestError, match="parquet cannot be read .*compare the searches again"):
+        compared([saved.parent])
+    pq.write_table(pa.table({"track_id": ["a"]}), saved)
+    with pytest.raises(RequestError, match="must have the columns search, .* but it has track_id"):
+        compared([saved.parent])
 
 
 def test_comparing_loads_neither_ray_nor_torch() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgc_ray import RequestError
+from mgc_ray.ensembling.answers import FILE, read_answers
 from mgc_ray.ensembling.outcomes import ENSEMBLE, outcomes_of
 from mgc_ray.ensembling.statistics import (
     DIFFERENCE_METHOD,
@@ -34,25 +35,39 @@ BASELINE_TITLE = (
 )
 
 
-def compare(searches: Sequence[Path]) -> dict[str, Any]:
-    """The content of comparison.json; rows by protocol, leaky ones last, then by accuracy.
+def read_outcomes(folders: Sequence[Path]) -> tuple[list[str], list[Outcome]]:
+    """Genres and models of finished searches (results/NAME) and of saved comparisons (--out).
 
-    Raises RequestError for what is no finished search, for searches over different genres, and for
-    what `rows_of` refuses.
+    Raises RequestError for what is neither, and for folders over different genres.
     """
-    found = [(search, *outcomes_of(search)) for search in searches]
+    found = [
+        (folder, *(read_answers(folder / FILE) if _is_saved(folder) else outcomes_of(folder)))
+        for folder in folders
+    ]
     first, genres, _ = found[0]
-    for search, others, _ in found:
+    for folder, others, _ in found:
         if others != genres:
             raise RequestError(
                 f"searches must be over the same genres, but {first} has {', '.join(genres)} and "
-                f"{search} has {', '.join(others)}: compare them in two calls"
+                f"{folder} has {', '.join(others)}: compare them in two calls"
             )
-    rows = rows_of((outcome for *_, own in found for outcome in own), len(genres))
+    return genres, [outcome for *_, own in found for outcome in own]
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / FILE).is_file() and not (folder / "search.json").exists()
+
+
+def compare(genres: Sequence[str], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The content of comparison.json; rows by protocol, leaky ones last, then by accuracy.
+
+    Raises RequestError for what `rows_of` refuses.
+    """
+    rows = rows_of(outcomes, len(genres))
     rows.sort(key=_order)
     return {
-        "searches": [str(search) for search in searches],
-        "genres": genres,
+        "searches": list(dict.fromkeys(outcome.search for outcome in outcomes)),
+        "genres": list(genres),
         "rows": [_row(number, row, rows) for number, row in enumerate(rows, 1)],
         "differences": [
             difference
@@ -60,7 +75,7 @@ def compare(searches: Sequence[Path]) -> dict[str, Any]:
             for difference in _difference(i, a, j, b)
         ],
         "notes": [
-            *(_without_row([(search, own) for search, _, own in found])),
+            *(_without_row(outcomes)),
             *(_same_answers(rows)),
         ],
         "methods": [INTERVAL_METHOD, DIFFERENCE_METHOD],
@@ -68,13 +83,16 @@ def compare(searches: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _without_row(found: Iterable[tuple[Path, Sequence[Outcome]]]) -> Iterator[str]:
+def _without_row(outcomes: Iterable[Outcome]) -> Iterator[str]:
     """Families that were searched, but are in no ensemble's candidates, and where."""
+    of_search: dict[str, list[Kind]] = {}
+    for outcome in outcomes:
+        of_search.setdefault(outcome.search, []).append(outcome.kind)
     searches: dict[str, list[str]] = {}
-    for search, own in found:
-        models = {outcome.kind.model for outcome in own}
-        for family in {family for outcome in own for family in outcome.kind.families} - models:
-            searches.setdefault(family, []).append(search.name)
+    for search, own in of_search.items():
+        models = {kind.model for kind in own}
+        for family in {family for kind in own for family in kind.families} - models:
+            searches.setdefault(family, []).append(Path(search).name)
     for family, names in sorted(searches.items()):
         yield (
             f"{family} has no figure of {', '.join(names)}: none of its trials was among the best "

@@ -24,6 +24,7 @@ from mgc_ray.ensembling.comparison import (
     headings,
     legend,
     neighbours_in_words,
+    read_outcomes,
     sections,
 )
 from mgc_ray.ensembling.figures import also_trained_on, in_words
@@ -97,7 +98,7 @@ def _compared(searches: Sequence[Search]) -> tuple[list[dict[str, Any]], list[st
     if not finished:
         return [], notes
     try:
-        content = compare([search.folder for search in finished])
+        content = compare(*read_outcomes([search.folder for search in finished]))
     except RequestError as error:
         return [], [*notes, f"no table of families: {error}"]
     found = []
