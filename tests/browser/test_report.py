@@ -136,6 +136,33 @@ def test_the_page_fits_a_telephone(chromium: Any, page: Path) -> None:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_the_page_can_be_printed(chromium: Any, page: Path) -> None:
+    a4 = 718  # its width less usual margins, in CSS pixels
+    metrics = {"width": a4, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    widths = "return [...document.querySelectorAll('.plot')].map(p => p.plot.offsetWidth)"
+    chromium.get(page.as_uri())
+    look_at_all(chromium)
+    before = chromium.execute_script(widths)
+    chromium.get(page.as_uri())
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        chromium.execute_script("dispatchEvent(new Event('beforeprint'))")
+        assert len(chromium.execute_script(widths)) >= 4  # also those that nobody has scrolled to
+        too_wide = (
+            "return [...document.querySelectorAll('.scroll, pre, body')]"
+            ".filter(e => e.getBoundingClientRect().left + e.scrollWidth > innerWidth)"
+            ".map(e => e.tagName + ' ' + (e.ariaLabel ?? '') + ' ' + e.scrollWidth)"
+        )
+        assert chromium.execute_script(too_wide) == []
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert chromium.execute_script(widths) == before
+    assert complaints(chromium) == []
+
+
 @pytest.fixture(scope="module")
 def large(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real search with the records of a thousand trials of two families in place of its own."""
