@@ -384,7 +384,7 @@ def test_what_is_no_search_is_refused(tmp_path: Path) -> None:
     done = command("nowhere", cwd=tmp_path, status=2)
     assert done.stderr == (
         "mgc_ray.compare: error: nowhere is no search: search.json is missing; name folders that "
-        "mgc_ray.search wrote (results/NAME)\n"
+        "mgc_ray.search wrote (results/NAME), or mgc_ray.compare --out\n"
     )
 
 
@@ -415,8 +415,11 @@ def test_searches_over_other_genres_are_refused(tmp_path: Path) -> None:
 
 def test_a_search_named_twice_is_refused(tmp_path: Path) -> None:
     search = write_search(tmp_path / "a", {"gru": right(8)})
-    with pytest.raises(RequestError, match="are both gru of seed 0, split seed 0: leave one"):
+    with pytest.raises(RequestError, match="but .*a is there twice .*: leave it out"):
         compared([search, search])
+    same = write_search(tmp_path / "b", {"gru": right(8)})
+    with pytest.raises(RequestError, match="are both gru of seed 0, split seed 0: leave one"):
+        compared([search, same])
 
 
 def test_a_search_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -493,7 +496,7 @@ def test_a_saved_comparison_goes_on_with_more_seeds(tmp_path: Path) -> None:
     genres, outcomes = read_outcomes(searches[:2])
     save_comparison(compare(genres, outcomes), outcomes, tmp_path / "saved")
     assert compared([tmp_path / "saved", *searches[2:]]) == compared(searches)
-    with pytest.raises(RequestError, match="s1 and .*s1 are both ensemble of seed 1.*leave one"):
+    with pytest.raises(RequestError, match="but .*s1 is there twice"):
         compared([tmp_path / "saved", *searches[1:]])
 
 

@@ -23,7 +23,9 @@ _NO_SETTINGS = {
 def outcomes_of(search: Path) -> tuple[list[str], list[Outcome]]:
     """A search's genres, and its models with what they predicted."""
     content = read_json(
-        search / "search.json", "search", "name folders that mgc_ray.search wrote (results/NAME)"
+        search / "search.json",
+        "search",
+        "name folders that mgc_ray.search wrote (results/NAME), or mgc_ray.compare --out",
     )
     if not content.get("finished"):
         raise RequestError(

@@ -210,6 +210,11 @@ def _check_run(outcomes: Sequence[Outcome]) -> None:
     for one in outcomes:
         other = by_fold.setdefault(one.fold, one)
         if other is not one:
+            if other.search == one.search:
+                raise RequestError(
+                    f"each search may be there once, but {one.search} is there twice (a saved "
+                    "comparison holds all that it was made of): leave it out"
+                )
             fold = f", fold {one.fold}/{one.kind.folds}" if one.fold else ""
             raise RequestError(
                 f"each search must be of another --seed, --split-seed or --fold, or ask for other "

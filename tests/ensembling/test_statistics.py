@@ -308,10 +308,17 @@ def test_what_differs_in_more_than_seeds_is_another_row() -> None:
 
 
 def test_two_outcomes_of_the_same_seeds_are_refused() -> None:
-    with pytest.raises(RequestError, match="but s0 and s0 are both gru of seed 0, split seed 0:"):
-        rows_of([outcome(judged("1")), outcome(judged("0"))], 3)
+    def another(made: Outcome) -> Outcome:
+        return replace(made, search="another")
+
+    one = outcome(judged("1"))
+    with pytest.raises(RequestError, match="but s0 is there twice"):
+        rows_of([one, one], 3)
+    with pytest.raises(RequestError, match="s0 and another are both gru of seed 0, split seed 0:"):
+        rows_of([one, another(one)], 3)
+    fold = outcome(judged("1"), 0, 2, folds=3)
     with pytest.raises(RequestError, match="split seed 0, fold 2/3: leave one of them out"):
-        rows_of([outcome(judged("1"), 0, 2, folds=3), outcome(judged("0"), 0, 2, folds=3)], 3)
+        rows_of([fold, another(fold)], 3)
 
 
 def test_one_split_with_other_tracks_is_refused() -> None:
