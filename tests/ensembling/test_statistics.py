@@ -313,7 +313,7 @@ def test_two_outcomes_of_the_same_seeds_are_refused() -> None:
 
     one = outcome(judged("1"))
     with pytest.raises(RequestError, match="but s0 is there twice"):
-        rows_of([one, one], 3)
+        rows_of([one, replace(one)], 3)
     with pytest.raises(RequestError, match="s0 and another are both gru of seed 0, split seed 0:"):
         rows_of([one, another(one)], 3)
     fold = outcome(judged("1"), 0, 2, folds=3)
