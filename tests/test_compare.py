@@ -511,6 +511,36 @@ def test_answers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         compared([saved.parent])
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("predicted", None, "model gru of .*s0, track a0: no predicted"),
+        ("families", None, "no families"),
+        ("genre", "polka", "track a0: genre polka is none of blues, disco, rock"),
+        ("track_id", "a1", "track a1: there twice"),
+        ("seed", 7, "track a1: seed differs from that of a0"),
+        ("chunks", 0, "chunks"),
+        ("chunk_accuracy", float("nan"), "chunk_accuracy"),
+        (None, None, "it has no answers"),
+    ],
+)
+def test_answers_that_are_not_as_written_are_refused(
+    column: str | None, value: object, told: str, tmp_path: Path
+) -> None:
+    genres, outcomes = read_outcomes([write_search(tmp_path / "s0", {"gru": right(3)})])
+    saved = tmp_path / "saved"
+    save_comparison(compare(genres, outcomes), outcomes, saved)
+    table = pq.read_table(saved / "comparison.parquet")
+    rows = table.to_pylist() if column else []
+    of_model = ("chunks", "chunk_accuracy")
+    for row in rows if column in of_model else rows[:1]:
+        row[column] = value
+    damaged = pa.Table.from_pylist(rows, schema=table.schema)
+    pq.write_table(damaged, saved / "comparison.parquet")
+    with pytest.raises(RequestError, match=f"not as it was written .*{told}.*compare .* again"):
+        compared([saved])
+
+
 def test_comparing_loads_neither_ray_nor_torch() -> None:
     code = "import sys, mgc_ray.compare; print({'ray', 'torch'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

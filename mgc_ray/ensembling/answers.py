@@ -24,6 +24,7 @@ from mgc_ray.ensembling.statistics import Judged, Kind, Outcome
 
 FILE = "comparison.parquet"
 _ANSWER = ("track_id", "group", "genre", "predicted")  # the rest is the same for all of a model
+_MAY_BE_NULL = ("fold", "folds")
 _TEXT, _PAIR = pa.string(), pa.struct([("name", pa.string()), ("value", pa.string())])
 _SCHEMA = pa.schema(
     [
@@ -102,11 +103,38 @@ def read_answers(path: Path) -> tuple[list[str], list[Outcome]]:
     of_model: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         of_model.setdefault((row["search"], row["model"], row["part"]), []).append(row)
+    wrong = "it has no answers" if not of_model else None
+    for rows in of_model.values():
+        wrong = wrong or _wrong(rows, genres)
+    if wrong:
+        raise RequestError(f"{path} is not as it was written ({wrong}): {_again(path)}")
     return genres, [_outcome(rows, genres) for rows in of_model.values()]
 
 
 def _again(path: Path) -> str:
     return f"compare the searches again with --out {path.parent}"
+
+
+def _wrong(rows: Sequence[dict[str, Any]], genres: Sequence[str]) -> str | None:
+    """What `write_answers` would not have written as the rows of one model; None if nothing."""
+    first, tracks = rows[0], set()
+    for row in rows:
+        where = f"model {row['model']} of {row['search']}, track {row['track_id']}"
+        empty = [name for name, value in row.items() if value is None and name not in _MAY_BE_NULL]
+        if empty:
+            return f"{where}: no {empty[0]}"
+        for name in ("genre", "predicted"):
+            if row[name] not in genres:
+                return f"{where}: {name} {row[name]} is none of {', '.join(genres)}"
+        other = [name for name in row if name not in _ANSWER and row[name] != first[name]]
+        if other:
+            return f"{where}: {other[0]} differs from that of {first['track_id']}"
+        if row["track_id"] in tracks:
+            return f"{where}: there twice"
+        tracks.add(row["track_id"])
+    if first["chunks"] < 1 or not 0 <= first["chunk_accuracy"] <= 1:
+        return f"{where}: chunk_accuracy {first['chunk_accuracy']} of {first['chunks']} chunks"
+    return None
 
 
 def _outcome(rows: Sequence[dict[str, Any]], genres: Sequence[str]) -> Outcome:
