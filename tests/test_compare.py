@@ -180,7 +180,7 @@ def test_validation_figures_are_marked_as_chosen_on(tmp_path: Path) -> None:
     said = command(*searches, cwd=tmp_path).stderr
     assert re.search(r"gru +1† validation! ", said)
     assert "! chosen on the tracks that it is judged on, so too high" in said
-    assert "2 and 3 are not on the same tracks: no difference is given" in said
+    assert "2 and 3 are not over the same splits and tracks: no difference is given" in said
 
 
 def test_a_family_without_a_row_is_told(tmp_path: Path) -> None:

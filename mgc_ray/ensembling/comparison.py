@@ -292,7 +292,7 @@ def neighbours_in_words(
         if (a, b) in paired:
             yield difference_in_words(paired[a, b])
         else:
-            yield f"{a} and {b} are not on the same tracks: no difference is given"
+            yield f"{a} and {b} are not over the same splits and tracks: no difference is given"
 
 
 def sections(content: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
