@@ -1,18 +1,24 @@
-# make search   the whole road on the built-in corpus: set-up, data, search, ensemble, test figure
-# make test     every test
-# make venv     the set-up alone (.venv with the versions of requirements.lock)
+# make search   the whole pipeline on the built-in corpus: set-up, data, search, ensemble, test
+# make test     the tests, in at most ten minutes on two cores
+# make test-all the same, then the slow ones: several machines, browsers, a full disk, many kills
+# make venv     only the set-up (.venv with the versions of requirements.lock)
 # make check    ruff and mypy
-# make docs     write the page of each command anew
-# make lock     write requirements.lock anew from what .venv holds
+# make docs     write the pages of all commands again, from their help
+# make lock     write requirements.lock from the versions that are installed in .venv
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search test venv check lock docs
+.PHONY: search test test-all venv check lock docs
 search: venv
 	$(BIN)/python -m mgc_ray.search --family gru
 
+PYTEST := $(BIN)/python -m pytest
+
 test: venv
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+
+test-all: test
+	$(PYTEST) -m slow
 
 check: venv
 	$(BIN)/ruff check .
@@ -23,7 +29,7 @@ venv: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "mgc_ray needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	  echo "mgc_ray needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1); give another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A search on Slurm: a head and workers for as long as the job runs.
+# A search on Slurm: a Ray head and workers that run as long as the job.
 #
 #   sbatch --nodes=5 --gpus-per-node=4 cluster/slurm.sh --family gru --tracks /scratch/music \
 #       --trials 200 --refit-folds 5 --results /scratch/mgc_ray/results --name gru-200
 #
-# What follows the script's name goes to mgc_ray.search. The first node is the head and runs no
-# trials. --results must lie on a file system of all nodes (or give --storage). A job that ran into
-# its time limit: the same with --resume NAME --results DIR.
+# The arguments after the script's name are those of mgc_ray.search. The first node is the head and
+# runs no trials. --results must be on a file system that all nodes share (or give --storage). After a
+# job has reached its time limit: the same with --resume NAME --results DIR.
 #SBATCH --job-name=mgc_ray
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -15,11 +15,11 @@
 #SBATCH --time=24:00:00
 set -euo pipefail
 
-: "${MGC_RAY_VENV:=.venv}" # with the versions of requirements.lock, on a file system of all nodes
+: "${MGC_RAY_VENV:=.venv}" # with the versions of requirements.lock, on a file system that all nodes share
 # shellcheck source=/dev/null
 source "$MGC_RAY_VENV/bin/activate"
 
-# Only who has this job's token may use its Ray; the file is the user's alone.
+# Only processes with this job's token can use its Ray; only this user can read the file.
 token=$(mktemp -p "${HOME}" .mgc_ray-token.XXXXXXXX)
 python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$token"
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$token"
@@ -28,7 +28,7 @@ trap 'rm -f "$token"; kill $(jobs -p) 2> /dev/null || true; wait' EXIT
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
-port=$((20000 + SLURM_JOB_ID % 20000)) # so that jobs that share a node do not meet
+port=$((20000 + SLURM_JOB_ID % 20000)) # different for jobs that share a node
 
 step=(srun --nodes=1 --ntasks=1 --exact)
 
@@ -50,8 +50,8 @@ for node in "${nodes[@]:1}"; do
   "${step[@]}" --nodelist="$node" ray start --address="$address:$port" --num-cpus="${SLURM_CPUS_PER_TASK:-1}" \
     --disable-usage-stats --block &
 done
-sleep 20 # a worker that comes later joins while the search runs
+sleep 20 # a worker that starts later joins while the search runs
 
-# --overlap: beside the head's own step
+# --overlap: together with the head's own step
 srun --nodes=1 --ntasks=1 --overlap --nodelist="$head" \
   python -m mgc_ray.search "$@" --address "$address:$port"

@@ -1,19 +1,36 @@
 """mgc_ray: distributed hyperparameter search for music genre classification.
 
-Every file in this folder is a command (`python -m mgc_ray.NAME`), every folder is a room:
-data (music -> dataset), models (one file a family), training (plain PyTorch), tuning (Ray Tune and
-Optuna), ensembling (best trials -> one tested ensemble), reporting (a search as a page), jobs (a
-dataset, a search from end to end), serving (an ensemble behind HTTP), terminal (what commands
+Every file in this folder is a command (`python -m mgc_ray.NAME`), except
+
+    config.py    every setting, once         settings.py  how settings are declared and checked
+    results.py   what a search leaves behind task.py      what labels mean: loss, metrics, score
+
+and every folder a part of the program: data (music -> dataset), models (one file per family),
+training (plain PyTorch), tuning (Ray Tune and Optuna), ensembling (best trials -> one tested
+ensemble), evaluation (metrics, intervals, comparisons), pipeline (whole jobs), reporting (a search
+as a page), serving (an ensemble behind HTTP), corpus (the built-in music), terminal (what commands
 share).
 
-As a library: `run_search` is the main job, `load_ensemble` what predicts.
+As a library: `run_search` is the main job, `load_search` reads its results, `load_ensemble` gives
+what predicts; `evaluate` and `compare` are the commands of these names.
 """
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mgc_ray.ensembling.artefact import load_ensemble as load_ensemble
-    from mgc_ray.ensembling.artefact import shipped_model as shipped_model
+    from mgc_ray.compare import compare as compare
+    from mgc_ray.config import ClusterConfig as ClusterConfig
+    from mgc_ray.config import DatasetConfig as DatasetConfig
+    from mgc_ray.config import EnsembleConfig as EnsembleConfig
+    from mgc_ray.config import SearchConfig as SearchConfig
+    from mgc_ray.config import TuneConfig as TuneConfig
+    from mgc_ray.ensembling.saved import load_ensemble as load_ensemble
+    from mgc_ray.ensembling.saved import shipped_model as shipped_model
+    from mgc_ray.evaluate import evaluate as evaluate
+    from mgc_ray.results import load_search as load_search
     from mgc_ray.search import run_search as run_search
 
 __version__ = "0.1.0"
@@ -22,21 +39,38 @@ __version__ = "0.1.0"
 class RequestError(ValueError):
     """What was asked for cannot be done; the message states rule, value and remedy.
 
-    Commands print it as one line and end with status 2: it never is a fault of the program.
+    Commands print it as one line and end with status 2: it is never a fault of the program.
     """
 
 
 _LIBRARY = {
     "run_search": "mgc_ray.search",
-    "load_ensemble": "mgc_ray.ensembling.artefact",
-    "shipped_model": "mgc_ray.ensembling.artefact",
+    "evaluate": "mgc_ray.evaluate",
+    "compare": "mgc_ray.compare",
+    "load_search": "mgc_ray.results",
+    "load_ensemble": "mgc_ray.ensembling.saved",
+    "shipped_model": "mgc_ray.ensembling.saved",
+    "SearchConfig": "mgc_ray.config",
+    "DatasetConfig": "mgc_ray.config",
+    "TuneConfig": "mgc_ray.config",
+    "EnsembleConfig": "mgc_ray.config",
+    "ClusterConfig": "mgc_ray.config",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """The functions for library use, loaded when they are asked for: PyTorch takes seconds."""
+    """The library's functions, imported when they are used: PyTorch takes seconds."""
     if name not in _LIBRARY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(_LIBRARY[name]), name)
+
+
+class _Package(ModuleType):
+    """Keeps `mgc_ray.compare` the function, where Python would make it the module of this name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LIBRARY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

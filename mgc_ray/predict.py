@@ -4,111 +4,104 @@
     python -m mgc_ray.predict --model results/gru-001/ensemble song.mp3
     python -m mgc_ray.predict MUSIC --out genres.parquet --playlists playlists
 
-Without --model: by the ensemble that comes with the program, of GTZAN's ten genres. Files are
+Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files are
 predicted in this process, without Ray; a folder with --out on all cores, or on a cluster. The table
-has a row a file: path (below the folder; bytes that are no UTF-8 as \\xNN), genre, probability,
-prob_GENRE of each genre, and the reason where a file could not be read. Run again, it does what is
-new or has changed, and tries again what could not be read; exit status 1 while there is any.
+has one row per file: path (below the folder; bytes that are not UTF-8 as \\xNN), genre,
+probability, prob_GENRE for each genre, and the reason where a file could not be read. When run
+again, it predicts what is new or has changed, and tries again what could not be read; the exit
+status is 1 while any file cannot be read.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mgc_ray.terminal.command import Parser, console, count_of, print_json, run, stopped_by
+from mgc_ray import RequestError
+from mgc_ray.config import PredictConfig
+from mgc_ray.models import family_names
+from mgc_ray.settings import Params
+from mgc_ray.terminal.command import console, print_json, run, stopped_by
+from mgc_ray.terminal.options import parse
 
 _SHOWN = 3
 _REASONS_SHOWN = 5
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, predict; status 1 where a file could not be read."""
-    parser = Parser(
-        prog="python -m mgc_ray.predict",
-        description="Genres of audio files (WAV, AU, FLAC, MP3, OGG, of any length), or of .npy "
-        "spectrograms where the model was trained on such; or, with --out, of a whole library.",
+    parsed = parse(
+        PredictConfig,
+        argv,
+        "predict",
+        "Genres of audio files (WAV, AU, FLAC, MP3, OGG, of any length), or of .npy spectrograms "
+        "where the model was trained on such; or, with --out, of a whole library.",
+        json_help="Print one line: a list of {file, genres} or {file, error}.",
     )
-    add = parser.add_argument
-    add(
-        "--model",
-        metavar="DIR",
-        help="an ensemble or a checkpoint (default: the ensemble that comes with the program)",
-    )
-    add("files", nargs="+", metavar="FILE_OR_FOLDER", help="files; with --out one folder")
-    add(
-        "--out",
-        type=Path,
-        metavar="TABLE",
-        help="predict all that lies in a folder on all cores, a row a file, into this .parquet or "
-        ".csv; again, it does what is new",
-    )
-    add("--playlists", type=Path, metavar="DIR", help="with --out: an M3U playlist a genre there")
-    add("--address", help="with --out: a Ray cluster, e.g. ray-head:6379")
-    add("--json", action="store_true", help="one line: a list of {file, genres} or {file, error}")
-    args = parser.parse_args()
-    if args.out:
-        if len(args.files) != 1:
-            parser.error(f"--out is for one folder, but {len(args.files)} are named")
-        return _library(Path(args.files[0]), args)
-    for name in ("playlists", "address"):
-        if getattr(args, name):
-            parser.error(f"--{name} is for a whole library: name one folder and --out TABLE")
-    folders = [file for file in args.files if Path(file).is_dir()]
-    if folders:
-        parser.error(f"{folders[0]} is a folder: add --out genres.parquet to predict all in it")
-    return _files(args.files, args.model, args.json)
+    config = parsed.config
+    family_names(config.family)
+    if config.out:
+        if len(config.files) != 1:
+            raise RequestError(f"--out is for one folder, but {len(config.files)} are given")
+        return _library(config, parsed.as_json)
+    for name, value in (("playlists", config.playlists), ("address", config.address)):
+        if value:
+            raise RequestError(f"--{name} is for a whole library: give one folder and --out TABLE")
+    if folders := [file for file in config.files if Path(file).is_dir()]:
+        raise RequestError(
+            f"{folders[0]} is a folder: add --out genres.parquet to predict everything in it"
+        )
+    return _files(config, parsed.as_json)
 
 
-def _files(files: list[str], model: str | None, as_json: bool) -> int:
+def _files(config: PredictConfig, as_json: bool) -> int:
     from mgc_ray.data.audio import UnusableTrackError
-    from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
+    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 
-    ensemble = load_ensemble(model or shipped_model())
-    answers: list[dict[str, Any]] = []
-    for file in files:
+    ensemble = load_ensemble(config.model or shipped_model())
+    predictions: list[Params] = []
+    for file in config.files:
         try:
             genres = ensemble.predict(file)
         except UnusableTrackError as error:
-            answers.append({"file": file, "error": str(error)})
+            predictions.append({"file": file, "error": str(error)})
             console.print(f"{file}: error: {error}", style="red", markup=False)
             continue
-        answers.append({"file": file, "genres": genres})
+        predictions.append({"file": file, "genres": genres})
         if not as_json:
             best = list(genres.items())[:_SHOWN]
             print(f"{file}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
     if as_json:
-        print_json(answers)
-    return 1 if any("error" in answer for answer in answers) else 0
+        print_json(predictions)
+    return 1 if any("error" in one for one in predictions) else 0
 
 
-def _library(folder: Path, args: Any) -> int:
-    from mgc_ray.ensembling.artefact import shipped_model
-    from mgc_ray.jobs.library import predict_library
+def _library(config: PredictConfig, as_json: bool) -> int:
+    from mgc_ray.ensembling.saved import shipped_model
+    from mgc_ray.pipeline.library import predict_library
 
+    assert config.out
     started = time.monotonic()
     try:
-        found = predict_library(
-            folder, args.out, args.model or shipped_model(), args.address, args.playlists
+        library = predict_library(
+            Path(config.files[0]),
+            config.out,
+            config.model or shipped_model(),
+            config.address,
+            config.playlists,
         )
     except KeyboardInterrupt:
-        console.print(f"stopped by {stopped_by()}: the same command again goes on where it stopped")
+        console.print(f"stopped by {stopped_by()}: the same command again continues")
         return 130
-    for path, reason in found.unread[:_REASONS_SHOWN]:
+    for path, reason in library.unread[:_REASONS_SHOWN]:
         console.print(f"{path}: {reason}", style="red", markup=False)
-    counts = ", ".join(f"{count} {genre}" for genre, count in found.genres.items())
-    console.print(
-        f"{count_of(found.files, 'file')} ({found.known} known before) in "
-        f"{time.monotonic() - started:.0f} s: "
-        f"{counts or 'no song'}; {len(found.unread)} could not be read"
-        f"{f' (why: column reason of {args.out})' if found.unread else ''}",
-        markup=False,
-    )
-    if args.json:
+    where = f" (see the column reason of {config.out})" if library.unread else ""
+    console.print(f"{library}{where}, in {time.monotonic() - started:.0f} s", markup=False)
+    if as_json:
         print_json(
-            {"files": found.files, "known": found.known, "genres": found.genres}
-            | {"unread": len(found.unread), "out": str(args.out)}
+            {"files": library.files, "known": library.known, "genres": library.genres}
+            | {"unread": len(library.unread), "out": str(config.out)}
         )
-    return 1 if found.unread else 0
+    return 1 if library.unread else 0
 
 
 if __name__ == "__main__":

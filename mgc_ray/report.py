@@ -1,29 +1,26 @@
-"""One page of one or several searches: figures, plots, what went wrong, how to make it again.
+"""One page about one or several searches: figures, plots, what went wrong, how to repeat it.
 
     python -m mgc_ray.report results/gru-001 --out report.html
 
-The page needs no network and no other file. A search that still runs can be looked at, too.
+The page needs no network and no other file. It also shows a search that is still running.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from mgc_ray.terminal.command import Parser, console, run
+from mgc_ray.config import ReportConfig
+from mgc_ray.terminal.command import console, run
+from mgc_ray.terminal.options import parse
 
 
-def main() -> int:
-    """Parse the command line, write the page, say where it is."""
-    parser = Parser(
-        prog="python -m mgc_ray.report",
-        description="Write one self-contained HTML page of one or several searches.",
-    )
-    parser.add_argument("searches", nargs="+", type=Path, metavar="RESULTS", help="results/NAME")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="e.g. report.html")
-    args = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, write the page, print where it is."""
+    description = "Write one self-contained HTML page about one or several searches."
+    config = parse(ReportConfig, argv, "report", description).config
     from mgc_ray.reporting.page import write_report
 
-    for note in write_report(args.searches, args.out):
+    for note in write_report(config.searches, config.out):
         console.print(note, markup=False, style="yellow")
-    console.print(f"report: {args.out}", soft_wrap=True, markup=False)
+    console.print(f"report: {config.out}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -1,38 +1,26 @@
-"""An ensemble behind HTTP, with a page: drop a song in and see its genres.
+"""An ensemble behind HTTP, with a page: drop a song on it and see its genres.
 
     python -m mgc_ray.serve --model results/gru-001/ensemble
 
-It listens on this machine alone, unless --host says otherwise. GET /openapi.json describes the
+It listens only on this machine, unless --host says otherwise. GET /openapi.json describes the
 interface, GET /docs shows that as a page (whose scripts a browser loads from the internet).
 """
 
 import time
+from collections.abc import Sequence
 
 from mgc_ray import RequestError
-from mgc_ray.terminal.command import Parser, console, port, positive_int, run, stopped_by
+from mgc_ray.config import ServeConfig
+from mgc_ray.models import family_names
+from mgc_ray.terminal.command import console, run, stopped_by
+from mgc_ray.terminal.options import parse
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, serve until Ctrl-C."""
-    parser = Parser(
-        prog="python -m mgc_ray.serve",
-        description="Serve an ensemble by HTTP, with a page, until Ctrl-C.",
-    )
-    add = parser.add_argument
-    add(
-        "--model",
-        metavar="DIR",
-        help="an ensemble or a checkpoint (default: the ensemble that comes with the program)",
-    )
-    add("--host", default="127.0.0.1", help="0.0.0.0 lets everyone in who reaches this machine")
-    add("--port", type=port, default=8000, help="where it listens, up to 65535")
-    add("--replicas", type=positive_int, help="copies of the model (default: one a CPU or GPU)")
-    add("--max-megabytes", type=positive_int, default=50, help="of a file")
-    add("--max-seconds", type=positive_int, default=1200, help="length of a song")
-    add("--timeout", type=positive_int, default=60, metavar="SECONDS", help="of an answer")
-    add("--queue", type=positive_int, default=64, help="songs that may wait; more are refused")
-    add("--address", help="a Ray cluster, e.g. ray-head:6379 (default: $RAY_ADDRESS, else here)")
-    args = parser.parse_args()
+    description = "Serve an ensemble by HTTP, with a page, until Ctrl-C."
+    config = parse(ServeConfig, argv, "serve", description).config
+    family_names(config.family)
     try:
         import fastapi  # noqa: F401
         import multipart  # noqa: F401  of python-multipart, which reads forms
@@ -40,17 +28,14 @@ def main() -> int:
         raise RequestError(
             f'serving needs the package {error.name}: pip install "mgc-ray[serve]"'
         ) from None
-    from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
+    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
     from mgc_ray.serving.run import serving
 
-    ensemble = load_ensemble(args.model or shipped_model())
-    from mgc_ray.serving.app import Limits
-
-    limits = Limits(args.max_megabytes, args.max_seconds, args.timeout, args.queue)
+    ensemble = load_ensemble(config.model or shipped_model())
     console.print("starting Ray", style="dim")
-    with serving(ensemble, args.host, args.port, args.replicas, limits, args.address) as replicas:
+    with serving(ensemble, config) as replicas:
         console.print(
-            f"http://{args.host}:{args.port}/ answers, with {replicas} "
+            f"serving http://{config.host}:{config.port}/ with {replicas} "
             f"replica{'s' if replicas > 1 else ''}; Ctrl-C ends it",
             soft_wrap=True,
             markup=False,

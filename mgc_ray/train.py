@@ -4,115 +4,61 @@ python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0
 """
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from mgc_ray import RequestError
-from mgc_ray.data.chunks import StreamedChunks, open_chunks
-from mgc_ray.models import families, family_module
-from mgc_ray.models._classifier import count_parameters
-from mgc_ray.terminal.command import Parser, console, gibibytes, print_json, run, seed
-from mgc_ray.terminal.progress import progress
-from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.config import configure, parse_setting
-from mgc_ray.training.initial import check_features, initial_params
-from mgc_ray.training.loop import METRIC, Epoch, NonFiniteLossError, best_device, train
+from mgc_ray.config import TrainCommandConfig, memory_bytes
+from mgc_ray.models import checked_params, family_names
+from mgc_ray.terminal.command import console, print_json, run
+from mgc_ray.terminal.options import parse
 
 
-def keep_best(
-    what: str,
-    epochs: Iterator[Epoch],
-    max_epochs: int,
-    metric: str,
-    keep: Callable[[Epoch], None],
-    about: str,
-) -> dict[str, Any]:
-    """Run a training with a progress bar and `keep` each best epoch; the best one's metrics.
-
-    {} where training diverged before the first epoch had ended. `about`: what is told once.
-    """
-    best: dict[str, Any] = {}
-    with progress(what, max_epochs, "epochs") as advance:
-        try:
-            for epoch in epochs:
-                if epoch.number == 1:
-                    parameters = count_parameters(epoch.classifier)
-                    console.print(f"{what}, {parameters:,} parameters, {about}", markup=False)
-                if epoch.best:
-                    best = {"epoch": epoch.number, **epoch.metrics}
-                    keep(epoch)
-                advance(epoch.number, f"best {metric} {best[metric]:.3f}")
-        except NonFiniteLossError as error:
-            console.print(f"training has diverged: {error}", style="red", markup=False)
-    return best
-
-
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, train, keep the best epoch."""
-    parser = Parser(
-        prog="python -m mgc_ray.train",
-        description="Train one configuration, without Ray, and keep its best epoch.",
+    parsed = parse(
+        TrainCommandConfig,
+        argv,
+        "train",
+        "Train one configuration, without Ray, and keep its best epoch.",
+        json_help="Print the best epoch's metrics.",
     )
-    parser.add_argument("--family", required=True, help=f"one of {', '.join(families())}")
-    parser.add_argument("--dataset", required=True, metavar="DIR", help="what preprocess made")
-    parser.add_argument("--out", metavar="DIR", help="where to write the checkpoint")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable"
-    )
-    parser.add_argument(
-        "--init-from", metavar="DIR", help="weights that the family transfer starts from"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of weights and batches")
-    parser.add_argument(
-        "--memory",
-        type=gibibytes,
-        metavar="GIB",
-        help="spectrograms that take more are streamed from disk (default: a quarter of memory)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the best epoch's metrics")
-    args = parser.parse_args()
+    config = parsed.config
+    (family,) = family_names([config.family])
+    if config.init_from and family != "transfer":
+        raise RequestError(f"--init-from needs --family transfer, not {family}")
+    given = checked_params(family, config.train)
+    # imports PyTorch, which takes seconds: a wrong setting should not
+    from mgc_ray.data.chunks import open_chunks
+    from mgc_ray.pipeline.train import keep_best, new_checkpoint_folder
+    from mgc_ray.training.checkpoint import save_checkpoint
+    from mgc_ray.training.initial import check_features, initial_params
+    from mgc_ray.training.loop import Epoch, best_device, train
 
-    family_module(args.family)
-    if args.init_from and args.family != "transfer":
-        raise RequestError(f"--init-from needs --family transfer, not {args.family}")
-    params = {"seed": args.seed} | (initial_params(args.init_from) if args.init_from else {})
-    params |= dict(parse_setting(args.family, s) for s in args.set)
-    settings = configure(args.family, params)[1]
-    if args.out and (Path(args.out) / "config.json").exists():
-        raise RequestError(f"--out {args.out} holds a checkpoint already: name another folder")
-    if args.out:
-        Path(args.out).mkdir(parents=True, exist_ok=True)  # refused now, not after an epoch
-    chunks = open_chunks(args.dataset, ("train", "valid"), args.memory)
+    start = initial_params(config.init_from) if config.init_from else {}
+    params = {"seed": config.seed} | start | given
+    out = new_checkpoint_folder(config.out)
+    chunks = open_chunks(config.dataset, ("train", "valid"), memory_bytes(config.memory))
     check_features(params, chunks.info.features)
-    if isinstance(chunks, StreamedChunks):
-        console.print(f"{chunks.nbytes / 2**30:.1f} GiB of spectrograms are streamed from disk")
-    device = best_device()
-    info = chunks.info
-    started = time.perf_counter()
+    info, device, started = chunks.info, best_device(), time.perf_counter()
 
     def keep(epoch: Epoch) -> None:
-        if args.out:
-            save_checkpoint(Path(args.out), epoch, args.family, params, info)
+        if out:
+            save_checkpoint(out, epoch, family, params, info)
 
-    best = keep_best(
-        args.family,
-        train(args.family, params, chunks, device),
-        settings.max_epochs,
-        METRIC,
-        keep,
-        f"on {device}, protocol {info.protocol}{' (leaky)' if info.leaky else ''}",
-    )
-    if not best:
+    epochs = train(family, params, chunks, device, metric=config.metric)
+    about = f"on {device}, protocol {info.protocol}{' (leaky)' if info.leaky else ''}"
+    best = keep_best(family, params, epochs, keep, about)
+    if best is None:
         return 1
     console.print(
-        f"best epoch {best['epoch']}: track accuracy {best[METRIC]:.3f}, chunk accuracy "
-        f"{best['val_chunk_accuracy']:.3f}, macro-F1 {best['val_macro_f1']:.3f} on validation "
-        f"tracks; {time.perf_counter() - started:.0f} s"
-        + (f"; checkpoint in {args.out}" if args.out else "")
+        f"best epoch {best.number}: track accuracy {best.metrics['val_track_accuracy']:.3f}, chunk "
+        f"accuracy {best.metrics['val_chunk_accuracy']:.3f}, macro-F1 "
+        f"{best.metrics['val_macro_f1']:.3f} on validation tracks; "
+        f"{time.perf_counter() - started:.0f} s" + (f"; checkpoint in {out}" if out else ""),
+        markup=False,
     )
-    if args.json:
-        print_json(best)
+    if parsed.as_json:
+        print_json({"epoch": best.number, **best.metrics})
     return 0
 
 

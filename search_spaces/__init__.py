@@ -1,6 +1,6 @@
-"""Search spaces, one file a family of `mgc_ray/models`: `suggest(trial) -> dict` of parameters.
+"""Search spaces, one file per family of `mgc_ray/models`: `suggest(trial) -> dict` of parameters.
 
-Ordinary Python over Optuna: conditional where that is the truth. Each name is a field of the
-family's Config or of TrainConfig (checked before a search starts), each sample is valid, and the
-defaults lie within, as the first trial of a search is the family's defaults.
+Ordinary Python over Optuna, conditional where parameters depend on each other. Each name is a field
+of the family's Config or of TrainConfig, which is checked before a search starts. Every sample is
+valid. The defaults lie within the space, as the first trial of a search uses them.
 """

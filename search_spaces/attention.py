@@ -1,4 +1,4 @@
-"""Space of the family `attention`."""
+"""Search space of the family `attention`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Space of the family `cnn`."""
+"""Search space of the family `cnn`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the families' spaces share."""
+"""Parameters that the search spaces of several families share."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ def suggest_training(trial: Trial) -> dict[str, Any]:
         "crop": trial.suggest_float("crop", 0.3, 1.0),
         "crops": trial.suggest_int("crops", 1, 2),
     }
-    if params["optimizer"] == "adamw":  # decay means something else in Adam, and seldom helps there
+    if params["optimizer"] == "adamw":  # Adam's decay is an L2 penalty, and seldom helps
         params["weight_decay"] = trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True)
     return params
 
 
 def suggest_convolutions(trial: Trial) -> dict[str, Any]:
-    """The convolution blocks that the baseline's families begin with."""
+    """The convolution blocks that `cnn`, `gru`, `lstm` and `attention` begin with."""
     return {
         "blocks": trial.suggest_int("blocks", 3, 5),
         "channels": trial.suggest_categorical("channels", [8, 16, 24]),

@@ -1,7 +1,8 @@
-"""Space of the family `discriminant`: it is solved, so nothing of it is about training by steps.
+"""Search space of the family `discriminant`, whose weights are solved for instead of trained.
 
-Nor of augmentation that changes what statistics are of: pitch shift by up to 2 bands costs 3 points
-(results/README.md); crops and masks are left out for the same reason.
+So it has no settings of training by steps. Augmentation that would change the statistics themselves
+is left out, too: pitch shift by up to 2 bands costs 3 points (results/README.md), and crops and
+masks are left out for the same reason.
 """
 
 from typing import Any

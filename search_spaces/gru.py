@@ -1,4 +1,4 @@
-"""Space of the family `gru`."""
+"""Search space of the family `gru`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Space of the family `lstm`."""
+"""Search space of the family `lstm`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Space of the family `statistics`."""
+"""Search space of the family `statistics`."""
 
 from typing import Any
 

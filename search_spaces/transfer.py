@@ -1,4 +1,7 @@
-"""Space of the family `transfer`: what learns, when and how fast; the network is given."""
+"""Search space of the family `transfer`: which layers are trained, from when on and how fast.
+
+The network itself is given by `--init-from`.
+"""
 
 from typing import Any
 

@@ -1,18 +1,32 @@
 """Fixtures that many tests share: a tiny dataset in memory, a real Ray cluster, a real search."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from mgc_ray.config import ClusterConfig, DatasetConfig
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.dataset import DatasetInfo
-from mgc_ray.data.spectrogram import Precomputed
+from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features.array import Array
+from mgc_ray.data.files import exclusive_lock
 from mgc_ray.data.tracks import Track
+from mgc_ray.terminal.process import prepare_process
 from tests.commands import command
 
+if TYPE_CHECKING:
+    from mgc_ray.tuning.cluster import Cluster
+
 GENRES = ("blues", "disco", "rock")
+
+prepare_process()  # before Ray is imported, as commands do
+# One thread of PyTorch, here and in processes that tests start: their networks are tiny, and more
+# threads than cores wait for one another. PyTorch reads it when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def make_chunks(
@@ -42,20 +56,18 @@ def make_chunks(
                 spectrograms.append(x)
                 owner.append(len(tracks) - 1)
                 split.append(side)
+    feature = Array(bands=bands, frames=frames, value_type="float32")
     info = DatasetInfo(
-        features=Precomputed(bands, frames, "float32"),
-        genres=GENRES,
-        protocol="given",
-        seed=0,
-        source="made by a test",
+        config=DatasetConfig(tracks="made by a test", protocol="given"),
+        features=FeatureSet({"array": feature}),
         listing="",
-        shards=1,
+        genres=GENRES,
         tracks=len(tracks),
+        shards=1,
         finished=True,
     )
-    return Chunks(
-        info, np.array(owner), np.array(split), tracks, np.array(spectrograms, np.float32)
-    )
+    arrays = {"array": np.array(spectrograms, np.float32)}
+    return Chunks(info, np.array(owner), np.array(split), tracks, arrays)
 
 
 @pytest.fixture
@@ -64,27 +76,34 @@ def chunks() -> Chunks:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[dict[str, float]]:
+def ray_cluster() -> Iterator["Cluster"]:
     """One cluster of two CPUs for all tests that need Ray in this process."""
     import ray
 
-    from mgc_ray.tuning.cluster import connected
+    from mgc_ray.tuning import cluster
 
     ray.init(
         "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
-    with connected() as resources:
-        yield resources
+    cluster.quieten_ray()
+    with cluster.ray_cluster(ClusterConfig()) as connected:
+        yield connected
     ray.shutdown()
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which a smoke search of two families has run; see said.json."""
-    cwd = tmp_path_factory.mktemp("home")
-    done = command(
-        "search", "--family", "gru", "cnn", "--smoke", "--name", "first", "--json", cwd=cwd
-    )
-    (cwd / "said.json").write_text(done.stdout)
-    (cwd / "said.txt").write_text(done.stderr)
+def home(ray_cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which a smoke search of two families has run; see printed.json.
+
+    All processes of one run of the tests share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "home"
+    cwd.mkdir(exist_ok=True)
+    with exclusive_lock(cwd, lambda holder: None):
+        if not (cwd / "printed.txt").exists():
+            families = ("--family", "gru", "cnn")
+            done = command("search", *families, "--smoke", "--name", "first", "--json", cwd=cwd)
+            (cwd / "printed.json").write_text(done.stdout)
+            (cwd / "printed.txt").write_text(done.stderr)
     return cwd

@@ -1,4 +1,4 @@
-"""Damaged input of every kind, from seeds, and a judge of what the program makes of it.
+"""Damaged input of every kind, from seeds, and what the program does with it.
 
 Each case must end with a result or with the program's own refusal: no other exception, no hang, no
 memory without bounds.
@@ -23,44 +23,48 @@ import soundfile
 
 import search_spaces
 from mgc_ray import RequestError
+from mgc_ray.config import Protocol
 from mgc_ray.data.audio import UnusableTrackError
-from mgc_ray.data.spectrogram import GTZAN_ARRAYS, LogMel, Precomputed
-from mgc_ray.data.split import draw_split
+from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features.array import RECIPES, Array
+from mgc_ray.data.features.log_mel import LogMel
+from mgc_ray.data.split.protocols import draw_split
 from mgc_ray.data.tracks import read_tracks
-from mgc_ray.ensembling.artefact import load_ensemble
+from mgc_ray.ensembling.saved import load_ensemble
 from mgc_ray.training.checkpoint import load_checkpoint
 from mgc_ray.tuning.space import default_params, load_space
 
 SECONDS = 30  # a case may take
 GIBIBYTE = 1 << 30  # more than before, a case may take
+PROTOCOLS: list[Protocol] = ["grouped", "given", "cross-validation", "random-chunks"]
 NAMES = ("traffic", "Ärger", "音楽", "müzik 🎵", "a" * 200, "with\nline", "-dash", "عود", "'", " ")
 
-Case = tuple[str, Callable[[], object]]  # what was done to it; what the program is asked
+Case = tuple[str, Callable[[], object]]  # what was damaged; what the program is asked to do
 
 
 class HangError(Exception):
     """A case took longer than SECONDS."""
 
 
-def judge(cases: Iterator[Case]) -> tuple[Counter[str], list[str]]:
+def run_cases(cases: Iterator[Case]) -> tuple[Counter[str], list[str]]:
     """How many cases had a result and how many were refused; what went wrong, in words."""
-    outcomes: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     wrong = []
-    for what, ask in cases:
+    for what, call in cases:
         before = _resident()
         try:
             with _limits():
-                ask()
-            outcomes["result"] += 1
+                call()
+            counts["result"] += 1
         except (UnusableTrackError, RequestError) as error:
-            outcomes["refused"] += 1
+            counts["refused"] += 1
             if not str(error) or "\0" in str(error):
                 wrong.append(f"{what}: the reason is {str(error)!r}")
         except Exception as error:
             wrong.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
         if _resident() - before > GIBIBYTE:
             wrong.append(f"{what}: {(_resident() - before) >> 20} MiB")
-    return outcomes, wrong
+    return counts, wrong
 
 
 def _resident() -> int:
@@ -85,7 +89,7 @@ def _limits() -> Iterator[None]:
 
 
 def sound_files() -> list[tuple[str, bytes]]:
-    """Sound ones of each format, with their endings."""
+    """Undamaged files of each format, with their endings."""
     tone = np.sin(np.arange(12_000) / 9).astype(np.float32)
     stereo = np.stack([tone, 0.5 * tone], 1)
     made = []
@@ -119,7 +123,7 @@ def arrays() -> list[tuple[str, bytes]]:
 
 
 def damaged(content: bytes, draw: random.Random, all_of: list[bytes]) -> tuple[str, bytes]:
-    """One way or several to damage a file; what was done, and what came of it."""
+    """Damage a file in one way or several: what was done, and the content."""
     done = []
     data = bytearray(content)
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
@@ -139,7 +143,7 @@ def damaged(content: bytes, draw: random.Random, all_of: list[bytes]) -> tuple[s
         elif way == "head":
             if data:
                 data[min(head, len(data) - 1)] = draw.randrange(256)
-        elif way == "numbers":  # sizes, rates and counts stand in the first hundred bytes
+        elif way == "numbers":  # sizes, rates and counts are in the first hundred bytes
             number = draw.choice([0, 1, 2**31 - 1, 2**32 - 1, 44100, 65535, 2**24, 999_999_999])
             order = draw.choice("<>")
             data[head : head + 4] = struct.pack(f"{order}I", number)
@@ -163,10 +167,11 @@ def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
     draw = random.Random(seed)
     files = [*sound_files(), *arrays()]
     contents = [content for _, content in files]
+    with_recipe = Array(bands=128, frames=38, value_type="uint8", recipe=RECIPES["gtzan"])
     features = [
-        LogMel(),
-        Precomputed(128, 38, "uint8", GTZAN_ARRAYS),
-        Precomputed(128, 38, "float32"),
+        FeatureSet({"log_mel": LogMel()}),
+        FeatureSet({"array": with_recipe}),
+        FeatureSet({"array": Array(bands=128, frames=38, value_type="float32")}),
     ]
     for number in range(count):
         ending, content = draw.choice(files)
@@ -177,15 +182,14 @@ def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
         path.write_bytes(data)
         chosen = draw.choice(features)
 
-        def ask(path: Path = path, chosen: Any = chosen) -> None:
-            found = chosen.inspect(path)
-            chunks = chosen.chunks(path)
-            assert len(chunks) == found.chunks, "another number of chunks than was found"
-            assert chunks.shape[1:] == (chosen.bands, chosen.frames)
-            assert np.isfinite(chunks.astype(np.float64)).all(), "not finite"
-            path.unlink()
+        def compute(path: Path = path, chosen: FeatureSet = chosen) -> None:
+            computed = chosen.compute(path)
+            for name, chunks in computed.columns.items():
+                feature = chosen.columns[name]
+                assert chunks.shape == (computed.chunks, feature.bands, feature.frames)
+                assert np.isfinite(chunks.astype(np.float64)).all(), "not finite"
 
-        yield f"seed {seed}, case {number}: {ending}, {what}", ask
+        yield f"seed {seed}, case {number}: {ending}, {what}", compute
         path.unlink(missing_ok=True)
 
 
@@ -206,15 +210,15 @@ def table_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
             content, draw, [content, b'"', b"path,genre\r", "π,ü\n".encode("utf-16")]
         )
         path.write_bytes(data)
-        protocol = draw.choice(["grouped", "given", "cross-validation", "random-chunks"])
+        protocol = draw.choice(PROTOCOLS)
 
-        def ask(protocol: str = protocol) -> None:
+        def split(protocol: Protocol = protocol) -> None:
             table = read_tracks(path)
             hashes = {track.path: track.path for track in table.tracks}
             drawn, _ = draw_split(table.tracks, hashes, protocol, 0, "1/5")
             assert all(track.genre for track in drawn)
 
-        yield f"seed {seed}, table {number}: {what}, {protocol}", ask
+        yield f"seed {seed}, table {number}: {what}, {protocol}", split
 
 
 def space_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
@@ -234,7 +238,7 @@ def space_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
         place.mkdir()
         (place / "gru.py").write_bytes(data)
 
-        def ask(place: Path = place) -> None:
+        def load(place: Path = place) -> None:
             search_spaces.__path__.insert(0, str(place))
             sys.modules.pop("search_spaces.gru", None)
             try:
@@ -243,7 +247,7 @@ def space_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
                 search_spaces.__path__.remove(str(place))
                 sys.modules.pop("search_spaces.gru", None)
 
-        yield f"seed {seed}, space {number}: {bytes(data)[-200:]!r}", ask
+        yield f"seed {seed}, space {number}: {bytes(data)[-200:]!r}", load
         shutil.rmtree(place)
 
 
@@ -263,20 +267,21 @@ def model_cases(folder: Path, models: list[Path], count: int, seed: int) -> Iter
             what, data = damaged(path.read_bytes(), draw, [path.read_bytes(), b"{}", b"\0" * 8])
             path.write_bytes(data)
 
-        def ask(copy: Path = copy) -> None:
+        def predict(copy: Path = copy) -> None:
             ensemble = load_ensemble(copy)
             if (copy / "config.json").exists():
                 load_checkpoint(copy)
-            features = ensemble.features
-            spectrograms = np.zeros((1, features.bands, features.frames), features.dtype)
-            ensemble.chunk_probs(spectrograms)
+            columns = ensemble.features.columns.items()
+            ensemble.predict_song(
+                {name: np.zeros((1, f.bands, f.frames), f.dtype) for name, f in columns}
+            )
 
-        yield f"seed {seed}, model {number}: {path.relative_to(copy)}, {what}", ask
+        yield f"seed {seed}, model {number}: {path.relative_to(copy)}, {what}", predict
         shutil.rmtree(copy)
 
 
 def _changed_json(content: Any, draw: random.Random) -> tuple[str, Any]:
-    """One value, anywhere, exchanged for one of another kind or size, or taken out."""
+    """Replace one value, anywhere, by one of another kind or size, or delete it."""
     places: list[tuple[Any, Any]] = []
 
     def walk(node: Any) -> None:
@@ -306,6 +311,6 @@ def _changed_json(content: Any, draw: random.Random) -> tuple[str, Any]:
     value = draw.choice(strange)
     if draw.random() < 0.2:
         del node[key]
-        return f"{key} taken out", content
+        return f"{key} deleted", content
     node[key] = value
     return f"{key} = {value!r}"[:200], content

@@ -1,4 +1,4 @@
-"""A search that is killed again and again and gone on with, and what must hold all the way."""
+"""A search that is killed again and again and resumed, and what must hold all the way."""
 
 import csv
 import os
@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mgc_ray.data.files import read_json
-from mgc_ray.tuning.records import read_records
+from mgc_ray.results import load_search, read_records
 from mgc_ray.tuning.searcher import load_studies
 
 Moment = float | Callable[[Path], bool]  # seconds after the start, or what the folder then shows
@@ -34,11 +33,11 @@ class KilledSearch:
         self.output = ""
 
     def run(self, moments: Sequence[Moment]) -> None:
-        """Kill the driver at each of the moments, then let the search come to its end."""
+        """Kill the driver at each of the moments, then let the search finish."""
         for moment in moments:
             if self._start(moment):
                 return
-            self._look()
+            self._note_what_is_there()
         assert self._start(None)
 
     def check(self, trials: int) -> None:
@@ -47,28 +46,30 @@ class KilledSearch:
             rows = [row["trial"] for row in csv.DictReader(file)]
         numbers = sorted(int(row.rsplit("-", 1)[1]) for row in rows)
         assert len(rows) == len(set(numbers)) == trials, rows
-        self._look()  # no finished trial was run again
+        self._note_what_is_there()  # no finished trial was run again
         assert set(self.ended) == set(rows)
-        told = Counter(
+        known_to_optuna = Counter(
             trial.user_attrs["trial"]
             for study in load_studies(self.search / "study.journal").values()
             for trial in study.get_trials()
             if trial.state.is_finished()
         )
-        assert told == Counter(rows)
+        assert known_to_optuna == Counter(rows)
         for record in read_records(self.search / "trials"):
-            assert [*range(record.epochs)] == [*range(len(record.curve))]
+            assert 1 <= record.best_epoch <= record.epochs
             assert record.ended
         assert not list(self.search.rglob("state.safetensors"))
         assert not list(self._folder.rglob(".*.tmp"))
-        content = read_json(self.search / "search.json", "search", "")
-        assert content["finished"]
+        result = load_search(self.search)
+        assert result.finished
+        assert result.test
         assert (self.search / "ensemble" / "ensemble.json").exists()
+        assert result.predictions.of("ensemble", "test")
 
     def _start(self, moment: Moment | None) -> bool:
-        """Start the search, or go on with it; whether it came to its end before the moment."""
-        going_on = (self.search / "search.json").exists()
-        options = ["--resume", "killed"] if going_on else self._options
+        """Start or resume the search; whether it finished before the moment."""
+        resumes = (self.search / "search.json").exists()
+        options = ["--resume", "killed"] if resumes else self._options
         output = self._folder / "output.txt"
         started = time.monotonic()
         with output.open("w") as file:
@@ -81,15 +82,15 @@ class KilledSearch:
             )
         while process.poll() is None and not self._has_come(moment, time.monotonic() - started):
             time.sleep(0.002)
-        ended = process.poll() is not None
-        if not ended:
+        finished = process.poll() is not None
+        if not finished:
             process.send_signal(signal.SIGKILL)
             process.wait()
             self.kills.append(time.monotonic() - started)
         self.output = output.read_text()
-        if ended and process.returncode:
+        if finished and process.returncode:
             raise AssertionError(f"exit status {process.returncode}:\n{self.output[-3000:]}")
-        return ended
+        return finished
 
     def _has_come(self, moment: Moment | None, seconds: float) -> bool:
         assert seconds < 900, "the search hangs"
@@ -97,7 +98,7 @@ class KilledSearch:
             return False
         return moment(self.search) if callable(moment) else seconds > moment
 
-    def _look(self) -> None:
+    def _note_what_is_there(self) -> None:
         for path in self.search.glob("trials/*/trial.json"):
             changed = path.stat().st_mtime_ns
             assert self.ended.setdefault(path.parent.name, changed) == changed, path

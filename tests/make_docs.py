@@ -1,12 +1,12 @@
-"""Write mgc_ray/docs/commands, a page a command, from what the commands say of themselves.
+"""Write mgc_ray/docs/commands: one page per command, from its docstring and its `--help`.
 
 PYTHONPATH=. python tests/make_docs.py
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
+import contextlib
+import importlib
+import io
+import re
 from pathlib import Path
 
 from mgc_ray.terminal.main import commands
@@ -15,31 +15,24 @@ PAGES = Path(__file__).parents[1] / "mgc_ray" / "docs" / "commands"
 
 
 def page(name: str) -> str:
-    """What a command's own help and docstring say."""
-    spec = importlib.util.find_spec(f"mgc_ray.{name}")
-    assert spec
-    assert spec.origin
-    code = compile(Path(spec.origin).read_text("utf-8"), spec.origin, "exec")
-    first = code.co_consts[0]
-    done = subprocess.run(
-        [sys.executable, "-m", f"mgc_ray.{name}", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"COLUMNS": "100", "NO_COLOR": "1"},
-    )
-    title, _, rest = str(first).strip().partition("\n")
+    """A command's page, from the module's docstring and the text that `--help` prints."""
+    module = importlib.import_module(f"mgc_ray.{name}")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        module.main(["--help"])
+    title, _, rest = module.__doc__.strip().partition("\n")
+    rest = re.sub(r"^(?=python -m )", "    ", rest, flags=re.MULTILINE)  # code in Markdown
     return "\n".join(
         [
             f"# {name}",
             "",
-            "Made by `PYTHONPATH=. python tests/make_docs.py` from the command itself.",
+            "Written by `PYTHONPATH=. python tests/make_docs.py` from the command's own help.",
             "",
             title,
             rest.rstrip(),
             "",
             "```",
-            done.stdout.rstrip(),
+            printed.getvalue().rstrip(),
             "```",
             "",
         ]
@@ -47,9 +40,14 @@ def page(name: str) -> str:
 
 
 def main() -> None:
+    """Write the pages of all commands, and delete those of former ones."""
     PAGES.mkdir(parents=True, exist_ok=True)
-    for name in commands():
-        (PAGES / f"{name}.md").write_text(page(name), "utf-8")
+    pages = {f"{name}.md": page(name) for name in commands()}
+    for path in PAGES.glob("*.md"):
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        (PAGES / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An S3 server on this machine: the real protocol, nothing behind it."""
+"""An S3 server on this machine: the real protocol, objects in memory."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-KEYS = {  # what whoever uses it needs in the environment
+KEYS = {  # what its users need in the environment
     "AWS_ACCESS_KEY_ID": "key",
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -18,7 +18,7 @@ KEYS = {  # what whoever uses it needs in the environment
 
 @contextmanager
 def s3_server(host: str, port: int) -> Iterator[str]:
-    """The URI of a place in its bucket, for those who reach this machine as `host`."""
+    """The URI of a folder in its bucket, for those who reach this machine as `host`."""
     boto3 = pytest.importorskip("boto3")
     pytest.importorskip("moto.server")
     process = subprocess.Popen(

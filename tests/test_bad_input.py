@@ -1,6 +1,6 @@
 """Damaged music, tables, spaces and models end with a result or a reason, from fixed seeds.
 
-A part of what tests/benchmarks/bad_input.py goes through.
+A part of the cases of tests/benchmarks/bad_input.py.
 """
 
 from pathlib import Path
@@ -16,21 +16,21 @@ TINY = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8, "max_epochs": 
 
 
 def test_damaged_music(tmp_path: Path) -> None:
-    outcomes, wrong = fuzzing.judge(fuzzing.music_cases(tmp_path, 2000, seed=0))
+    counts, wrong = fuzzing.run_cases(fuzzing.music_cases(tmp_path, 2000, seed=0))
     assert not wrong
-    assert min(outcomes["result"], outcomes["refused"]) > 300
+    assert min(counts["result"], counts["refused"]) > 300
 
 
 def test_damaged_tables(tmp_path: Path) -> None:
-    outcomes, wrong = fuzzing.judge(fuzzing.table_cases(tmp_path, 2000, seed=0))
+    counts, wrong = fuzzing.run_cases(fuzzing.table_cases(tmp_path, 2000, seed=0))
     assert not wrong
-    assert min(outcomes["result"], outcomes["refused"]) > 200
+    assert min(counts["result"], counts["refused"]) > 200
 
 
 def test_damaged_spaces(tmp_path: Path) -> None:
-    outcomes, wrong = fuzzing.judge(fuzzing.space_cases(tmp_path, 500, seed=0))
+    counts, wrong = fuzzing.run_cases(fuzzing.space_cases(tmp_path, 500, seed=0))
     assert not wrong
-    assert outcomes["refused"] > 300
+    assert counts["refused"] > 300
 
 
 @pytest.mark.parametrize("family", ["gru", "attention", "statistics", "discriminant"])
@@ -38,7 +38,7 @@ def test_damaged_models(tmp_path: Path, family: str, chunks: Chunks) -> None:
     params = {"max_epochs": 1, "batch_size": 8} | (TINY if family == "gru" else {})
     epoch = next(train(family, params, chunks, autocast=False))
     save_checkpoint(tmp_path / "sound", epoch, family, params, chunks.info)
-    cases = fuzzing.model_cases(tmp_path, [tmp_path / "sound"], 150, seed=0)
-    outcomes, wrong = fuzzing.judge(cases)
+    cases = fuzzing.model_cases(tmp_path, [tmp_path / "sound"], 200, seed=0)
+    counts, wrong = fuzzing.run_cases(cases)
     assert not wrong
-    assert min(outcomes["result"], outcomes["refused"]) > 20
+    assert min(counts["result"], counts["refused"]) > 20

@@ -5,11 +5,15 @@ Here once in each of its stages; at 20 random moments: tests/benchmarks/killed.p
 
 from pathlib import Path
 
+import pytest
+
 from tests.killing import KilledSearch
 
 OPTIONS = ["--smoke", "--family", "gru", "statistics", "--refit-folds", "2"]
 
 
+@pytest.mark.slow  # a search that is killed once and resumed: test_own_family.py, test_stopping.py
+@pytest.mark.timeout(600)
 def test_a_search_that_is_killed_in_each_stage_loses_nothing(tmp_path: Path) -> None:
     def preprocessing(search: Path) -> bool:
         return any(search.parent.glob("datasets/*/chunks/*.parquet"))

@@ -1,20 +1,25 @@
-"""The model that comes with the program: small, explained, and used where none is named."""
+"""The model that comes with the program: small, documented, and used where no model is given."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
-from mgc_ray.data.array_recipe import GTZAN_ARRAYS
-from mgc_ray.data.spectrogram import Precomputed
-from mgc_ray.data.synth import GENRES, synthesise
-from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
+from mgc_ray.corpus.composer import GENRES, synthesise
+from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
+from mgc_ray.data.features.array import Array
+from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+from mgc_ray.evaluation.metrics import accuracy, log_loss
+from mgc_ray.models import discriminant
+from mgc_ray.results import OUT_OF_FOLD, PREDICTIONS, read_predictions
+from tests.commands import command, process
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,42 +31,69 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_has_at_most_8_mb_and_says_what_it_was_trained_on() -> None:
+def test_it_has_at_most_8_mb_and_records_what_it_was_trained_on() -> None:
     folder = shipped_model()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8e6
-    content = json.loads((folder / "ensemble.json").read_text())
-    assert tuple(content["genres"]) == GENRES
-    sources = {one["source"] for one in content["trained_on"]}
-    assert any("log_mel.csv" in source for source in sources)
+    info = load_ensemble(folder).info
+    assert info.genres == GENRES
+    assert any("log_mel.csv" in one.source for one in info.trained_on)
     text = "".join(path.read_text() for path in folder.rglob("*.json"))
     assert str(Path.home()) not in text
     assert '": "/' not in text  # no path of the machine it was made on
 
 
-def test_it_takes_audio_through_the_arrays_it_was_trained_on() -> None:
-    features = load_ensemble(shipped_model()).features
-    assert features == Precomputed(128, 387, "uint8", GTZAN_ARRAYS)
+def test_it_takes_audio_by_computing_arrays_like_those_it_was_trained_on() -> None:
+    feature = Array(bands=128, frames=387, value_type="uint8", recipe=GTZAN_ARRAYS)
+    assert load_ensemble(shipped_model()).features == FeatureSet({"array": feature})
 
 
-def _predict(*args: object, **options: object) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mgc_ray.predict", "--json", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=True,
-        **options,  # type: ignore[call-overload]
-    )
-    answer = json.loads(done.stdout)
-    assert sum(answer[0]["genres"].values()) == pytest.approx(1)
-    return dict(answer[0]["genres"])
+def test_its_figures_are_those_of_its_predictions() -> None:
+    info = load_ensemble(shipped_model()).info
+    table = read_predictions(shipped_model() / PREDICTIONS)
+    assert table.genres == info.genres
+    for name, model in info.models.items():
+        predictions = table.of(name, OUT_OF_FOLD)
+        assert predictions
+        figures = model.held_out
+        assert figures.tracks == len(predictions.true)
+        assert figures.track_accuracy == accuracy(predictions.predicted, predictions.true)
+        # probabilities in the table have six decimals
+        assert figures.log_loss == pytest.approx(
+            log_loss(predictions.probs, predictions.true), abs=1e-5
+        )
 
 
-def test_predict_uses_it_where_no_model_is_named(song: Path, tmp_path: Path) -> None:
-    assert _predict(song, cwd=tmp_path) == _predict("--model", shipped_model(), song)
+def test_members_of_one_fold_share_their_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were trained on the same tracks, so they standardise bands in the same way."""
+    ensemble = load_ensemble(shipped_model())
+    folds = {member.name.rpartition("-")[2] for member in ensemble.info.members}
+    calls = []
+    statistics = discriminant.statistics
+
+    def counted(x: object) -> object:
+        calls.append(x)
+        return statistics(x)
+
+    monkeypatch.setattr(discriminant, "statistics", counted)
+    ensemble.predict_song({"array": np.zeros((2, 128, 387), np.uint8)})
+    assert len(ensemble.checkpoints) > len(folds) >= len(calls) > 0
 
 
-def test_an_installed_wheel_has_it_and_all_packages(song: Path, tmp_path: Path) -> None:
+def _genres(stdout: str) -> dict[str, float]:
+    (prediction,) = json.loads(stdout)
+    assert sum(prediction["genres"].values()) == pytest.approx(1)
+    return dict(prediction["genres"])
+
+
+def test_predict_uses_it_where_no_model_is_given(song: Path, tmp_path: Path) -> None:
+    default = command("predict", "--json", song, cwd=tmp_path)
+    given = command("predict", "--json", "--model", shipped_model(), song, cwd=tmp_path)
+    assert _genres(default.stdout) == _genres(given.stdout)
+
+
+def test_an_installed_package_contains_it(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "source"
     for name in ("mgc_ray", "search_spaces", "results/gtzan"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -76,25 +108,25 @@ def test_an_installed_wheel_has_it_and_all_packages(song: Path, tmp_path: Path) 
     shutil.rmtree(source)
     empty = tmp_path / "empty"
     empty.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    where = subprocess.run(
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    location = subprocess.run(
         [sys.executable, "-c", "import mgc_ray, search_spaces; print(mgc_ray.__file__)"],
         capture_output=True,
         text=True,
         check=True,
         cwd=empty,
-        env=environment,
     ).stdout
-    assert where.startswith(str(tmp_path))
-    assert _predict(song, cwd=empty, env=environment) == _predict(song)
+    assert location.startswith(str(tmp_path))
+    installed = process("predict", "--json", song, cwd=empty)
+    assert _genres(installed.stdout) == pytest.approx(load_ensemble(shipped_model()).predict(song))
 
 
-def test_the_wheel_is_told_of_every_folder_of_code() -> None:
+def test_every_folder_of_code_is_listed_for_installation() -> None:
     folders = {
         path.parent
         for name in ("mgc_ray", "search_spaces")
         for path in ROOT.glob(f"{name}/**/*.py")
     }
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     code = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert set(named) == code | {"mgc_ray.gtzan_model"}
+    assert set(listed) == code | {"mgc_ray.gtzan_model"}

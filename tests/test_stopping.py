@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, and two searches of one name: nothing finished is lost, and it is said."""
+"""Ctrl-C, SIGTERM, and two searches of one name: nothing finished is lost, and the user knows."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import command
+from tests.pipeline.making import without_other_clusters
 
 
 def _read_all(terminal: int, screen: list[bytes]) -> None:
@@ -21,26 +22,26 @@ def _read_all(terminal: int, screen: list[bytes]) -> None:
             screen.append(data)
 
 
-def _heeds_ctrl_c() -> None:
+def _heed_ctrl_c() -> None:
     """A shell starts what runs in the background with SIGINT ignored, and children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
-    """In a terminal, so that the live display is there too."""
-    terminal, its_end = os.openpty()
+def test_ctrl_c_keeps_what_is_finished_and_the_search_can_be_resumed(home: Path) -> None:
+    """In a terminal, so that the live display is tested too."""
+    terminal, child_end = os.openpty()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mgc_ray.search", "--family", "cnn", "--smoke"),
-            *("--trials", "4", "--max-epochs", "12", "--concurrent", "1", "--name", "stopped"),
+            *("--trials", "3", "--max-epochs", "5", "--concurrent", "1", "--name", "stopped"),
         ],
         cwd=home,
-        stderr=its_end,
+        stderr=child_end,
         start_new_session=True,
-        preexec_fn=_heeds_ctrl_c,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"},
+        preexec_fn=_heed_ctrl_c,
+        env=without_other_clusters() | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"},
     )
-    os.close(its_end)
+    os.close(child_end)
     screen: list[bytes] = []
     reader = threading.Thread(target=_read_all, args=(terminal, screen))
     reader.start()
@@ -52,34 +53,36 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(home: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     status = process.wait(60)
     reader.join(20)
-    said = b"".join(screen).decode()
-    assert status == 130, said
-    assert "of 4 trials done" in said
-    assert "running: cnn-000" in said
-    assert "python -m mgc_ray.search --resume stopped\r" in said
-    assert "Traceback" not in said
+    printed = b"".join(screen).decode()
+    assert status == 130, printed
+    assert "of 3 trials done" in printed
+    assert "running: cnn-000" in printed
+    assert "python -m mgc_ray.search --resume stopped\r" in printed
+    assert "Traceback" not in printed
 
     finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/trial.json")}
-    assert 1 <= len(finished) < 4
+    assert 1 <= len(finished) < 3
     done = command("search", "--resume", "stopped", "--json", cwd=home)
-    assert sum(json.loads(done.stdout)["trials"].values()) == 4
+    assert sum(json.loads(done.stdout)["trial_counts"].values()) == 3
     for path, changed in finished.items():
         assert path.stat().st_mtime_ns == changed
     again = command("search", "--resume", "stopped", cwd=home, status=2)
     assert "has ended already" in again.stderr
 
 
-def _searching(home: Path, name: str, *options: str) -> subprocess.Popen[str]:
-    """A search in the background, with a trial that has a state to go on from."""
+def _start_search(home: Path, name: str) -> subprocess.Popen[str]:
+    """A search in the background, with a trial that has a state to continue from."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mgc_ray.search", "--family", "gru", "--smoke"),
-            *("--max-epochs", "500", "--concurrent", "1", "--name", name, *options),
+            *("--max-epochs", "500", "--concurrent", "1", "--name", name),
+            *("--set", "patience=500"),
         ],
         cwd=home,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_heeds_ctrl_c,
+        preexec_fn=_heed_ctrl_c,
+        env=without_other_clusters(),
     )
     deadline = time.monotonic() + 120
     while not list((home / "results" / name).rglob("state.safetensors")):
@@ -90,61 +93,61 @@ def _searching(home: Path, name: str, *options: str) -> subprocess.Popen[str]:
 
 
 def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(home: Path) -> None:
-    process = _searching(home, "twice", "--set", "patience=500")
+    process = _start_search(home, "twice")
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    printed = process.communicate(timeout=30)[1]
     assert time.monotonic() - started < 1
     assert process.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
     assert list((home / "results/twice").rglob("state.safetensors"))
 
 
-def test_a_search_that_a_scheduler_ends_keeps_its_trials_and_says_how_to_go_on(home: Path) -> None:
-    process = _searching(home, "ended", "--set", "patience=500")
+def test_a_running_search_keeps_its_name_and_ends_by_sigterm_with_what_to_do(home: Path) -> None:
+    process = _start_search(home, "ended")
+    second = command("search", "--resume", "ended", cwd=home, status=2)
+    assert f"is being searched by process {process.pid} on " in second.stderr
+    assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert "stopped by SIGTERM; what is finished is kept" in said
-    assert "python -m mgc_ray.search --resume ended" in said
-    assert "Traceback" not in said
-    assert "*** SIGTERM" not in said  # of Ray's own handler
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, printed
+    assert "stopped by SIGTERM; what is finished is kept" in printed
+    assert "python -m mgc_ray.search --resume ended" in printed
+    assert "Traceback" not in printed
+    assert "*** SIGTERM" not in printed  # of Ray's own handler
     assert list((home / "results/ended").rglob("state.safetensors"))
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
-def test_a_search_that_is_ended_while_ray_starts_says_so(tmp_path: Path, seconds: float) -> None:
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.5, marks=pytest.mark.slow),
+        1.5,
+        pytest.param(2.5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_search_can_be_ended_while_ray_starts(tmp_path: Path, seconds: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mgc_ray.search", "--smoke", "--family", "gru", "--name", "early"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        env=without_other_clusters(),
     )
     assert process.stderr
     while "Ray" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert "stopped by SIGTERM" in said
-    assert "Traceback" not in said
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, printed
+    assert "stopped by SIGTERM" in printed
+    assert "Traceback" not in printed
 
 
-def test_a_second_search_of_one_name_is_refused_while_the_first_lives(home: Path) -> None:
-    process = _searching(home, "taken", "--set", "patience=500")
-    try:
-        second = command("search", "--resume", "taken", cwd=home, status=2)
-        assert f"is being searched by process {process.pid} on " in second.stderr
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_ctrl_c_while_preprocessing_says_how_to_go_on_and_leaves_ray_alone(
+def test_preprocessing_that_is_stopped_can_be_continued_and_ends_its_ray(
     home: Path, tmp_path: Path
 ) -> None:
     corpus = next((home / "results/corpora").iterdir()) / "tracks.csv"
@@ -154,15 +157,16 @@ def test_ctrl_c_while_preprocessing_says_how_to_go_on_and_leaves_ray_alone(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_heeds_ctrl_c,
+        preexec_fn=_heed_ctrl_c,
+        env=without_other_clusters(),
     )
     deadline = time.monotonic() + 100
-    while not (tmp_path / "d/tracks.parquet").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "d/dataset.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "Started a local Ray" not in said
-    assert said.splitlines()[-1].startswith("stopped by Ctrl-C: the same command again")
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
+    assert "Started a local Ray" not in printed
+    assert printed.splitlines()[-1].startswith("stopped by Ctrl-C: the same command again")
     command("preprocess", "--tracks", corpus, "--dataset", "d", cwd=tmp_path)

@@ -1,1 +1,1 @@
-"""From music to a dataset: track table, audio, spectrograms, Parquet, the built-in corpus."""
+"""From music to a dataset: track table, split, audio, features, Parquet."""

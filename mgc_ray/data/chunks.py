@@ -1,7 +1,7 @@
 """A dataset's chunks as training and ensembling take them: in memory, or read as they are needed.
 
-`open_chunks` gives `Chunks` where the spectrograms fit into memory, `StreamedChunks` where they do
-not. Both know the same of every chunk (`ChunkTable`); both give spectrograms by `pieces`.
+`open_chunks` gives `Chunks` where the features fit into memory, `StreamedChunks` where they do not.
+Both know the same about every chunk (`ChunkTable`); both give features by `pieces`.
 """
 
 import os
@@ -12,29 +12,31 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import (
     DatasetInfo,
-    dataset_exchange,
+    read_dataset_tracks,
     read_info,
     read_shard,
-    read_track_rows,
     shard_path,
+    shared_dataset,
 )
-from mgc_ray.data.storage import Exchange, Storage
+from mgc_ray.data.split.protocols import chunk_splits
+from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Track
+
+Features = dict[str, np.ndarray]  # chunks [n, bands, frames] by feature
 
 _PIECE = 256  # chunks that `pieces` gives at a time: 34 MB of the default size
 
 
 @dataclass(frozen=True)
 class ChunkTable:
-    """What is known of N chunks from K tracks, without their spectrograms.
+    """What is known about N chunks of K tracks, without their features.
 
     track [N]: indices into `tracks`, whose genre is an index into `info.genres`; split [N] of
-    "train", "valid", "test". Of an unlabelled dataset asking for genres raises RequestError.
+    "train", "valid", "test". Asking an unlabelled dataset for genres raises RequestError.
     """
 
     info: DatasetInfo
@@ -47,9 +49,9 @@ class ChunkTable:
         """Genre index of each track, int64 [K]."""
         if not self.info.genres:
             raise RequestError(
-                f"the dataset of {self.info.source} has no genres to learn, as it was made for "
-                f"pre-training (--protocol {self.info.protocol}): name one of labelled tracks, "
-                "made by another --protocol"
+                f"the dataset of {self.info.config.tracks} has no genres to learn, as it was made "
+                f"for pre-training (--protocol {self.info.protocol}): give a dataset of labelled "
+                "tracks, made with another --protocol"
             )
         return np.array([self.info.genres.index(t.genre) for t in self.tracks], np.int64)
 
@@ -58,83 +60,111 @@ class ChunkTable:
         """Genre index of each chunk, int64 [N]."""
         return self.track_genre[self.track]
 
+    @cached_property
+    def track_group(self) -> np.ndarray:
+        """Group of each track, str [K]."""
+        return np.array([track.group for track in self.tracks])
+
     def rows(self, split: str) -> np.ndarray:
         """Indices of the chunks of one part, int64 [n]."""
         return np.flatnonzero(self.split == split)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all spectrograms take in memory."""
-        features = self.info.features
-        return len(self.track) * features.bands * features.frames * features.dtype.itemsize
+        """Bytes that all features take in memory."""
+        return len(self.track) * self.info.features.chunk_bytes
 
-    def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows [n], spectrograms [n, bands, frames]) until all of `rows` were given once.
+    def pieces(
+        self, rows: np.ndarray, names: Sequence[str] | None = None
+    ) -> Iterator[tuple[np.ndarray, Features]]:
+        """(rows [n], features) until all of `rows` were given once; `names`: of some features.
 
         In the order of `rows` where they are sorted.
         """
         raise NotImplementedError
 
     @cached_property
-    def band_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of each band over the training part alone, float32 [bands] each."""
+    def band_statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and deviation of each band by feature, over the training part: float32 [bands]."""
         rows = self.rows("train")
-        total = np.zeros(self.info.features.bands)
-        squares = np.zeros(self.info.features.bands)
+        totals: dict[str, np.ndarray] = {}
         for _, piece in self.pieces(rows):
-            x = piece.astype(np.float64)
-            total += x.sum((0, 2))
-            squares += np.square(x).sum((0, 2))
-        count = len(rows) * self.info.features.frames
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        # a band that never changes would be divided by zero
-        return mean.astype(np.float32), np.maximum(deviation, 1e-3).astype(np.float32)
+            for name, chunks in piece.items():
+                x = chunks.astype(np.float64)
+                sums = np.stack([x.sum((0, 2)), np.square(x).sum((0, 2))])
+                totals[name] = totals.get(name, 0) + sums
+        statistics = {}
+        for name, (total, squares) in totals.items():
+            count = len(rows) * self.info.features.columns[name].frames
+            mean = total / count
+            deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            # a band that never changes would be divided by zero
+            deviation = np.maximum(deviation, 1e-3)
+            statistics[name] = mean.astype(np.float32), deviation.astype(np.float32)
+        return statistics
 
 
 @dataclass(frozen=True)
 class Chunks(ChunkTable):
-    """Chunks in memory: spectrograms [N, bands, frames], uint8 or float32."""
+    """Chunks in memory: arrays [N, bands, frames] by feature."""
 
-    spectrograms: np.ndarray
+    features: Features
 
-    def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pieces(
+        self, rows: np.ndarray, names: Sequence[str] | None = None
+    ) -> Iterator[tuple[np.ndarray, Features]]:
         for start in range(0, len(rows), _PIECE):  # so that no copy of all is made
             part = rows[start : start + _PIECE]
-            yield part, self.spectrograms[part]
+            yield part, {name: self.features[name][part] for name in names or self.features}
 
 
 @dataclass(frozen=True)
 class StreamedChunks(ChunkTable):
-    """Chunks on disk: a shard is read each time one of its chunks is asked for.
+    """Chunks on disk: a shard is read each time one of its chunks is needed.
 
-    shard [N], place [N]: each chunk's file and its row therein. A node that does not see the
-    dataset's folder fetches each shard once.
+    shard [N], row_group [N], chunk [N], length [N]: each chunk's file, its track therein, its
+    number in that track and how many that has. A node that does not see the dataset's folder
+    fetches each shard once.
     """
 
-    dataset: Exchange
+    dataset: SharedFolder
     shard: np.ndarray
-    place: np.ndarray
+    row_group: np.ndarray
+    chunk: np.ndarray
+    length: np.ndarray
 
-    def read_shard(self, shard: int, rows: np.ndarray) -> np.ndarray:
-        """Spectrograms of `rows`, which all lie in this shard."""
+    def read_shard(
+        self, shard: int, rows: np.ndarray, names: Sequence[str] | None = None
+    ) -> Features:
+        """Features of `rows`, which are all in this shard."""
         path = shard_path(self.dataset.folder, shard)
         if not path.exists():
-            there = self.dataset.elsewhere()
-            path = shard_path(there.folder, shard)
+            copy = self.dataset.on_this_node()
+            path = shard_path(copy.folder, shard)
             if not path.exists():
-                there.fetch(path.relative_to(there.folder).as_posix())
-        table = read_shard(path, self.info, columns=["log_mel"])
-        return _spectrograms(table.take(self.place[rows]), self.info)
+                copy.fetch(path.relative_to(copy.folder).as_posix())
+        groups, first, position = np.unique(
+            self.row_group[rows], return_index=True, return_inverse=True
+        )
+        lengths = self.length[rows][first]
+        place = (np.cumsum(lengths) - lengths)[position] + self.chunk[rows]
+        features = read_shard(
+            path, self.info, groups.tolist(), names or [*self.info.features.columns]
+        )
+        if len(place) == lengths.sum() and (np.diff(place) == 1).all():
+            return features
+        return {name: chunks[place] for name, chunks in features.items()}
 
-    def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pieces(
+        self, rows: np.ndarray, names: Sequence[str] | None = None
+    ) -> Iterator[tuple[np.ndarray, Features]]:
         for shard in np.unique(self.shard[rows]):
             part = rows[self.shard[rows] == shard]
-            yield part, self.read_shard(int(shard), part)
+            yield part, self.read_shard(int(shard), part, names)
 
 
 def load_chunks(folder: str | Path, splits: Sequence[str]) -> Chunks:
-    """Read the chunks of some parts of a finished dataset; rows of other parts are left on disk.
+    """Read the chunks of some parts of a finished dataset; those of other parts are not read.
 
     Raises RequestError for an unfinished dataset and for a shard of other settings.
     """
@@ -147,7 +177,7 @@ def open_chunks(
     memory: int | None = None,
     storage: Storage | None = None,
 ) -> Chunks | StreamedChunks:
-    """The same, but streamed where the spectrograms take more than `memory` bytes.
+    """The same, but streamed where the features take more than `memory` bytes.
 
     None: a quarter of the memory that this process may use. A search needs them three times while
     it starts (the file, the array, Ray's object store), and trials need memory too. `storage`:
@@ -177,45 +207,50 @@ def _open(folder: Path, splits: Sequence[str], storage: Storage | None) -> Strea
     info = read_info(folder)
     if not info.finished:
         raise RequestError(
-            f"{folder} is unfinished: run the same command that makes it again, it goes on "
-            f"where it stopped (python -m mgc_ray.preprocess --tracks {info.source} "
-            f"--dataset {folder})"
+            f"{folder} is unfinished: run the command that makes it again, it continues where it "
+            f"stopped (python -m mgc_ray.preprocess --tracks {info.config.tracks} --dataset "
+            f"{folder})"
         )
-    tracks = read_track_rows(folder)[0]
-    position = {track.track_id: i for i, track in enumerate(tracks)}
-    track, split, shard, place = [], [], [], []
-    for number in range(info.shards):
-        table = read_shard(shard_path(folder, number), info, columns=["track_id", "split"])
-        wanted = np.flatnonzero(np.isin(np.array(table["split"].to_pylist(), str), list(splits)))
-        ids = table["track_id"].take(wanted).to_pylist()
-        track.append(np.array([position[i] for i in ids], np.int64))
-        split += table["split"].take(wanted).to_pylist()
-        shard.append(np.full(len(wanted), number))
-        place.append(wanted)
-    present, renumbered = np.unique(np.concatenate(track), return_inverse=True)
+    tracks, places = read_dataset_tracks(folder)
+    counts = np.array([place.chunks for place in places], np.int64)
+    starts = np.cumsum(counts) - counts  # where a track's chunks begin in `parts`
+    parts = np.array(
+        [
+            part
+            for of_track in chunk_splits(tracks, counts.tolist(), info.seed)
+            for part in of_track
+        ],
+        str,
+    )
+    # as they are in the files, so that reading in order reads each file once
+    order = np.lexsort(([p.row_group for p in places], [p.shard for p in places]))
+    track = np.repeat(order, counts[order])
+    chunk = np.arange(len(track)) - np.repeat(
+        np.cumsum(counts[order]) - counts[order], counts[order]
+    )
+    split = parts[starts[track] + chunk]
+    wanted = np.isin(split, list(splits))
+    track, chunk, split = track[wanted], chunk[wanted], split[wanted]
+    present, renumbered = np.unique(track, return_inverse=True)
     return StreamedChunks(
         info=info,
         track=renumbered,
-        split=np.array(split, dtype=str),
+        split=split,
         tracks=[tracks[i] for i in present],
-        dataset=dataset_exchange(folder, storage),
-        shard=np.concatenate(shard),
-        place=np.concatenate(place),
+        dataset=shared_dataset(folder, storage),
+        shard=np.array([place.shard for place in places], np.int64)[track],
+        row_group=np.array([place.row_group for place in places], np.int64)[track],
+        chunk=chunk,
+        length=counts[track],
     )
 
 
 def _load(streamed: StreamedChunks) -> Chunks:
-    info = streamed.info
-    shape = (len(streamed.track), info.features.bands, info.features.frames)
-    spectrograms = np.empty(shape, info.features.dtype)
-    for rows, piece in streamed.pieces(np.arange(len(spectrograms))):
-        spectrograms[rows] = piece
-    return Chunks(info, streamed.track, streamed.split, streamed.tracks, spectrograms)
-
-
-def _spectrograms(table: pa.Table, info: DatasetInfo) -> np.ndarray:
-    """[n, bands, frames] without a copy where the column is in one part."""
-    column = table["log_mel"].combine_chunks()
-    part = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    array: np.ndarray = part.to_numpy_ndarray()
-    return array.reshape(len(table), info.features.bands, info.features.frames)
+    features = {
+        name: np.empty((len(streamed.track), feature.bands, feature.frames), feature.dtype)
+        for name, feature in streamed.info.features.columns.items()
+    }
+    for rows, piece in streamed.pieces(np.arange(len(streamed.track))):
+        for name, chunks in piece.items():
+            features[name][rows] = chunks
+    return Chunks(streamed.info, streamed.track, streamed.split, streamed.tracks, features)

@@ -1,20 +1,22 @@
-"""The dataset: chunks in Parquet, ready for training.
+"""The dataset: features in Parquet, ready for training.
 
-    DIR/dataset.json     features, split, genres, counts; "finished" once every shard is there
-    DIR/tracks.parquet   one row a track: path, genre, artist, group, split, seconds, chunks, hash
-    DIR/chunks/*.parquet one row a chunk: track_id, chunk, genre, group, split, log_mel
+    DIR/dataset.json     configuration, features, genres, counts; "finished" once all is there
+    DIR/tracks.parquet   one row per track: path, genre, artist, group, split, seconds, chunks, and
+                         where its chunks are
+    DIR/chunks/*.parquet one row per chunk: track_id, chunk, and one column per feature
     DIR/skipped.csv      path,reason of what was left out
-    DIR/synthetic/       music that the program made and added to the training part, if asked for
+    DIR/synthetic/       generated music that was added to the training part, where asked for
 
-`log_mel` has Arrow's fixed-shape tensor type [bands, frames]: `pyarrow.parquet.read_table` gives it
-so, `pandas.read_parquet` as one flat array a row, to be reshaped. The content of dataset.json also
-stands in each shard's schema metadata, under the key `mgc_ray`, so a shard explains itself and one
-of other settings is never read as part of this dataset.
+A feature's column has Arrow's fixed-shape tensor type [bands, frames]: `pyarrow.parquet.read_table`
+returns it so, `pandas.read_parquet` as one flat array per row. Each track is one row group, so that
+a part of the split can be read without the others. A shard's schema metadata (key `mgc_ray`) says
+what it was made from and which tracks are in it, so a shard of other settings is never read.
 """
 
+import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc_ray import RequestError
-from mgc_ray.data.files import read_json, write_csv, write_json, written_whole
-from mgc_ray.data.request import CHUNKS_PER_ARRAY
-from mgc_ray.data.spectrogram import (
-    BandGroups,
-    Features,
-    Inspection,
-    LogMel,
-    features_from_json,
-    features_to_json,
-)
-from mgc_ray.data.split import LEAKY_PROTOCOLS
-from mgc_ray.data.storage import Exchange, Storage
+from mgc_ray.config import DatasetConfig
+from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
+from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
+from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
+from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
+from mgc_ray.settings import Params, as_json, validated
 
 TRACKS_PER_SHARD = 16  # 160 chunks of the default size: 21 MB, a second of work
 _METADATA_KEY = b"mgc_ray"
@@ -46,54 +42,64 @@ _REMEDY = "make it with: python -m mgc_ray.preprocess --tracks FOLDER_OR_CSV --d
 class DatasetInfo:
     """What a dataset was made from and how; two with equal `settings` hold the same rows."""
 
-    features: Features
-    genres: tuple[str, ...]
-    protocol: str
-    seed: int
-    source: str
+    config: DatasetConfig
+    features: FeatureSet
     listing: str  # hash of the table's rows and of each file's size and time
-    shards: int
-    tracks: int
-    fold: str = ""  # "2/5", under cross-validation
-    chunks_per_track: int = CHUNKS_PER_ARRAY  # of arrays of the most usual size
-    synthetic: int = 0  # generated tracks a genre among the training part
-    more_source: str = ""  # of further tracks among it
+    genres: tuple[str, ...] = ()
+    tracks: int = 0
+    shards: int = 0
     finished: bool = False
 
     @property
+    def protocol(self) -> str:
+        return self.config.protocol
+
+    @property
+    def fold(self) -> str:
+        return self.config.fold
+
+    @property
+    def seed(self) -> int:
+        """Of the split."""
+        return self.config.split_seed
+
+    @property
     def leaky(self) -> bool:
-        """Whether pieces of one song are on both sides of the split."""
+        """Whether chunks of one song are on both sides of the split."""
         return self.protocol in LEAKY_PROTOCOLS
 
     @property
     def source_name(self) -> str:
-        """`source` as it stands in models: without the folders of this machine."""
-        return table_name(self.source)
+        """The track table as it is recorded in models: without the folders of this machine."""
+        return table_name(self.config.tracks)
 
     @property
     def protocol_in_words(self) -> str:
-        """The protocol as it stands beside figures, with its fold where it has any."""
+        """The protocol with its fold, where it has any."""
         return f"{self.protocol}, fold {self.fold}" if self.fold else self.protocol
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """All that decides the content of a shard, as plain JSON values.
-
-        Less what stands at its default, as in datasets that are older than the setting.
-        """
-        content = asdict(self) | {
-            "features": features_to_json(self.features),
-            "genres": list(self.genres),
-        }
-        defaults = {field.name: field.default for field in fields(self)}
-        return {k: v for k, v in content.items() if k != "finished" and v != defaults[k]}
+    def settings(self) -> Params:
+        """Everything that decides the dataset's content, as plain JSON values."""
+        return self._content() | {"finished": True}
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "dataset.json", self.settings | {"finished": self.finished})
+        write_json(folder / "dataset.json", self._content())
+
+    def _content(self) -> Params:
+        return {
+            "config": as_json(self.config),
+            "features": self.features.to_json(),
+            "listing": self.listing,
+            "genres": list(self.genres),
+            "tracks": self.tracks,
+            "shards": self.shards,
+            "finished": self.finished,
+        }
 
 
 def table_name(source: str) -> str:
-    """The last two parts of a folder's or table's path: they say what it is, not where it lay."""
+    """The last two parts of a folder's or table's path: they say what it is, not where it was."""
     return "/".join(Path(source).parts[-2:])
 
 
@@ -102,21 +108,45 @@ def read_info(folder: str | Path) -> DatasetInfo:
     content = read_json(Path(folder) / "dataset.json", "dataset", _REMEDY)
     try:
         return DatasetInfo(
-            **content
-            | {
-                "features": features_from_json(content["features"]),
-                "genres": tuple(content["genres"]),
-            }
+            config=validated(DatasetConfig, content["config"]),
+            features=feature_set_from_json(content["features"]),
+            listing=str(content["listing"]),
+            genres=tuple(map(str, content["genres"])),
+            tracks=int(content["tracks"]),
+            shards=int(content["shards"]),
+            finished=bool(content["finished"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RequestError(
             f"{folder} was made by another version of this program ({error}): {_REMEDY}"
         ) from None
 
 
-def dataset_exchange(folder: Path, storage: Storage | None) -> Exchange:
+def shared_dataset(folder: Path, storage: Storage | None) -> SharedFolder:
     """The dataset's folder, as the nodes of a cluster reach it."""
-    return Exchange(folder.resolve(), storage, f"datasets/{folder.name}")
+    return SharedFolder(folder.resolve(), storage, f"datasets/{folder.name}")
+
+
+# ---- shards ----
+
+
+@dataclass(frozen=True)
+class ShardTrack:
+    """A usable track in a shard; its chunks are the row group `row_group`."""
+
+    path: str
+    row_group: int
+    chunks: int
+    seconds: float
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """What a shard's metadata says: the usable tracks, and what could not be used."""
+
+    tracks: tuple[ShardTrack, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -124,106 +154,183 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 
 def write_shard(
-    folder: Path, shard: int, info: DatasetInfo, rows: Sequence[tuple[Track, np.ndarray, list[str]]]
-) -> int:
-    """Write tracks with their chunks [chunks, bands, frames] and each chunk's split; rows written.
-
-    The file appears under its name only when it is whole.
-    """
-    features = info.features
-    shape = (features.bands, features.frames)
-    tracks = [track for track, chunks, _ in rows for _ in chunks]
-    stacked = np.concatenate(
-        [chunks for _, chunks, _ in rows] or [np.zeros((0, *shape), features.dtype)]
-    )
-    storage = pa.FixedSizeListArray.from_arrays(pa.array(stacked.reshape(-1)), shape[0] * shape[1])
-    tensor = pa.fixed_shape_tensor(pa.from_numpy_dtype(features.dtype), shape)
-    table = pa.table(
-        {
-            "track_id": pa.array([t.track_id for t in tracks], pa.string()),
-            "chunk": pa.array([i for _, chunks, _ in rows for i in range(len(chunks))], pa.int32()),
-            "genre": pa.array([t.genre for t in tracks], pa.string()),
-            "group": pa.array([t.group for t in tracks], pa.string()),
-            "split": pa.array([split for *_, splits in rows for split in splits], pa.string()),
-            "log_mel": pa.ExtensionArray.from_storage(tensor, storage),
-        }
-    )
-    metadata = dict(table.schema.metadata or {})
-    metadata[_METADATA_KEY] = json.dumps(info.settings).encode()
-    path = shard_path(folder, shard)
+    path: Path,
+    info: DatasetInfo,
+    tracks: Sequence[tuple[Track, TrackFeatures]],
+    skipped: Sequence[Skipped],
+) -> None:
+    """Write the features of tracks, one row group each; the file is complete or absent."""
+    usable = [
+        ShardTrack(track.path, i, features.chunks, features.seconds, features.content_hash)
+        for i, (track, features) in enumerate(tracks)
+    ]
+    content = {"tracks": [asdict(t) for t in usable], "skipped": [asdict(s) for s in skipped]}
+    metadata = {_METADATA_KEY: json.dumps(_made_from(info) | content).encode()}
+    schema = _schema(info.features).with_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    others = table.column_names[:-1]
-    with written_whole(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
+    with (
+        atomic_write(path) as temporary,
+        pq.ParquetWriter(
             temporary,
+            schema,
             compression="lz4",
-            use_dictionary=others,  # of spectrograms it would be as long as they are
-            use_byte_stream_split=["log_mel.list.element"],  # a fifth smaller, and faster to write
-            write_statistics=others,
+            use_dictionary=["track_id"],  # of spectrograms it would be as long as they are
+            write_statistics=False,
+        ) as writer,
+    ):
+        for track, features in tracks:
+            writer.write_table(_rows(track, features, schema))
+
+
+def _schema(features: FeatureSet) -> pa.Schema:
+    fields = [("track_id", pa.string()), ("chunk", pa.int32())]
+    for name, feature in features.columns.items():
+        shape = (feature.bands, feature.frames)
+        fields.append((name, pa.fixed_shape_tensor(pa.from_numpy_dtype(feature.dtype), shape)))
+    return pa.schema(fields)
+
+
+def _rows(track: Track, features: TrackFeatures, schema: pa.Schema) -> pa.Table:
+    columns: list[Any] = [
+        pa.array([track.track_id] * features.chunks, pa.string()),
+        pa.array(range(features.chunks), pa.int32()),
+    ]
+    for name, chunks in features.columns.items():
+        size = chunks.shape[1] * chunks.shape[2]
+        storage = pa.FixedSizeListArray.from_arrays(pa.array(chunks.reshape(-1)), size)
+        columns.append(pa.ExtensionArray.from_storage(schema.field(name).type, storage))
+    return pa.table(columns, schema=schema)
+
+
+def _made_from(info: DatasetInfo) -> Params:
+    return {"features": info.features.to_json(), "listing": info.listing}
+
+
+def read_shard_content(path: Path, info: DatasetInfo) -> ShardContent:
+    """What a shard holds; RequestError where it is damaged or of other settings."""
+    with _readable(path, info):
+        metadata = _metadata(pq.read_schema(path), path, info)
+        return ShardContent(
+            tuple(ShardTrack(**one) for one in metadata["tracks"]),
+            tuple(Skipped(**one) for one in metadata["skipped"]),
         )
-    return len(tracks)
 
 
-def write_tracks(folder: Path, tracks: Sequence[Track], found: Sequence[Inspection]) -> None:
-    """Write DIR/tracks.parquet: the split as it was drawn, and what was found in each file."""
-    rows = [asdict(t) | asdict(i) for t, i in zip(tracks, found, strict=True)]
-    with written_whole(folder / "tracks.parquet") as temporary:
+def read_shard(
+    path: Path, info: DatasetInfo, row_groups: Sequence[int], names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Features [chunks, bands, frames] of some tracks of a shard, by name.
+
+    Raises RequestError where the shard is damaged or of other settings.
+    """
+    with _readable(path, info), pq.ParquetFile(path) as file:
+        _metadata(file.schema_arrow, path, info)
+        table = file.read_row_groups(list(row_groups), columns=list(names))
+    return {name: _tensor(table, name) for name in names}
+
+
+class _readable:  # noqa: N801  used like a function
+    """Turns whatever a damaged shard raises into a RequestError."""
+
+    def __init__(self, path: Path, info: DatasetInfo) -> None:
+        self._path, self._info = path, info
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        damaged = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)
+        if isinstance(error, damaged) and not isinstance(error, RequestError):
+            raise RequestError(
+                f"{self._path} is missing or damaged ({_one_line(error)}): delete it and run "
+                f"again: {_command(self._path, self._info)}"
+            ) from None
+
+
+def _one_line(error: BaseException) -> str:
+    """Messages of Parquet may have several."""
+    return " ".join(str(error).split())
+
+
+def _metadata(schema: pa.Schema, path: Path, info: DatasetInfo) -> Params:
+    content: Params = json.loads((schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    if any(content.get(name) != value for name, value in _made_from(info).items()):
+        raise RequestError(
+            f"{path} was made with other settings than dataset.json says: delete the folder and "
+            f"make it again: {_command(path, info)}"
+        )
+    return content
+
+
+def _command(path: Path, info: DatasetInfo) -> str:
+    return (
+        f"python -m mgc_ray.preprocess --tracks {info.config.tracks} --dataset {path.parent.parent}"
+    )
+
+
+def _tensor(table: pa.Table, name: str) -> np.ndarray:
+    """[n, bands, frames] without a copy where the column is in one part."""
+    if not len(table):
+        shape = table.schema.field(name).type.shape
+        return np.zeros((0, *shape), table.schema.field(name).type.value_type.to_pandas_dtype())
+    column = table[name].combine_chunks()
+    part = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    array: np.ndarray = part.to_numpy_ndarray()
+    return array.reshape(len(table), *part.type.shape)
+
+
+# ---- tracks ----
+
+
+@dataclass(frozen=True)
+class TrackPlace:
+    """Where a track's chunks are, and how many."""
+
+    shard: int
+    row_group: int
+    chunks: int
+    seconds: float
+    content_hash: str
+
+
+def write_tracks(folder: Path, tracks: Sequence[tuple[Track, TrackPlace]]) -> None:
+    """Write DIR/tracks.parquet: the split as it was drawn, and where chunks are."""
+    rows = [asdict(track) | asdict(place) for track, place in tracks]
+    with atomic_write(folder / "tracks.parquet") as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
-def read_track_rows(folder: Path) -> tuple[list[Track], list[Inspection]]:
+def read_dataset_tracks(folder: Path) -> tuple[list[Track], list[TrackPlace]]:
     """What `write_tracks` wrote, in the same order."""
     path = folder / "tracks.parquet"
     try:
         rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+        places = [
+            TrackPlace(**{name: row.pop(name) for name in TrackPlace.__annotations__})
+            for row in rows
+        ]
+        return [Track(**row) for row in rows], places
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise RequestError(
-            f"{path} is missing or damaged ({error}): make the dataset again with --anew"
+            f"{path} is missing or damaged ({_one_line(error)}): make the dataset again with "
+            "--overwrite"
         ) from None
-    tracks, found = [], []
-    for row in rows:
-        found.append(Inspection(**{name: row.pop(name) for name in Inspection.__annotations__}))
-        tracks.append(Track(**row))
-    return tracks, found
 
 
 def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     write_csv(folder / "skipped.csv", ["path", "reason"], [[s.path, s.reason] for s in skipped])
 
 
-def read_shard(path: Path, info: DatasetInfo, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a shard; RequestError where it is damaged or of other settings."""
+def read_skipped(folder: Path) -> list[Skipped]:
+    """What `write_skipped` wrote; nothing where the dataset is not at hand."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        if json.loads(metadata.get(_METADATA_KEY, b"{}")) != info.settings:
-            raise RequestError(
-                f"{path} was made with other settings than dataset.json says: delete the folder "
-                f"and make it anew: python -m mgc_ray.preprocess --tracks {info.source} "
-                f"--dataset {path.parent.parent}"
-            )
-        return pq.read_table(path, columns=list(columns))
-    except (OSError, pa.ArrowException, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError(
-            f"{path} is missing or damaged ({error}): delete it and run again: python -m "
-            f"mgc_ray.preprocess --tracks {info.source} --dataset {path.parent.parent}"
-        ) from None
+        with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
+            return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError):
+        return []
 
 
 def finish(folder: Path, info: DatasetInfo) -> DatasetInfo:
-    """Mark a dataset as whole."""
+    """Mark a dataset as complete."""
     finished = replace(info, finished=True)
     finished.write(folder)
     return finished
-
-
-def describe(features: Features) -> str:
-    """The features in words, for a person."""
-    names = ", ".join(features.groups).replace("_", "-")
-    size = f"{names} {features.bands} bands x {features.frames} frames"
-    log_mel = features.log_mel if isinstance(features, BandGroups) else features
-    if not isinstance(log_mel, LogMel):
-        return f"{size} a chunk"
-    return f"{size}, {log_mel.chunk_samples / log_mel.sample_rate:.2f} s a chunk"

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from mgc_ray import RequestError
+from mgc_ray.settings import Params
+
+LOCK = ".lock"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` if the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it replaces `path` if the block succeeds."""
+    temporary = partial_path(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -25,12 +28,23 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-LOCK = ".lock"
+def partial_path(path: Path) -> Path:
+    """Where this process writes what will be renamed to `path`; see `delete_partial_files`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def delete_partial_files(folder: Path) -> None:
+    """Delete what killed processes left half written anywhere in FOLDER, which nobody else uses."""
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
-def only_one(folder: Path, in_use: Callable[[str], None]) -> Iterator[None]:
-    """Hold FOLDER's lock. While another process holds it, wait, but call `in_use(holder)` before.
+def exclusive_lock(folder: Path, in_use: Callable[[str], None]) -> Iterator[None]:
+    """Hold FOLDER's lock; where another process holds it, call `in_use(holder)`, then wait.
 
     The lock ends with the process, however that ends; the file `.lock` stays.
     """
@@ -47,30 +61,21 @@ def only_one(folder: Path, in_use: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def delete_half_written(folder: Path) -> None:
-    """Delete what killed processes left half written anywhere in FOLDER, which nobody else uses."""
-    for path in list(folder.rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, indented, keys in the order given."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Read a JSON object or raise RequestError: `path` is no `what`, and the remedy."""
+def read_json(path: Path, what: str, remedy: str) -> Params:
+    """Read a JSON object, or raise RequestError: the folder is no `what`, and the remedy."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise RequestError(
             f"{path.parent} is no {what}: {path.name} is missing; {remedy}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path.parent} is no {what}: {path.name}: {error}; {remedy}") from None
     if not isinstance(content, dict):
         raise RequestError(f"{path.parent} is no {what}: {path.name} holds no object; {remedy}")
@@ -79,7 +84,7 @@ def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV with a header line."""
-    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

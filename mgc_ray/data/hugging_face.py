@@ -1,7 +1,7 @@
-"""Audio Spectrogram Transformers of Hugging Face, from a folder or by their name in its hub.
+"""Hugging Face Audio Spectrogram Transformers, from a folder or by their name in the hub.
 
 They are read by the library transformers, which is optional (the extra [hf] of this program) and
-takes seconds to import: so it is imported where a model is read or built, and nowhere else.
+takes seconds to import, so it is imported only where a model is read or built.
 """
 
 import re
@@ -17,13 +17,13 @@ MODEL_TYPE = "audio-spectrogram-transformer"
 NOT_STATED = "not stated"
 _CARD = "README.md"
 _REMEDY = (
-    "name a folder with config.json, preprocessor_config.json and the weights of one, or "
+    "give a folder with config.json, preprocessor_config.json and the weights of one, or "
     "OWNER/NAME of one in the Hugging Face hub"
 )
 
 
 def is_hugging_face(source: str | Path) -> bool:
-    """Whether a folder holds a model of transformers, or a name that is no path could be one's."""
+    """Whether a folder holds a model of transformers, or a name that is no path could be one."""
     folder = Path(source)
     if not folder.exists():
         return re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
@@ -50,8 +50,8 @@ def read_pretrained(kind: str, source: str | Path, **options: Any) -> Any:
     of it is missing or damaged.
     """
     known = Path(source).exists()
-    named = str(source) if known else f"{source} (no folder here, so a name in the hub)"
-    transformers = import_transformers(named)
+    described = str(source) if known else f"{source} (no folder here, so a name in the hub)"
+    transformers = import_transformers(described)
     try:
         with _quiet(transformers):
             found = transformers.ASTConfig.get_config_dict(str(source))[0].get("model_type")
@@ -59,15 +59,15 @@ def read_pretrained(kind: str, source: str | Path, **options: Any) -> Any:
     except Exception as error:  # of the hub, of JSON, of pickle, of safetensors, of PyTorch, ...
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RequestError(
-            f"{named} is no {MODEL_TYPE} that can be read ({reason}): {_REMEDY}"
+            f"{described} is no {MODEL_TYPE} that can be read ({reason}): {_REMEDY}"
         ) from None
     if found != MODEL_TYPE:
-        raise RequestError(f"{named} must be an {MODEL_TYPE}, but it is a {found}: {_REMEDY}")
+        raise RequestError(f"{described} must be an {MODEL_TYPE}, but it is a {found}: {_REMEDY}")
     return result
 
 
 def stated_training(source: str | Path) -> str:
-    """What a model's card says that it was trained on, and on top of what; or "not stated"."""
+    """What a model was trained on, and on top of what, by its card; or "not stated"."""
     from huggingface_hub import hf_hub_download, metadata_load
 
     folder = Path(source)
@@ -87,7 +87,7 @@ def _listed(value: list[str] | str | None) -> str:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """No bars and no table of the weights that are left out: what is missing is an error here."""
+    """Without progress bars, and without a table of weights: missing ones are an error here."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,8 +1,8 @@
-"""Where the nodes of a cluster exchange files that they do not see on a path they share.
+"""How the nodes of a cluster exchange files where they share no path.
 
 A bucket (`s3://bucket/prefix`, `gs://...`) or a folder, through pyarrow's file systems. Keys are
-relative paths with `/`. A file is there whole or not at all: buckets write objects so, and in a
-folder it is written under another name, then renamed.
+relative paths with `/`. A file is complete or absent: buckets write objects that way, and in a
+folder a file is written under another name, then renamed.
 """
 
 import hashlib
@@ -18,24 +18,24 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mgc_ray import RequestError
-from mgc_ray.data.files import written_whole
+from mgc_ray.data.files import atomic_write
 
 _THREADS = 8  # a transfer waits for the network most of the time
 
 
 class Storage:
-    """A bucket or folder, by its URI or path. Sent to another process, it connects anew there.
+    """A bucket or folder, by its URI or path; in another process it connects again.
 
-    So it holds no key to the bucket: each node finds its own in its environment or role, and a URI
-    with one in it is refused, as it would stand in files and logs. Raises RequestError where there
-    is nothing of that name to write into.
+    So it holds no access key: each node finds its own in its environment or role, and a URI with a
+    key in it is refused, as it would be written into files and logs. Raises RequestError where
+    nothing can be written there.
     """
 
     def __init__(self, uri: str, check: bool = True) -> None:
         self.uri = uri if "://" in uri else os.path.abspath(uri)
         if urlsplit(self.uri).username:
             raise RequestError(
-                "--storage must not hold an access key, as its name stands in results and logs: "
+                "--storage must not contain an access key, as it is written into results and logs: "
                 "give it by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or a role"
             )
         try:
@@ -48,7 +48,7 @@ class Storage:
                 self._fs.delete_file(self._path(".writable"))
         except (OSError, pa.ArrowException, ValueError) as error:
             raise RequestError(
-                f"--storage {self.uri} cannot be used ({str(error).splitlines()[0]}): name a "
+                f"--storage {self.uri} cannot be used ({str(error).splitlines()[0]}): give a "
                 "folder, or a bucket that this machine may read and write, e.g. s3://bucket/prefix"
             ) from None
 
@@ -96,7 +96,7 @@ class Storage:
         place = self._path(key)
         if isinstance(self._fs, fs.LocalFileSystem):
             Path(place).parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(Path(place)) as temporary:
+            with atomic_write(Path(place)) as temporary:
                 shutil.copyfile(path, temporary)
         else:
             with path.open("rb") as source, self._fs.open_output_stream(place) as target:
@@ -105,7 +105,7 @@ class Storage:
     def _get_file(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
-            written_whole(path) as temporary,
+            atomic_write(path) as temporary,
             self._fs.open_input_stream(self._path(key)) as source,
             temporary.open("wb") as target,
         ):
@@ -115,11 +115,11 @@ class Storage:
         return f"{self._root}/{key}".rstrip("/") if key else self._root
 
 
-class Exchange:
+class SharedFolder:
     """A folder that several nodes work in: one that all see, or a copy on each and a storage.
 
-    `folder` is where files are on this node. `send` and `fetch` bring a file or folder in it, named
-    relative to it, to the storage and from there; where all nodes share the folder they do nothing.
+    `folder` is where files are on this node. `send` and `fetch` copy a file or folder in it, by its
+    relative path, to the storage and from there; where all nodes see the folder they do nothing.
     """
 
     def __init__(self, folder: Path, storage: Storage | None, key: str = "") -> None:
@@ -127,31 +127,31 @@ class Exchange:
         self.storage = storage
         self.key = key
 
-    def elsewhere(self) -> "Exchange":
-        """The same for a task, which may run on any node: with a folder of that node."""
+    def on_this_node(self) -> "SharedFolder":
+        """The same for a task, which may run on any node: with a scratch folder of that node."""
         if self.storage is None:
-            return Exchange(self.folder, None)
+            return SharedFolder(self.folder, None)
         name = hashlib.sha256(f"{self.storage.uri} {self.key}".encode()).hexdigest()[:16]
-        return Exchange(scratch() / name, self.storage, self.key)
+        return SharedFolder(scratch() / name, self.storage, self.key)
 
-    def inner(self, name: str) -> "Exchange":
+    def subfolder(self, name: str) -> "SharedFolder":
         """A folder in it."""
-        return Exchange(self.folder / name, self.storage, f"{self.key}/{name}")
+        return SharedFolder(self.folder / name, self.storage, f"{self.key}/{name}")
 
     def send(self, name: str) -> None:
-        """Bring what lies here to the storage, over what is there."""
+        """Copy what is here to the storage, over what is there."""
         if self.storage and (self.folder / name).exists():
             self.storage.put(self.folder / name, f"{self.key}/{name}")
 
-    def lacking(self, names: Sequence[str]) -> list[str]:
-        """Which of these files the storage does not have; none where all share the folder."""
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Which of these files the storage does not have; none without a storage."""
         if self.storage is None:
             return []
         there = set(self.storage.files(self.key))
         return [name for name in names if f"{self.key}/{name}" not in there]
 
     def fetch(self, name: str) -> None:
-        """Bring what the storage has here, over what is here; nothing where it has nothing."""
+        """Copy what the storage has to here, over what is here; nothing where it has nothing."""
         if self.storage:
             self.storage.get(f"{self.key}/{name}", self.folder / name)
 
@@ -162,7 +162,7 @@ class Exchange:
             self.storage.delete(f"{self.key}/{name}")
 
     def clear(self, name: str) -> None:
-        """Delete a task's copy of what it has sent; never what others see."""
+        """Delete this node's copy of what it has sent; never what others see."""
         if self.storage:
             _delete(self.folder / name)
 
@@ -170,22 +170,22 @@ class Exchange:
 _copies: dict[str, str] = {}
 
 
-def stand_in(path: str, copy: Path) -> None:
-    """From now on this process finds what others call `path` in `copy`; see `located`."""
+def use_copy(path: str, copy: Path) -> None:
+    """From now on this process reads `copy` where others read `path`; see `local_path`."""
     _copies[path] = str(copy)
 
 
-def located(path: str) -> str:
-    """Where this process finds what was named as `path`: there, or in a copy of it."""
+def local_path(path: str) -> str:
+    """Where this process reads `path`: there, or a copy of it."""
     return _copies.get(path, path)
 
 
 def scratch() -> Path:
-    """A folder for copies on this node, for this user alone."""
+    """A folder for copies on this node that only this user can read."""
     folder = Path(tempfile.gettempdir()) / f"mgc_ray-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise RequestError(f"{folder} belongs to somebody else: name another place by TMPDIR")
+        raise RequestError(f"{folder} belongs to another user: set TMPDIR to another folder")
     return folder
 
 

@@ -1,6 +1,6 @@
 """The track table: which tracks there are, read from a folder or a CSV.
 
-A *track* is a song or excerpt. Files are not opened here; how tracks are split stands in split.py.
+A *track* is a song or an excerpt. Files are not opened here; split/ says how tracks are split.
 """
 
 import csv
@@ -13,19 +13,18 @@ from pathlib import Path
 from mgc_ray import RequestError
 
 SPLITS = ("train", "valid", "test")
-ADDED = "added to train: "  # how the group of a track begins that is in the training part alone
-SYNTHETIC = "synthetic"  # artist, and how the track_id begins, of what the program made itself
 
-# a track table's columns: those it needs, and those it may have
+# columns that a track table must have, and may have
 _LABELLED_COLUMNS = (("path", "genre"), ("track_id", "artist", "split"))
 _UNLABELLED_COLUMNS = (("path",), ("track_id", "artist"))
 
 
 @dataclass(frozen=True)
 class Track:
-    """One row of a track table; "" where nothing is known or drawn.
+    """One row of a track table; "" where something is not known or not drawn yet.
 
-    `genre` is "" in an unlabelled table.
+    `genre` is "" in an unlabelled table. `group`: tracks of one group are always in one part.
+    `added`: in the training part only, and in no fold.
     """
 
     path: str
@@ -34,15 +33,11 @@ class Track:
     artist: str = ""
     group: str = ""
     split: str = ""
+    added: bool = False
 
     @property
     def is_array(self) -> bool:
         return self.path.lower().endswith(".npy")
-
-    @property
-    def is_added(self) -> bool:
-        """Whether it was added to the training part, and is in no other part and no fold."""
-        return self.group.startswith(ADDED)
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class TrackTable:
-    """The usable-looking rows of a folder or CSV, and those that could not even be a track."""
+    """The rows of a folder or CSV that may be tracks, and those that cannot be."""
 
     source: Path
     tracks: list[Track]
@@ -67,24 +62,24 @@ class TrackTable:
 
 
 def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
-    """Read a folder with a subfolder a genre, or a CSV `path,genre[,track_id,artist,split]`.
+    """Read a folder with one subfolder per genre, or a CSV `path,genre[,track_id,artist,split]`.
 
     Paths of a CSV are relative to it. Files are not opened here. Not `labelled`: the folder's files
-    at any depth, or a CSV `path[,track_id,artist]`; genres and splits are not read, and rows of one
-    track_id are pieces of one recording, so one group. Raises RequestError for a source that cannot
-    be a track table: missing, no genre, a path under two genres, an unknown split.
+    at any depth, or a CSV `path[,track_id,artist]`; genres and splits are ignored, and rows with
+    the same track_id are parts of one recording, so one group. Raises RequestError for a source
+    that cannot be a track table: missing, no genre, a path with two genres, an unknown split.
     """
     source = Path(source)
     if not _is_utf8(source):
-        raise RequestError(f"--tracks must be named in UTF-8, but it is {str(source)!r}: rename it")
-    # absolute, so that a table is the same from whatever folder it is named
+        raise RequestError(f"--tracks must have a UTF-8 name, but it is {str(source)!r}: rename it")
+    # absolute, so that a table is the same whatever the working folder is
     if source.is_dir():
         table = _read_folder(Path(os.path.abspath(source)), labelled)
     elif source.is_file():
         table = _read_csv(Path(os.path.abspath(source)), labelled)
     else:
         raise RequestError(
-            f"--tracks must be a folder with a subfolder a genre, or a CSV file, but {source} "
+            f"--tracks must be a folder with one subfolder per genre, or a CSV file, but {source} "
             f"{'is neither' if source.exists() else 'does not exist'}"
         )
     if not table.tracks:
@@ -96,11 +91,11 @@ def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
 
 
 def read_artists(source: str | Path) -> list[str]:
-    """The column `artist` of a CSV; RequestError where it has none, or nobody in it."""
+    """The artists in a CSV's column `artist`; RequestError where there are none."""
     rows = _csv_rows(Path(source), ["artist"], [])
     artists = sorted({row["artist"] for _, row in rows} - {""})
     if not artists:
-        raise RequestError(f"{source} names no artist in its column artist: name another table")
+        raise RequestError(f"{source} has no artist in its column artist: give another table")
     return artists
 
 
@@ -114,14 +109,14 @@ def _read_folder(source: Path, labelled: bool) -> TrackTable:
         if entry.name.startswith("."):
             continue
         if labelled and not entry.is_dir():
-            skipped.append(Skipped(str(entry), "lies outside of the genre folders"))
+            skipped.append(Skipped(str(entry), "is outside the genre folders"))
             continue
-        # does not follow links to folders, so a link in a circle does no harm
+        # does not follow links to folders, so circular links do no harm
         for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
             hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
             if hidden or path.is_dir():
                 continue
-            if not _is_utf8(path):  # could stand neither in Parquet nor in skipped.csv
+            if not _is_utf8(path):  # neither Parquet nor skipped.csv could hold it
                 readable = str(path).encode("utf-8", "backslashreplace").decode()
                 skipped.append(Skipped(readable, "its name is not UTF-8"))
             else:
@@ -151,12 +146,12 @@ def _read_csv(source: Path, labelled: bool) -> TrackTable:
     skipped: list[Skipped] = []
     for number, row in rows:
         where = f"{source}, line {number}"
-        genre, split = row.get("genre", ""), row.get("split", "")  # not read where not labelled
+        genre, split = row.get("genre", ""), row.get("split", "")  # ignored where not labelled
         if not row["path"]:
             raise RequestError(f"{where}: each row needs a path, but this one has none")
         path = os.path.normpath(source.parent / row["path"])
         if labelled and not genre:
-            skipped.append(Skipped(path, "the table names no genre for it"))
+            skipped.append(Skipped(path, "the table has no genre for it"))
             continue
         if split not in ("", *SPLITS):
             raise RequestError(
@@ -165,24 +160,24 @@ def _read_csv(source: Path, labelled: bool) -> TrackTable:
         track = Track(path, genre, row["track_id"] or row["path"], row["artist"], split=split)
         if path in tracks and tracks[path].genre != track.genre:
             raise RequestError(
-                f"{where}: a path has one genre, but {row['path']} stands there as "
-                f"{tracks[path].genre!r} and as {track.genre!r}; take one of the rows out"
+                f"{where}: a path has one genre, but {row['path']} is listed as "
+                f"{tracks[path].genre!r} and as {track.genre!r}; remove one of the rows"
             )
         if path in tracks:
-            skipped.append(Skipped(path, f"repeated in line {number}; the first row counts"))
+            skipped.append(Skipped(path, f"repeated in line {number}; the first row is used"))
             continue
         tracks[path] = track
     repeated = [i for i, n in Counter(t.track_id for t in tracks.values()).items() if n > 1]
     if repeated and labelled:
         raise RequestError(
-            f"{source}: track_id must be unique, but {repeated[0]!r} stands at several paths"
+            f"{source}: track_id must be unique, but {repeated[0]!r} has several paths"
             f"{f' (and {len(repeated) - 1} more ids)' if len(repeated) > 1 else ''}"
         )
     return TrackTable(source, _with_unique_ids(tracks.values(), set(repeated)), skipped)
 
 
 def _with_unique_ids(tracks: Iterable[Track], repeated: set[str]) -> list[Track]:
-    """Pieces of one recording get their path as id, and the id that they share as group."""
+    """Parts of one recording get their path as id, and the id that they share as group."""
     return [
         replace(track, track_id=track.path, group=track.track_id)
         if track.track_id in repeated
@@ -198,7 +193,7 @@ def _columns(labelled: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _csv_rows(
     source: Path, needed: Sequence[str], optional: Sequence[str]
 ) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells, stripped, "" where a column is missing or a row is short."""
+    """Line number and stripped cells, "" where a column is missing or a row is short."""
     try:
         with open(source, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -219,8 +214,8 @@ def _csv_rows(
                 for row in reader
             ]
     except UnicodeDecodeError as error:
-        raise RequestError(f"{source}: a table is UTF-8 text, but {error}") from None
+        raise RequestError(f"{source}: a table must be UTF-8 text, but {error}") from None
     except csv.Error as error:
-        raise RequestError(f"{source}: no readable CSV: {error}") from None
+        raise RequestError(f"{source}: not a readable CSV: {error}") from None
     except OSError as error:
         raise RequestError(f"{source} cannot be read: {error.strerror}") from None

@@ -1,1 +1,1 @@
-"""From trials to one tested ensemble: selection, the saved artefact, figures."""
+"""From trials to one tested ensemble: refit, calibration, selection, and the saved model."""

@@ -1,9 +1,9 @@
 """An ensemble as one ONNX file, for programs without PyTorch.
 
-Input `spectrograms` float32 [chunks, bands, frames], as the ensemble's features make them from a
-song; outputs `chunks` [chunks, genres], the probabilities of each, and `track` [genres], those of
-the whole song, calibrated. What makes the input is written into the file's metadata, as are the
-genres in the order of the outputs.
+Inputs: one per feature that the members read, by its name, float32 [chunks, bands, frames];
+outputs `chunks` [chunks, genres], the probabilities of each chunk, and `track` [genres], those of
+the whole song, both calibrated. How the inputs are made from a song is described in the file's
+metadata, as are the genres in the order of the outputs.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,35 +20,46 @@ import torch
 from torch import Tensor, nn
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.data.files import written_whole
-from mgc_ray.data.spectrogram import features_to_json
-from mgc_ray.ensembling.artefact import Ensemble
-from mgc_ray.ensembling.calibration import temper
+from mgc_ray.data.chunks import Features
+from mgc_ray.data.files import atomic_write
+from mgc_ray.ensembling.saved import Ensemble
+from mgc_ray.models._classifier import Shared
+from mgc_ray.settings import as_json
 
 _INSTALL = 'install it by pip install "mgc-ray[onnx]"'
 
 
-class _Whole(nn.Module):
-    """All members behind one another, as `Ensemble.predict` uses them."""
+class _WholeEnsemble(nn.Module):
+    """All members together, as `Ensemble.predict_song` uses them."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
-        self.members = nn.ModuleList([m.classifier.cpu().eval() for m in ensemble.members])
-        self.weights, self.temperature = ensemble.weights, ensemble.temperature
+        checkpoints = ensemble.checkpoints
+        classifiers = [checkpoint.classifier.cpu().eval() for checkpoint in checkpoints]
+        for classifier in classifiers:
+            classifier.standardisation()  # before tracing, which has no values to compare
+        self.classifiers = nn.ModuleList(classifiers)
+        self.members, self.temperature = ensemble.info.members, ensemble.info.temperature
+        self.names = list(ensemble.features.columns)
 
-    def forward(self, spectrograms: Tensor) -> tuple[Tensor, Tensor]:
-        chunks = torch.stack(
-            [
-                weight * member.probs(spectrograms)  # type: ignore[operator]
-                for weight, member in zip(self.weights, self.members, strict=True)
-            ]
-        ).sum(0)
-        logarithm = chunks.mean(0).clamp(min=1e-12).log() / self.temperature
-        return chunks.float(), logarithm.softmax(0).float()
+    def forward(self, *features: Tensor) -> tuple[Tensor, Tensor]:
+        batch, shared = dict(zip(self.names, features, strict=True)), Shared()
+        chunks, song = [], []
+        for member, classifier in zip(self.members, self.classifiers, strict=True):
+            probs = classifier.probs(batch, shared)  # type: ignore[operator]
+            chunks.append(member.weight * _scaled(probs, member.temperature))
+            song.append(member.weight * _scaled(probs.mean(0), member.temperature))
+        scaled = [_scaled(torch.stack(p).sum(0), self.temperature) for p in (chunks, song)]
+        return scaled[0].float(), scaled[1].float()
+
+
+def _scaled(probs: Tensor, temperature: float) -> Tensor:
+    """`metrics.apply_temperature` in PyTorch."""
+    return (probs.clamp(min=1e-12).log() / temperature).softmax(-1)
 
 
 def check_onnx(path: Path) -> None:
-    """RequestError where a library is missing, or no file can be written."""
+    """RequestError where a library is missing, or the file cannot be written."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -56,68 +67,69 @@ def check_onnx(path: Path) -> None:
     except ImportError as error:
         raise RequestError(f"an ONNX file needs the package {error.name}: {_INSTALL}") from None
     if path.suffix.lower() != ".onnx":  # and no file of the ensemble's own is written over
-        raise RequestError(f"--onnx must end in .onnx, but it is {path}: name such a file")
+        raise RequestError(f"--onnx must end in .onnx, but it is {path}: give such a file")
     if not path.absolute().parent.is_dir() or path.is_dir():
-        raise RequestError(f"--onnx {path} must be a file in a folder that exists: name another")
+        raise RequestError(f"--onnx {path} must be a file in a folder that exists: give another")
 
 
 def export_onnx(ensemble: Ensemble, path: Path) -> None:
-    """Write the ensemble into one file. Raises RequestError where that cannot be."""
+    """Write the ensemble into one file. Raises RequestError as `check_onnx`."""
     check_onnx(path)
     import onnx
 
-    features = ensemble.features
-    example = torch.zeros(2, features.bands, features.frames)
+    columns = ensemble.features.columns
+    examples = tuple(torch.zeros(2, f.bands, f.frames) for f in columns.values())
+    chunks = torch.export.Dim("chunks", min=1)
     with _quiet():
         program = torch.onnx.export(
-            _Whole(ensemble),
-            (example,),
+            _WholeEnsemble(ensemble),
+            examples,
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("chunks", min=1)},),
-            input_names=["spectrograms"],
+            dynamic_shapes=(tuple({0: chunks} for _ in columns),),
+            input_names=list(columns),
             output_names=["chunks", "track"],
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
+    info = ensemble.info
     described = {
         "mgc_ray": __version__,
-        "genres": json.dumps(ensemble.genres),
-        "features": json.dumps(features_to_json(features)),
-        "protocol": str(ensemble.content.get("protocol", "")),
-        "trained_on": json.dumps(ensemble.content.get("trained_on", [])),
+        "genres": json.dumps(info.genres),
+        "features": json.dumps(ensemble.features.to_json()),
+        "protocol": info.protocol,
+        "trained_on": json.dumps([as_json(one) for one in info.trained_on]),
     }
     for key, value in described.items():
         model.metadata_props.add(key=key, value=value)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         onnx.save_model(model, str(temporary))
 
 
 def largest_difference(
-    ensemble: Ensemble, path: Path, tracks: Sequence[np.ndarray]
+    ensemble: Ensemble, path: Path, tracks: Sequence[Features]
 ) -> tuple[float, int]:
     """How far onnxruntime's probabilities of tracks and chunks are from PyTorch's, at most.
 
-    `tracks`: spectrograms [chunks, bands, frames] of each. Also: of how many tracks the most
-    probable genre is another.
+    `tracks`: the features of each. Also: for how many tracks the most probable genre is different.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     largest, other = 0.0, 0
-    for spectrograms in tracks:
-        expected = ensemble.chunk_probs(spectrograms)
-        whole = temper(expected.mean(0), ensemble.temperature)
-        chunks, track = session.run(None, {"spectrograms": spectrograms.astype(np.float32)})
-        differences = [np.abs(chunks - expected).max(), np.abs(track - whole).max()]
+    for features in tracks:
+        expected = ensemble.predict_song(features)
+        inputs = {name: chunks.astype(np.float32) for name, chunks in features.items()}
+        chunks, song = session.run(None, inputs)
+        differences = [np.abs(chunks - expected.chunks).max(), np.abs(song - expected.song).max()]
         largest = max(largest, *map(float, differences))
-        other += int(track.argmax() != whole.argmax())
+        other += int(song.argmax() != expected.song.argmax())
     return largest, other
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """Without the exporter's pages of hints, which are for who writes exporters."""
+def _quiet() -> Iterator[None]:
+    """Without the exporter's pages of hints, which are for those who write exporters."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]

@@ -1,57 +1,281 @@
-"""Families of networks, one file each, found by existing.
+"""Model families, one file each, found by existing.
 
-A family's file holds `Config`, a frozen dataclass whose defaults train, and
-`Model(config, bands, genres)`: `x[B, bands, frames] -> logits[B, genres]` for any number of frames.
-A model is `head(embed(x))`: `embed` gives [B, width], and the last part of `head` is the linear
-layer that knows the genres; what comes before can be trained without genres and taken over.
-Where the shared settings of training (`TrainConfig`) should have other defaults for a family, its
-file has them as `TRAINING`, a dict. A family that starts from weights, or is trained differently,
-may also have
+A family's file holds `Config`, whose defaults train (declare its fields by `setting`, see cnn.py),
+and `Model(config, bands, genres)`: `x[B, bands, frames] -> logits[B, genres]` for any number of
+frames. A model is `head(embed(x))`: `embed` gives [B, width], and the last part of `head` is the
+linear layer that knows the genres; what comes before can be trained without genres and reused.
 
+Optional in the file:
+
+- `READS`: the kinds of features that the model takes, ("spectrogram",) where it does not say;
+- `TRAINING`: a dict of other defaults for the shared settings of training (`TrainConfig`);
 - `initialise(classifier, config)`: called once, before training;
 - `lr_shares(classifier, config)`: [(parameters, share of the learning rate)], all of them once;
 - `begin_epoch(classifier, config, number)`: called before each epoch, from 1;
-- `fit(network, config, batches) -> loss`: in place of training by steps, called once; `batches` are
-  those of one epoch, (x, target [B, genres]) on the device, standardised and augmented.
+- `fit(network, config, batches) -> loss`: instead of training by steps, called once; `batches` are
+  those of one epoch, (x, target [B, genres]) on the device, standardised and augmented;
+- `Model.describe(x)`: a static method without weights that comes before everything else, with
+  `Model.classify(description)` for the rest; an ensemble then describes a song once for all of its
+  members;
+- `suggest(trial)`: the search space of a family outside of this package (else search_spaces/NAME).
 
-Files that start with an underscore hold parts that families share.
+A family may live outside: in a file that is given as `--family ./my_family.py`, or in an installed
+package with an entry point in the group `mgc_ray.families`. Files that start with an underscore
+hold parts that families share.
 """
 
+import ast
 import dataclasses
+import functools
 import importlib
+import importlib.util
 import pkgutil
-from typing import TYPE_CHECKING, Any, Protocol
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
 from mgc_ray import RequestError
+from mgc_ray.config import TrainConfig
+from mgc_ray.settings import (
+    Option,
+    Params,
+    nearest,
+    options,
+    unknown_name,
+    validated,
+)
 
-if TYPE_CHECKING:  # to know which families there are takes no PyTorch, which takes seconds to load
-    from torch import nn
-
-
-class Family(Protocol):
-    """What a family's module looks like."""
-
-    Config: type
-    Model: "type[nn.Module]"
+_GROUP = "mgc_ray.families"  # of entry points
+_own: dict[str, tuple[str, str]] = {}  # name -> (path, source) of families given as files
 
 
 def families() -> list[str]:
     """The names of all families, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    shipped = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+    return sorted({*shipped, *_own, *_installed()})
 
 
 def check_family(name: str) -> None:
-    """RequestError with the names that there are, where this is none of them."""
+    """Raise RequestError with the names that there are, where this is none of them."""
     if name not in families():
-        raise RequestError(f"--family must be one of {', '.join(families())}, not {name!r}")
+        raise RequestError(
+            f"--family must be one of {', '.join(families())}, or the path of a file, but it is "
+            f"{name!r}{nearest(name, families())}"
+        )
+
+
+def family_names(given: Sequence[str]) -> tuple[str, ...]:
+    """The families that `--family` gives: names, `all`, or paths of files, which are registered."""
+    if list(given) == ["all"]:
+        return tuple(families())
+    names = [register_family(Path(one)) if _is_path(one) else one for one in given]
+    for name in names:
+        check_family(name)
+    return tuple(dict.fromkeys(names))
+
+
+def register_family(path: Path) -> str:
+    """Make the family in a Python file known by the file's name; that name.
+
+    Raises RequestError for a file that cannot be read, is no Python, or has a family's name.
+    """
+    try:
+        source = path.read_text("utf-8")
+        ast.parse(source)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RequestError(f"--family {path} cannot be read as Python: {error}") from None
+    name = path.stem
+    if not name.isidentifier() or (name not in _own and name in families()):
+        raise RequestError(
+            f"--family {path} must be named like a Python variable, and unlike the families "
+            f"{', '.join(families())}: rename the file"
+        )
+    register_source(name, str(path.resolve()), source)
+    return name
+
+
+def register_source(name: str, path: str, source: str) -> None:
+    """Make a family known by its source, as in a process on another machine."""
+    if _own.get(name) != (path, source):
+        _own[name] = (path, source)
+        _own_module.cache_clear()
+        family_class.cache_clear()
+
+
+def register_sources(own: Mapping[str, tuple[str, str]]) -> None:
+    """Make another process's `own_families` known here, so that their models can be unpickled."""
+    for name, source in own.items():
+        register_source(name, *source)
+        _own_module(name)
+
+
+def family_arguments(names: Sequence[str]) -> tuple[str, ...]:
+    """What `--family` takes for these families: the path where it was given as a file."""
+    return tuple(_own[name][0] if name in _own else name for name in names)
+
+
+def own_families() -> dict[str, tuple[str, str]]:
+    """Path and source of each family that was given as a file; for `register_sources`."""
+    return dict(_own)
 
 
 def family_module(name: str) -> Any:
     """The module of one family, or RequestError with the names that there are."""
     check_family(name)
-    return importlib.import_module(f"{__name__}.{name}")
+    if name in _own:
+        return _own_module(name)
+    return importlib.import_module(_installed().get(name, f"{__name__}.{name}"))
+
+
+@functools.cache
+def _own_module(name: str) -> types.ModuleType:
+    path, source = _own[name]
+    module = types.ModuleType(f"mgc_ray_family_{name}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # so that it can be pickled within this process
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)
+    except Exception as error:  # whatever its author wrote
+        raise RequestError(f"{path} cannot be used: {type(error).__name__}: {error}") from None
+    for part in ("Config", "Model"):
+        if not hasattr(module, part):
+            raise RequestError(f"{path} must have a class {part}: see mgc_ray/models/__init__.py")
+    return module
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Families of other installed packages: name -> module."""
+    return {point.name: point.value for point in entry_points(group=_GROUP)}
+
+
+def _is_path(given: str) -> bool:
+    return given.endswith(".py") or "/" in given
+
+
+@functools.cache
+def family_class(name: str) -> tuple[Any, Params]:
+    """A family's `Config` and `TRAINING`, where possible without importing PyTorch.
+
+    A wrong setting is to be refused at once, and PyTorch takes two seconds to import. So only the
+    definition of Config is executed; where that does not suffice, the whole module is imported.
+    """
+    check_family(name)
+    if "torch" not in sys.modules:
+        try:
+            return _config_alone(_source(name), name)
+        except Exception:  # it needs more of its module
+            pass
+    module = family_module(name)
+    return module.Config, getattr(module, "TRAINING", {})
+
+
+def _source(name: str) -> str:
+    if name in _own:
+        return _own[name][1]
+    spec = importlib.util.find_spec(_installed().get(name, f"{__name__}.{name}"))
+    assert spec
+    assert spec.origin
+    return Path(spec.origin).read_text("utf-8")
+
+
+def _config_alone(source: str, name: str) -> tuple[Any, Params]:
+    """Execute only the imports from the standard library and settings, TRAINING and Config."""
+    light = ("dataclasses", "typing", "mgc_ray.settings", "mgc_ray.config")
+    kept = []
+    for part in ast.parse(source).body:
+        is_import = isinstance(part, ast.ImportFrom) and part.module in light
+        is_config = isinstance(part, ast.ClassDef) and part.name == "Config"
+        is_constant = isinstance(part, ast.Assign)
+        if is_import or is_config or is_constant:
+            kept.append(part)
+    module = types.ModuleType(f"mgc_ray_config_of_{name}")
+    sys.modules[module.__name__] = module  # where pydantic looks annotations up
+    exec(compile(ast.Module(kept, []), name, "exec"), module.__dict__)
+    return module.Config, getattr(module, "TRAINING", {})
 
 
 def config_fields(family: str) -> set[str]:
     """Names of a family's own settings."""
-    return {field.name for field in dataclasses.fields(family_module(family).Config)}
+    return {option.name for option in options(family_class(family)[0])}
+
+
+def train_fields() -> set[str]:
+    """Names of the settings of training that all families share."""
+    return {option.name for option in options(TrainConfig)}
+
+
+def family_options(family: str) -> list[Option]:
+    """All settings of a family and of its training, with this family's defaults."""
+    config, training = family_class(family)
+    shared = [
+        dataclasses.replace(option, default=training.get(option.name, option.default))
+        for option in options(TrainConfig)
+    ]
+    return [*options(config), *shared]
+
+
+def full_params(family: str, params: Params) -> Params:
+    """Flat parameters with the defaults of all that they leave out; {} gives the defaults."""
+    return {option.name: option.default for option in family_options(family)} | params
+
+
+def configure(family: str, params: Params) -> tuple[Any, TrainConfig]:
+    """Flat parameters -> the family's Config and the TrainConfig; the rest keeps its default.
+
+    Raises RequestError for an unknown name and for a value out of bounds.
+    """
+    module = family_module(family)
+    own, shared = _parts(family, params)
+    config = validated(module.Config, own)
+    return config, validated(TrainConfig, getattr(module, "TRAINING", {}) | shared)
+
+
+def checked_params(family: str, params: Params) -> Params:
+    """The same settings with values of the right type, e.g. of text from a command line.
+
+    Raises RequestError as `configure`; PyTorch need not be imported for it.
+    """
+    own, shared = _parts(family, params)
+    config = validated(family_class(family)[0], own)
+    training = validated(TrainConfig, shared)
+    return {name: getattr(config if name in own else training, name) for name in params}
+
+
+def shared_params(families: Sequence[str], params: Params) -> Params:
+    """Settings that all trials of several families share, with values of the right type.
+
+    A family takes those that it has. Raises RequestError for a name that none of them has.
+    """
+    typed: Params = {}
+    known: list[str] = []
+    for family in families:
+        names = config_fields(family) | train_fields()
+        known += sorted(names)
+        typed |= checked_params(family, {k: v for k, v in params.items() if k in names})
+    for name in params:
+        if name not in typed:
+            raise RequestError(unknown_name("setting", name, list(dict.fromkeys(known))))
+    return typed
+
+
+def params_of(family: str, shared: Params) -> Params:
+    """Those of the shared settings that a family has."""
+    names = config_fields(family) | train_fields()
+    return {name: value for name, value in shared.items() if name in names}
+
+
+def _parts(family: str, params: Params) -> tuple[Params, Params]:
+    own, shared = config_fields(family), train_fields()
+    for name in params:
+        if name not in own | shared:
+            raise RequestError(
+                f"family {family!r}: {unknown_name('setting', name, sorted(own | shared))}"
+            )
+    return (
+        {k: v for k, v in params.items() if k in own},
+        {k: v for k, v in params.items() if k in shared and k not in own},
+    )

@@ -1,37 +1,33 @@
-"""An Audio Spectrogram Transformer (AST) of Hugging Face's transformers as `transfer`'s backbone.
+"""A Hugging Face Audio Spectrogram Transformer (AST) as the backbone of `transfer`.
 
-x[B, bands, frames], AST's own features minus `mean`, divided by `deviation` -> logits[B, genres].
+x[B, bands, frames], the feature `ast` -> logits[B, genres].
 It is cut into patches of 16 bands x 16 frames, one every 10 bands and 10 frames, which pass
 through a transformer together with two tokens; the tokens' mean is the embedding.
 Source: Y. Gong et al., "AST: Audio Spectrogram Transformer", Interspeech 2021.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgc_ray import RequestError
-from mgc_ray.data.ast_fbank import read_extractor
 from mgc_ray.data.hugging_face import (
     NOT_STATED,
     import_transformers,
     read_pretrained,
     stated_training,
 )
+from mgc_ray.settings import Params, configuration, setting
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
     """All that rebuilds the network without the folder or the hub that its weights came from."""
 
-    architecture: dict[str, Any]  # of transformers' ASTConfig
-    mean: float  # of the features' values in the weights' training; the same for all bands
-    deviation: float  # what they were divided by: twice their standard deviation
-    trained_on: str = NOT_STATED  # in words
+    architecture: Params = setting(..., "Settings of transformers' ASTConfig.")
+    trained_on: str = setting(NOT_STATED, "What the weights were trained on, in words.")
 
 
 class Model(nn.Module):
@@ -80,10 +76,10 @@ class Model(nn.Module):
         return dropped
 
     def _positions(self, patches: int) -> Tensor:
-        """What tells the tokens and so many patches where they are, [1, 2 + patches, hidden_size].
+        """Position embeddings of the tokens and of patches, [1, 2 + patches, hidden_size].
 
-        For fewer columns of patches than were learnt, the middle ones: neighbours stay as far apart
-        as they were. More are interpolated between those. AST's authors do the same.
+        For fewer columns of patches than were learnt, the middle ones, so that neighbours stay as
+        far apart as they were; for more they are interpolated. AST's authors do the same.
         """
         known: Tensor = self.embeddings.position_embeddings
         tokens, grid = known[:, :2], known[0, 2:].unflatten(0, (self.rows, self.columns))
@@ -96,24 +92,21 @@ class Model(nn.Module):
 
 
 def pretrained_config(source: str | Path) -> Config:
-    """What stands in a folder or hub entry of transformers; RequestError where it is no AST."""
-    shape, extractor = read_pretrained("ASTConfig", source), read_extractor(source)
-    standardised = extractor.do_normalize
+    """The settings in a folder or hub entry of transformers; RequestError where it is no AST."""
+    shape = read_pretrained("ASTConfig", source)
     return Config(
         architecture={name: getattr(shape, name) for name in type(shape).__annotations__},
-        mean=float(extractor.mean) if standardised else 0.0,
-        deviation=2 * float(extractor.std) if standardised else 1.0,
         trained_on=stated_training(source),
     )
 
 
 def pretrained_weights(source: str | Path) -> dict[str, Tensor]:
     """The weights of all but the head, by `Model`'s names; RequestError where any is missing."""
-    ast, found = read_pretrained("ASTModel", source, output_loading_info=True)
-    if found["missing_keys"]:
+    ast, report = read_pretrained("ASTModel", source, output_loading_info=True)
+    if report["missing_keys"]:
         raise RequestError(
             f"the weights in {source} must be those of the whole network, but "
-            f"{min(found['missing_keys'])} is missing: name a model that was saved whole"
+            f"{min(report['missing_keys'])} is missing: give a model that was saved whole"
         )
     weights: dict[str, Tensor] = ast.state_dict()
     return weights

@@ -9,8 +9,8 @@ class ConvBlocks(nn.Sequential):
     x[B, 1, bands, frames] -> [B, out_channels, out_bands, frames / 2**time_pools]. Each halves
     the bands, the first `time_pools` blocks the frames too (rounded up, so one frame stays one).
     Channels double from block to block, up to eight times the first's. Pooling comes before batch
-    norm and ReLU, which then touch a quarter of the values: 1.4 times the speed of the other order
-    on a CPU, where they, and not the convolutions, take the time.
+    norm and ReLU, which then process a quarter of the values: 1.4 times the speed of the other
+    order on a CPU, where they, and not the convolutions, take the time.
     """
 
     def __init__(
@@ -27,13 +27,13 @@ class ConvBlocks(nn.Sequential):
                     nn.MaxPool2d(pool, ceil_mode=True),
                     nn.BatchNorm2d(outputs),
                     nn.ReLU(inplace=True),
-                    # whole maps: neighbouring pixels are too alike for single ones to matter
+                    # whole maps: neighbouring pixels are too similar for single ones to matter
                     nn.Dropout2d(dropout),
                 )
             )
             inputs = outputs
             bands = -(-bands // 2)
-        self.features = inputs * bands  # values a frame, when channels and bands are laid in a row
+        self.features = inputs * bands  # values per frame: channels times bands
 
 
 class ConvRecurrent(nn.Module):
@@ -82,9 +82,9 @@ class ConvRecurrent(nn.Module):
 
 
 def as_images(x: Tensor) -> Tensor:
-    """[B, bands, frames] -> [B, 1, bands, frames] in the memory order that convolutions like.
+    """[B, bands, frames] -> [B, 1, bands, frames] in the memory order that convolutions prefer.
 
-    With one channel both orders are the same memory, and only the strides say which it is. Those of
-    the other order would be handed on from layer to layer: max-pooling takes 8 times as long then.
+    With one channel both orders are the same memory, and only the strides differ. Those of the
+    other order would pass from layer to layer, and max-pooling would take 8 times as long.
     """
     return x.contiguous().unsqueeze(-1).permute(0, 3, 1, 2)  # the strides of channels-last

@@ -1,13 +1,13 @@
 """Statistics of timbre and rhythm over a spectrogram, whatever its length.
 
-What music genre recognition used before networks learnt their features: how bands are distributed,
-how they move together, how much is sustained and how much is struck, where partials lie and how
-long they last. Nothing here is learnt, so nothing here needs music to learn from.
+The features of music genre recognition before networks learnt their own: how bands are distributed,
+how they change together, how much is sustained and how much percussive, the spacing of partials and
+how long they last. Nothing here is learnt.
 Source of the kinds: K. Seyerlehner, G. Widmer, T. Pohle, "Fusing block-level features for music
 similarity estimation", DAFx 2010 (sorted and correlated blocks); D. Fitzgerald,
 "Harmonic/percussive separation using median filtering", DAFx 2010 (here with means); the rest is as
-old as G. Tzanetakis and P. Cook, "Musical genre classification of audio signals", 2002. Those that
-are here were chosen by cross-validation on GTZAN's train and valid parts, see results/README.md.
+old as G. Tzanetakis and P. Cook, "Musical genre classification of audio signals", 2002. Those used
+here were chosen by cross-validation on GTZAN's train and valid parts, see results/README.md.
 """
 
 import math
@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FRAMES = 400  # about what longer spectrograms are averaged down to: the steps of all are alike then
+FRAMES = 400  # longer spectrograms are averaged down to about this, so that steps are comparable
 _FEWEST_FRAMES = 32  # a shorter spectrogram is repeated
 _CEPSTRA = 20
-_REGIONS = 16  # ranges of neighbouring bands that are summed up together
+_REGIONS = 16  # ranges of neighbouring bands that are summarised together
 _BANDS = 32  # finer ones
 _LAGS = (1, 2, 4, 8, 16)  # frames
 _WINDOW = 13  # frames of a texture window: 1 s of 77 ms frames
@@ -40,7 +40,7 @@ def statistics(x: Tensor) -> Tensor:
             _autocorrelations(cepstra),
             _quantiles(bands - bands.mean((1, 2), keepdim=True), (0.05, 0.25, 0.5, 0.75, 0.95)),
             _texture(cepstra),
-            _sustained_and_struck(x),
+            _sustained_and_percussive(x),
             _spacing_of_partials(x),
             _partials(x),
             _sorted_blocks(bands, 10, 5, (0.0, 1 / 3, 2 / 3, 1.0), over_blocks=0.9),
@@ -60,7 +60,7 @@ def _usual_length(x: Tensor) -> Tensor:
 
 
 def _autocorrelations(x: Tensor) -> Tensor:
-    """Of each row, how like itself it is some frames later: [B, rows, frames] -> [B, values]."""
+    """Of each row, the autocorrelation at some lags: [B, rows, frames] -> [B, values]."""
     centred = x - x.mean(2, keepdim=True)
     power = centred.square().mean(2).clamp(min=1e-6)
     later = [(centred[:, :, lag:] * centred[:, :, :-lag]).mean(2) / power for lag in _LAGS]
@@ -75,23 +75,23 @@ def _texture(x: Tensor) -> Tensor:
     return torch.cat([between, within.mean(2), within.std(2, correction=0)], 1)
 
 
-def _sustained_and_struck(x: Tensor) -> Tensor:
-    """What sticks out of its neighbours in time and in pitch, by region."""
-    struck = x - _smooth(x, 2, 9)
+def _sustained_and_percussive(x: Tensor) -> Tensor:
+    """What stands out from its neighbours in time and in pitch, by region."""
+    percussive = x - _smooth(x, 2, 9)
     sustained = x - _smooth(x, 1, 9)
     return torch.cat(
         [
-            _by_region(struck.abs()),
+            _by_region(percussive.abs()),
             _by_region(sustained.abs()),
             _deviation_by_region(sustained.relu()),
-            _deviation_by_region(struck.relu()),
+            _deviation_by_region(percussive.relu()),
         ],
         dim=1,
     )
 
 
 def _spacing_of_partials(x: Tensor) -> Tensor:
-    """Autocorrelation over bands: at which distances partials stand, on average and how varied."""
+    """Autocorrelation over bands: the spacing of partials, its mean and deviation over frames."""
     bands = x.shape[1]
     fine = (x - _smooth(x, 1, 15))[:, :, ::2].transpose(1, 2)
     spectrum = torch.fft.rfft(fine, n=2 * bands)
@@ -102,7 +102,7 @@ def _spacing_of_partials(x: Tensor) -> Tensor:
 
 
 def _partials(x: Tensor) -> Tensor:
-    """How many bands are louder than both neighbours, and still are 1 and 4 frames later."""
+    """Share of bands that are louder than both neighbours, and still are 1 and 4 frames later."""
     is_peak = (x[:, 1:-1] > x[:, :-2]) & (x[:, 1:-1] > x[:, 2:])
     peak = F.pad(is_peak.float(), (0, 0, 1, 1))
     lasting = [peak] + [peak[:, :, lag:] * peak[:, :, :-lag] for lag in (1, 4)]
@@ -110,7 +110,7 @@ def _partials(x: Tensor) -> Tensor:
 
 
 def _onsets(x: Tensor) -> Tensor:
-    """How many frames are louder than both neighbours, and how far bands rise at a time."""
+    """Share of frames that are louder than both neighbours, and how much bands rise per frame."""
     is_peak = (x[:, :, 1:-1] > x[:, :, :-2]) & (x[:, :, 1:-1] >= x[:, :, 2:])
     rise = x.diff(dim=2)
     parts = [is_peak.float(), rise.relu(), (rise > 0.5).float(), (rise > 1.0).float()]
@@ -118,7 +118,7 @@ def _onsets(x: Tensor) -> Tensor:
 
 
 def _contrast(x: Tensor) -> Tensor:
-    """How far peaks and valleys of each region are from its mean: [B, 2 x regions, frames]."""
+    """Distance of the peaks and valleys of each region from its mean: [B, 2 x regions, frames]."""
     count = min(_REGIONS, x.shape[1])
     regions = x[:, : x.shape[1] // count * count].unflatten(1, (count, -1))
     mean = regions.mean(2)
@@ -128,7 +128,7 @@ def _contrast(x: Tensor) -> Tensor:
 def _sorted_blocks(
     x: Tensor, size: int, hop: int, ranks: Sequence[float], over_blocks: float
 ) -> Tensor:
-    """Frames of each block in order of strength, a rank's quantile over all blocks."""
+    """The values of each block sorted by size; of each rank a quantile over all blocks."""
     blocks = x.unfold(2, size, hop)
     at = [round(rank * (size - 1)) for rank in ranks]
     chosen = blocks.sort(3).values[..., at]  # [B, rows, blocks, ranks]
@@ -146,7 +146,7 @@ def _correlated_blocks(x: Tensor, size: int) -> Tensor:
 
 
 def _quantiles(x: Tensor, shares: Sequence[float]) -> Tensor:
-    """[B, ..., n] -> [B, values]: over the last dimension, the nearest that occurs."""
+    """[B, ..., n] -> [B, values]: quantiles over the last dimension, the nearest value."""
     at = [round(share * (x.shape[-1] - 1)) for share in shares]
     return x.sort(-1).values[..., at].flatten(1)
 

@@ -1,23 +1,32 @@
 """Convolutional stem, then a transformer over time with rotary positions, attention pooling."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgc_ray.models._layers import ConvBlocks, as_images
+from mgc_ray.settings import configuration, setting
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    blocks: int = 4  # convolution blocks of the stem, each halves the bands
-    channels: int = 16  # of the first block; they double from block to block
-    width: int = 96  # values a step of the transformer
-    heads: int = 4
-    depth: int = 2  # transformer blocks
-    dropout: float = 0.3
-    stochastic_depth: float = 0.1  # chance that the last block is left out; less for the first ones
+    """The network."""
+
+    blocks: int = setting(4, "Convolution blocks; each halves the bands.", ge=1, le=16)
+    channels: int = setting(
+        16, "Channels of the first block; they double from block to block.", ge=1, le=1024
+    )
+    width: int = setting(96, "Values per step of the transformer.", ge=2, le=8192)
+    heads: int = setting(
+        4, "Attention heads; `width` must be 2 x `heads` or a multiple.", ge=1, le=256
+    )
+    depth: int = setting(2, "Transformer blocks.", ge=1, le=64)
+    dropout: float = setting(
+        0.3, "Dropout in the transformer and before the last layer.", ge=0, lt=1
+    )
+    stochastic_depth: float = setting(
+        0.1, "Chance that the last block is skipped in training; less for earlier ones.", ge=0, lt=1
+    )
 
 
 class Model(nn.Module):

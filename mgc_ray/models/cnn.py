@@ -1,25 +1,30 @@
 """Convolutional network: the published baseline's CNN (79.88 % there, leaky protocol)."""
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from mgc_ray.models._layers import ConvBlocks, as_images
+from mgc_ray.settings import configuration, setting
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    blocks: int = 4  # convolution blocks, each halves the bands
-    channels: int = 16  # of the first block; they double from block to block
-    hidden: int = 128  # units of the fully connected layer
-    dropout: float = 0.3
+    """The network."""
+
+    blocks: int = setting(4, "Convolution blocks; each halves the bands.", ge=1, le=16)
+    channels: int = setting(
+        16, "Channels of the first block; they double from block to block.", ge=1, le=1024
+    )
+    hidden: int = setting(128, "Units of the fully connected layer.", ge=1, le=16_384)
+    dropout: float = setting(
+        0.3, "Dropout before the last layer; half of it in the blocks.", ge=0, lt=1
+    )
 
 
 class Model(nn.Module):
     """Convolution blocks, mean over time, two fully connected layers.
 
     x[B, bands, frames] -> logits[B, genres]. Bands stay in place up to the fully connected layer:
-    unlike in a photograph, it matters at which height something stands.
+    unlike in a photograph, the vertical position of something matters.
     """
 
     def __init__(self, config: Config, bands: int, genres: int) -> None:

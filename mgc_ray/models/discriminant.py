@@ -1,15 +1,14 @@
 """Linear discriminant analysis of statistics of timbre and rhythm: solved, not trained.
 
-Each statistic is bent so that it is normally distributed. Each genre is then taken as a normal
-distribution of all of them, with one covariance, which is shrunk towards its diagonal because there
-are more statistics than a few hundred tracks determine. One pass over the training part gives the
-means and the covariance and with them the weights, in seconds; figures stand in results/README.md.
-Give it long chunks: rhythm takes time.
+Each statistic is transformed so that it is normally distributed. Each genre is then modelled as a
+normal distribution of all of them, with one covariance, which is shrunk towards its diagonal, as
+there are more statistics than a few hundred tracks determine. One pass over the training part gives
+the means and the covariance and with them the weights, in seconds; for figures see
+results/README.md. Give it long chunks: rhythm takes time.
 Source: R. A. Fisher, 1936; J. H. Friedman, "Regularized discriminant analysis", 1989.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -19,20 +18,27 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from mgc_ray.models._statistics import statistics
+from mgc_ray.settings import configuration, setting
 
 # masked and blended spectrograms have other statistics than music
 TRAINING = {"freq_mask": 0, "time_mask": 0.0, "mixup": 0.0}
 
 _SAMPLE = 4096  # chunks that quantiles and the training loss are of
-_KNOTS = 32  # quantiles of each statistic that are kept
+_KNOTS = 32  # quantiles of each statistic that are stored
 _LEAST = 1e-3  # added to each variance, which is about 1: some statistics hardly vary
-_ROUNDING = 1e-5  # of a statistic: by no more do devices and libraries differ
+_ROUNDING = 1e-5  # of a statistic: devices and libraries differ by no more
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    shrinkage: float = 0.4  # share of the covariance's diagonal, which needs no other statistics
-    temperature: float = 3.0  # logits are divided by it: solved ones are too sure of themselves
+    """The classifier."""
+
+    shrinkage: float = setting(
+        0.4, "Share of the covariance's diagonal, which needs no other statistics.", ge=0, le=1
+    )
+    temperature: float = setting(
+        3.0, "Logits are divided by it: solved ones are overconfident.", gt=0
+    )
 
 
 class Model(nn.Module):
@@ -46,14 +52,22 @@ class Model(nn.Module):
         self.register_buffer("quantiles", normal_quantiles(_KNOTS).repeat(count, 1))
         self.head = nn.Linear(count, genres)
 
+    @staticmethod
+    def describe(x: Tensor) -> Tensor:
+        """[B, bands, frames] -> [B, count]: the statistics."""
+        with torch.autocast(x.device.type, enabled=False):
+            return statistics(x.float())
+
     def embed(self, x: Tensor) -> Tensor:
         """[B, bands, frames] -> [B, count]: the statistics, each normally distributed."""
-        with torch.autocast(x.device.type, enabled=False):
-            return to_normal(statistics(x.float()), self.quantiles)
+        return to_normal(self.describe(x), self.quantiles)
+
+    def classify(self, description: Tensor) -> Tensor:
+        logits: Tensor = self.head(to_normal(description, self.quantiles))
+        return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.embed(x))
-        return logits
+        return self.classify(self.describe(x))
 
 
 def normal_quantiles(count: int) -> Tensor:
@@ -63,12 +77,12 @@ def normal_quantiles(count: int) -> Tensor:
 
 
 def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
-    """Bend each of values[B, count] so that quantiles[count, knots] become the normal ones.
+    """Map each of values[B, count] so that quantiles[count, knots] become the normal ones.
 
-    Linear between knots; beyond the outermost, their value. Knots that are equal count as one, in
-    the middle of theirs: a statistic that never varies becomes 0. What differs from a knot by
-    rounding alone is on it: many values are, and others' rounding must not move these by half a
-    range.
+    Linear between knots; beyond the outermost, their value. Equal knots count as one, in the middle
+    of their normal values: a statistic that never varies becomes 0. A value that differs from a
+    knot only by rounding is on it: many values are, and the rounding of another device must not
+    move them by half a range.
     """
     normal = normal_quantiles(quantiles.shape[1]).to(values.device)
     columns = values.T.contiguous()  # [count, B]
@@ -77,7 +91,7 @@ def to_normal(values: Tensor, quantiles: Tensor) -> Tensor:
     below = (_knots_below(quantiles, columns + rounding, equal=True) - 1).clamp(0, last)
     above = _knots_below(quantiles, columns - rounding, equal=False).clamp(0, last)
     low, high = quantiles.gather(1, below), quantiles.gather(1, above)
-    # on a knot `above` is its first and `below` its last: half-way between them
+    # on a knot, `above` is its first and `below` its last: half-way between them
     share = torch.where(high > low, (columns - low) / (high - low).clamp(min=1e-12), 0.5)
     return torch.lerp(normal[below], normal[above], share).T
 
@@ -91,7 +105,7 @@ def _knots_below(knots: Tensor, columns: Tensor, equal: bool) -> Tensor:
 
 
 def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
-    """Solve for the weights; the loss on (the first of) the chunks they were solved from.
+    """Solve for the weights; the loss on (the first of) the chunks that were used.
 
     `batches`: x[B, bands, frames] and target[B, genres], shares of genres that sum to 1.
     """
@@ -117,7 +131,7 @@ def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]
 
 
 class _Sums:
-    """What the weights depend on, summed up batch by batch: no more memory for more music."""
+    """The sums that the weights depend on, batch by batch: memory does not grow with the music."""
 
     def __init__(self, count: int, genres: int, device: torch.device) -> None:
         self.weight = torch.zeros(genres, dtype=torch.float64, device=device)
@@ -134,18 +148,18 @@ class _Sums:
     def solve(self, shrinkage: float) -> tuple[Tensor, Tensor]:
         """Weight [genres, count] and bias [genres].
 
-        All genres are taken as equally frequent; one that has no chunk is never predicted.
+        All genres are assumed equally frequent; one without chunks is never predicted.
         """
-        there = self.weight > 0
-        of_genre = self.sum[there] / self.weight[there, None]
-        share = self.weight[there] / self.weight.sum()
+        present = self.weight > 0
+        of_genre = self.sum[present] / self.weight[present, None]
+        share = self.weight[present] / self.weight.sum()
         within = self.product / self.weight.sum() - (of_genre.T * share) @ of_genre
         covariance = (1 - shrinkage) * within + shrinkage * torch.diag(within.diagonal())
         covariance.diagonal().add_(_LEAST)
         centred = of_genre - share @ of_genre
         weight = torch.zeros_like(self.sum)
         bias = torch.full_like(self.weight, -1e4)
-        weight[there] = torch.linalg.solve(covariance, centred.T).T
+        weight[present] = torch.linalg.solve(covariance, centred.T).T
         middle = (of_genre + share @ of_genre) / 2
-        bias[there] = -(weight[there] * middle).sum(1)
+        bias[present] = -(weight[present] * middle).sum(1)
         return weight, bias

@@ -1,20 +1,27 @@
 """Convolutions, then GRU: the published baseline's CNN+GRU (91.29 % there, leaky protocol)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from torch import nn
 
 from mgc_ray.models._layers import ConvRecurrent
+from mgc_ray.settings import configuration, setting
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    blocks: int = 4  # convolution blocks, each halves the bands
-    channels: int = 16  # of the first block; they double from block to block
-    hidden: int = 128  # units of the GRU, in each direction
-    layers: int = 1  # of the GRU
-    bidirectional: bool = True
-    dropout: float = 0.3
+    """The network."""
+
+    blocks: int = setting(4, "Convolution blocks; each halves the bands.", ge=1, le=16)
+    channels: int = setting(
+        16, "Channels of the first block; they double from block to block.", ge=1, le=1024
+    )
+    hidden: int = setting(128, "Units of the GRU, in each direction.", ge=1, le=16_384)
+    layers: int = setting(1, "Layers of the GRU.", ge=1, le=16)
+    bidirectional: bool = setting(True, "Whether the GRU also runs backwards in time.")
+    dropout: float = setting(
+        0.3, "Dropout before the last layer; half of it in the blocks.", ge=0, lt=1
+    )
 
 
 class Model(ConvRecurrent):

@@ -1,17 +1,16 @@
 """Statistics of timbre and rhythm, then a small fully connected network.
 
-They are computed inside of the model so that augmentation reaches them. Compare `discriminant`,
-which solves for a linear classifier of the same statistics. Give it long chunks: rhythm takes time.
+They are computed inside the model, so that augmentation affects them. Compare `discriminant`, which
+solves for a linear classifier of the same statistics. Give it long chunks: rhythm takes time.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mgc_ray.models._statistics import statistics
+from mgc_ray.settings import configuration, setting
 
-# a masked spectrogram has other statistics than music; the rest is what so many inputs need
+# a masked spectrogram has other statistics than music; the rest suits so many inputs
 TRAINING = {
     "freq_mask": 0,
     "time_mask": 0.0,
@@ -23,11 +22,17 @@ TRAINING = {
 }
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    hidden: int = 256  # units of the fully connected layer
-    dropout: float = 0.5
-    noise: float = 0.5  # deviation of what is added to each statistic in training, in its own
+    """The network."""
+
+    hidden: int = setting(256, "Units of the fully connected layer.", ge=1, le=16_384)
+    dropout: float = setting(
+        0.5, "Dropout before the last layer; half of it on the input.", ge=0, lt=1
+    )
+    noise: float = setting(
+        0.5, "Deviation of the noise added to each statistic in training, in its own.", ge=0
+    )
 
 
 class Model(nn.Module):
@@ -43,15 +48,27 @@ class Model(nn.Module):
         )
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.hidden, genres))
 
+    @staticmethod
+    def describe(x: Tensor) -> Tensor:
+        """[B, bands, frames] -> [B, count]: the statistics."""
+        with torch.autocast(x.device.type, enabled=False):
+            return statistics(x.float())
+
     def embed(self, x: Tensor) -> Tensor:
         """[B, bands, frames] -> [B, hidden]."""
-        with torch.autocast(x.device.type, enabled=False):
-            values = self.normalise(statistics(x.float()))
+        return self._embed(self.describe(x))
+
+    def classify(self, description: Tensor) -> Tensor:
+        logits: Tensor = self.head(self._embed(description))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.describe(x))
+
+    def _embed(self, description: Tensor) -> Tensor:
+        with torch.autocast(description.device.type, enabled=False):
+            values = self.normalise(description)
         if self.training and self.noise:
             values = values + self.noise * torch.randn_like(values)
         embedding: Tensor = self.hidden(values.clamp(-5, 5))
         return embedding
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.embed(x))
-        return logits

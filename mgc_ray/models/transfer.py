@@ -1,35 +1,40 @@
 """A network that starts from weights learnt elsewhere, with a new head for these genres.
 
 The weights come from a checkpoint of this program (another search's, or one that
-`python -m mgc_ray.pretrain` wrote), or from an Audio Spectrogram Transformer of Hugging Face. Which
-network they belong to stands there, so `backbone` and `backbone_config` are not chosen but read
-from it (`training/initial.py`).
+`python -m mgc_ray.pretrain` wrote), or from a Hugging Face Audio Spectrogram Transformer. Their
+network is recorded there, so `backbone` and `backbone_config` are not chosen but read from it
+(`training/initial.py`).
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgc_ray import RequestError
 from mgc_ray.data.hugging_face import is_hugging_face
-from mgc_ray.data.storage import located
+from mgc_ray.data.storage import local_path
 from mgc_ray.models import _ast, family_module
 from mgc_ray.models._classifier import Classifier
+from mgc_ray.settings import configuration, setting
 
-AST = "ast"  # the backbone that is no family, as it makes no sense without weights
+AST = "ast"  # a backbone that is no family, as it makes no sense without weights
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    init_from: str = ""  # folder (or hub name) of the weights; none: they start at random
-    backbone: str = "gru"  # family of the weights, or "ast"
-    backbone_config: dict[str, Any] = field(default_factory=dict)  # that family's Config
-    freeze_epochs: int = 0  # first epochs, in which only the head learns
-    frozen_layers: int = 0  # lowest layers, which never learn
-    layer_decay: float = 1.0  # each layer's learning rate, as a share of that of the one above
+    """Where the weights come from, and what is trained."""
+
+    init_from: str = setting("", "Folder or hub name of the weights; none: they start at random.")
+    backbone: str = setting("gru", "Family of the weights, or ast.")
+    backbone_config: dict[str, Any] = setting({}, "That family's settings.")
+    freeze_epochs: int = setting(0, "First epochs, in which only the head is trained.", ge=0)
+    frozen_layers: int = setting(0, "Lowest layers, which are never trained.", ge=0)
+    layer_decay: float = setting(
+        1.0, "Each layer's learning rate, as a share of that of the one above.", gt=0, le=1
+    )
 
 
 class Model(nn.Module):
@@ -58,10 +63,10 @@ class Model(nn.Module):
 
 
 def initialise(classifier: Classifier, config: Config) -> None:
-    """Take over all weights but those of the head's last layer, which is about other genres.
+    """Use all weights except those of the head's last layer, which is about other genres.
 
-    From Hugging Face all but the head. An AST keeps the standardisation that it learnt with, in
-    place of that of the training part. Raises RequestError where the weights do not fit the
+    From Hugging Face all except the head. The feature `ast` is normalised as an AST was trained, so
+    that is not standardised again. Raises RequestError where the weights do not fit the
     network.
     """
     if not config.init_from:
@@ -69,13 +74,12 @@ def initialise(classifier: Classifier, config: Config) -> None:
     backbone = classifier.network.backbone
     assert isinstance(backbone, nn.Module)
     if config.backbone == AST:
-        ast = _ast.Config(**config.backbone_config)
-        classifier.mean.fill_(ast.mean)
-        classifier.deviation.fill_(ast.deviation)
-    if is_hugging_face(located(config.init_from)):
-        weights, new = _ast.pretrained_weights(located(config.init_from)), "head."
+        classifier.mean.fill_(0)
+        classifier.deviation.fill_(1)
+    if is_hugging_face(local_path(config.init_from)):
+        weights, new = _ast.pretrained_weights(local_path(config.init_from)), "head."
     else:
-        weights, new = _checkpoint_weights(config.init_from), _last_layer(backbone)
+        weights, new = checkpoint_weights(config.init_from), _last_layer(backbone)
     wanted = backbone.state_dict()
     own = {name for name in wanted if name.startswith(new)}
     different = [
@@ -94,7 +98,7 @@ def initialise(classifier: Classifier, config: Config) -> None:
 
 
 def lr_shares(classifier: Classifier, config: Config) -> list[tuple[list[nn.Parameter], float]]:
-    """The lower a layer, the smaller its rate: what it knows is more general."""
+    """The lower a layer, the smaller its learning rate: it is more general."""
     layers = _layers(classifier.network.backbone)
     return [
         (list(layer.parameters()), config.layer_decay ** (len(layers) - 1 - depth))
@@ -103,7 +107,7 @@ def lr_shares(classifier: Classifier, config: Config) -> list[tuple[list[nn.Para
 
 
 def begin_epoch(classifier: Classifier, config: Config, number: int) -> None:
-    """Freeze what is not to learn in this epoch; a frozen layer's batch norm is at rest."""
+    """Freeze the layers that are not trained in this epoch, and their batch norm."""
     *lower, _head = _layers(classifier.network.backbone)
     for depth, layer in enumerate(lower):
         learns = depth >= config.frozen_layers and number > config.freeze_epochs
@@ -112,17 +116,23 @@ def begin_epoch(classifier: Classifier, config: Config, number: int) -> None:
             layer.eval()
 
 
-def _checkpoint_weights(folder: str) -> dict[str, Tensor]:
-    """The weights of a checkpoint of this program, by the names of its backbone."""
-    found = load_file(Path(located(folder)) / "model.safetensors")
-    prefix = "network.backbone." if any(".backbone." in name for name in found) else "network."
-    return {
-        name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)
-    }
+def checkpoint_weights(folder: str) -> dict[str, Tensor]:
+    """The weights of a checkpoint of this program, by the names of its backbone.
+
+    Raises RequestError where they are missing or damaged.
+    """
+    try:
+        weights = load_file(Path(local_path(folder)) / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise RequestError(
+            f"the weights in {folder} cannot be read ({error}): start from others"
+        ) from None
+    prefix = "network.backbone." if any(".backbone." in name for name in weights) else "network."
+    return {n.removeprefix(prefix): value for n, value in weights.items() if n.startswith(prefix)}
 
 
 def _layers(backbone: Any) -> list[nn.Module]:
-    """What has weights, from the input to the head, a block of convolutions as one."""
+    """The layers with weights, from the input to the head, a block of convolutions as one."""
     parts: list[nn.Module] = []
     for name, part in backbone.named_children():
         unfolded = isinstance(part, nn.Sequential | nn.ModuleList) and name != "head"

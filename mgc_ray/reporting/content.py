@@ -1,182 +1,222 @@
-"""What a report tells of a search, read from its folder; nothing is computed twice."""
+"""What the page shows of one search in words and tables, from its SearchResult."""
 
-import csv
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mgc_ray import RequestError
-from mgc_ray.data.dataset import read_track_rows
-from mgc_ray.data.files import read_json
-from mgc_ray.ensembling.calibration import temper
-from mgc_ray.ensembling.outcomes import ENSEMBLE
-from mgc_ray.training.config import full_params
-from mgc_ray.tuning.display import settings_in_words
-from mgc_ray.tuning.history import ends, importances, read_journal
-from mgc_ray.tuning.records import JOURNAL, TrialRecord, ranked, read_records
+from mgc_ray.data.dataset import read_dataset_tracks, read_skipped
+from mgc_ray.evaluation.metrics import precision_recall_f1
+from mgc_ray.models import full_params
+from mgc_ray.reporting.songs import excerpt
+from mgc_ray.results import (
+    ENSEMBLE,
+    FAILED,
+    OUT_OF_FOLD,
+    PREDICTIONS,
+    TEST,
+    Metrics,
+    Predictions,
+    SearchResult,
+    TrialRecord,
+    in_words,
+)
+from mgc_ray.settings import Params
+from mgc_ray.task import LEAKY, score_heading
+from mgc_ray.terminal.command import count_of
+from mgc_ray.tuning.display import changed_settings, trial_cells, trial_headings
+
+_BEST_TRIALS = 10
+_MISTAKES = 10
+_LISTED = 50  # failed trials, and files that were left out
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Predictions of the ensemble: track_id, group [tracks], true [tracks], probs [tracks, genres].
+class Table:
+    """Cells are text; the first of each row is its heading.
 
-    `part`: test, or what the ensemble was selected on where there is no test part.
+    `audio`: for each row a data URI, None where there is no audio.
     """
 
-    part: str
-    track_id: list[str]
-    group: list[str]
-    true: np.ndarray
-    probs: np.ndarray
-
-    @property
-    def predicted(self) -> np.ndarray:
-        found: np.ndarray = self.probs.argmax(1)
-        return found
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    audio: Sequence[str | None] = ()
 
 
-class Search:
-    """One search's folder, finished or not. Raises RequestError for what is no search."""
+def name_of(result: SearchResult) -> str:
+    """The name of its folder, which may have been renamed."""
+    return result.folder.resolve().name
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.content: dict[str, Any] = read_json(
-            folder / "search.json",
-            "search",
-            "name folders that mgc_ray.search wrote (results/NAME)",
-        )
-        if "request" not in self.content:
-            raise RequestError(
-                f"{folder} is no search: its search.json has no request; name folders that "
-                "mgc_ray.search wrote (results/NAME)"
-            )
-        self.name = folder.resolve().name
-        self.finished = bool(self.content.get("finished"))
 
-    @cached_property
-    def records(self) -> list[TrialRecord]:
-        """Trials that have ended, best first."""
-        return ranked(read_records(self.folder / "trials"))
+def protocol(result: SearchResult) -> str:
+    """With fold and warning."""
+    fold = f", fold {result.fold}" if result.fold else ""
+    leaky = f", {LEAKY}" if result.leaky else ""
+    return f"{result.protocol or 'not known yet'}{fold}{leaky}"
 
-    @property
-    def made_up(self) -> bool:
-        """Whether its tracks are the built-in corpus, so that no figure says anything of music."""
-        return not (self.content["request"].get("dataset") or {}).get("tracks", "?")
 
-    def settings(self, record: TrialRecord) -> str:
-        """What differs from the defaults; all settings of a family that is not at hand."""
-        if record.family not in self._defaults:
-            try:
-                self._defaults[record.family] = full_params(record.family, {})
-            except RequestError:
-                self._defaults[record.family] = {}
-        return settings_in_words(record.params, self._defaults[record.family])
+def evaluated_on(result: SearchResult) -> str:
+    """The part that the ensemble's figures are of: test, or what it was selected on."""
+    assert result.ensemble
+    return TEST if result.test else result.ensemble.selected_on
 
-    @cached_property
-    def _defaults(self) -> dict[str, dict[str, Any]]:
+
+def metrics(result: SearchResult) -> Metrics | None:
+    """The ensemble's, on `evaluated_on`; None where there is no ensemble yet."""
+    return result.test or (result.ensemble.held_out if result.ensemble else None)
+
+
+def predictions(result: SearchResult) -> Predictions | None:
+    """The ensemble's, on `evaluated_on`; None where there are none."""
+    if not result.ensemble or not (result.folder / PREDICTIONS).exists():
+        return None
+    return result.predictions.of(ENSEMBLE, evaluated_on(result))
+
+
+def best_trials(result: SearchResult) -> Table | None:
+    """The best trials, with the settings that are not at their defaults."""
+    caption = f"By validation {score_heading(result.config.metric)}, so too high"
+    return trial_table(caption, result.records[:_BEST_TRIALS])
+
+
+def trial_table(caption: str, records: Sequence[TrialRecord]) -> Table | None:
+    """The trials that have a score; None where there are none."""
+    records = [record for record in records if record.best]
+    if not records:
+        return None
+    metric = records[0].metric
+    rows = [
+        trial_cells(record, metric, changed_settings(record.params, _defaults(record.family)))
+        for record in records
+    ]
+    return Table(caption, trial_headings(metric), rows)
+
+
+@cache
+def _defaults(family: str) -> Params:
+    try:
+        return full_params(family, {})
+    except RequestError:  # a family outside the package, which is not at hand
         return {}
 
-    @cached_property
-    def _journal(self) -> dict[str, Any]:
-        return read_journal(self.folder / JOURNAL)
 
-    @cached_property
-    def ends(self) -> dict[str, float]:
-        """Seconds from the first start to the end of each trial, by its name."""
-        return ends(self._journal)
+def genre_scores(result: Metrics) -> Table:
+    """Precision, recall and F1 of each genre."""
+    matrix = np.array(result.confusion_matrix)
+    scores = zip(result.genres, matrix.sum(1), *precision_recall_f1(matrix), strict=True)
+    return Table(
+        "Scores of each genre",
+        ("genre", "tracks", "precision", "recall", "F1"),
+        [
+            (genre, str(tracks), _share(precision), _share(recall), _share(f1, ".3f"))
+            for genre, tracks, precision, recall, f1 in scores
+        ],
+    )
 
-    @cached_property
-    def importances(self) -> dict[str, dict[str, float]]:
-        return importances(self._journal)
 
-    @property
-    def ensemble(self) -> dict[str, Any] | None:
-        return self.content.get("ensemble") if self.finished else None
+def _share(value: float, form: str = ".1%") -> str:
+    return f"{value:{form}}" if np.isfinite(value) else "–"
 
-    @property
-    def figures(self) -> dict[str, Any] | None:
-        """The ensemble's figures on the test part, or on what it was selected on."""
-        ensemble = self.ensemble
-        return (ensemble["test"] or ensemble["validation"]) if ensemble else None
 
-    @property
-    def protocol(self) -> str:
-        """In words, with fold and warning."""
-        fold = f", fold {self.content['fold']}" if self.content.get("fold") else ""
-        leaky = ", LEAKY: chunks of one song on both sides" if self.content.get("leaky") else ""
-        return f"{self.content.get('protocol', 'not known yet')}{fold}{leaky}"
+def mistakes(result: SearchResult) -> Table | None:
+    """The tracks that the ensemble got wrong, those that it was most confident about first."""
+    of_ensemble = predictions(result)
+    if of_ensemble is None:
+        return None
+    genres, probs, true = result.predictions.genres, of_ensemble.probs, of_ensemble.true
+    confidence, predicted = probs.max(1), of_ensemble.predicted
+    order = [i for i in np.argsort(-confidence) if predicted[i] != true[i]][:_MISTAKES]
+    if not order:
+        return None
+    paths = _paths(result)
+    return Table(
+        f"{in_words(of_ensemble.part).capitalize()} tracks that the ensemble got wrong, with the "
+        "highest probability first",
+        ("track", "group (artist)", "true", "predicted", "its probability", "of the true genre"),
+        [
+            (
+                of_ensemble.track_id[i],
+                of_ensemble.group[i],
+                genres[true[i]],
+                genres[predicted[i]],
+                f"{confidence[i]:.0%}",
+                f"{probs[i, true[i]]:.0%}",
+            )
+            for i in order
+        ],
+        [excerpt(paths.get(of_ensemble.track_id[i])) for i in order],
+    )
 
-    @cached_property
-    def judged(self) -> Judged | None:
-        """Calibrated as the saved ensemble is."""
-        ensemble = self.ensemble
-        path = self.folder / ENSEMBLE / "predictions.csv"
-        if not ensemble or not path.exists():
-            return None
-        part = "test" if ensemble["test"] else ensemble["selected_on"]
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            genres = next(reader)[5:]
-            rows = [row for row in reader if row[:2] == [ENSEMBLE, part]]
-        probs = np.array([row[5:] for row in rows], float)
-        return Judged(
-            part,
-            [row[2] for row in rows],
-            [row[3] for row in rows],
-            np.array([genres.index(row[4]) for row in rows], int),
-            temper(probs, ensemble["temperature"]),
-        )
 
-    @cached_property
-    def paths(self) -> dict[str, Path]:
-        """Where the dataset's tracks lie, by track id; {} where the dataset is not at hand."""
-        try:
-            tracks, _ = read_track_rows(Path(self.content["dataset"]))
-        except (RequestError, KeyError, TypeError):
-            return {}
-        return {track.track_id: Path(track.path) for track in tracks}
+def _paths(result: SearchResult) -> dict[str, Path]:
+    """Where the dataset's audio files are, by track; {} where the dataset is not at hand."""
+    try:
+        tracks, _ = read_dataset_tracks(result.dataset_folder)
+    except RequestError:
+        return {}
+    return {track.track_id: Path(track.path) for track in tracks if not track.is_array}
 
-    @cached_property
-    def skipped(self) -> list[tuple[str, str]]:
-        """(file, reason) of what was left out of the dataset."""
-        try:
-            path = Path(self.content["dataset"]) / "skipped.csv"
-            with path.open(newline="", encoding="utf-8") as file:
-                return [(row["path"], row["reason"]) for row in csv.DictReader(file)]
-        except (OSError, KeyError, TypeError):
-            return []
 
-    @cached_property
-    def cost(self) -> list[tuple[str, str]]:
-        """(what, how much), in words."""
-        counts = Counter(record.status.replace("_", " ") for record in self.records)
-        seconds = sum(record.seconds for record in self.records)
-        refit = self._refit_seconds
-        share = self.content.get("resources") or {}
-        words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        told = [
-            ("trials", f"{len(self.records)} ({words})"),
-            ("epochs", f"{sum(record.epochs for record in self.records)}"),
-            ("hours of all trials added up", f"{seconds / 3600:.2f}"),
-        ]
-        if refit:
-            told.append(("hours of refitting, added up", f"{refit / 3600:.2f}"))
-        for name, unit in (("cpus_per_trial", "CPU"), ("gpus_per_trial", "GPU")):
-            if name in share:
-                told.append((f"{unit} hours", f"{(seconds + refit) * share[name] / 3600:.2f}"))
-        if self.finished:
-            last = " of the last run" if self.content.get("resumed") else ""
-            told.append((f"minutes{last}, end to end", f"{self.content['seconds'] / 60:.1f}"))
-        return told
+def failed_trials(result: SearchResult) -> Table | None:
+    failed = [record for record in result.records if record.status == FAILED]
+    if not failed:
+        return None
+    return Table(
+        f"{count_of(len(failed), 'trial')}{_first(_LISTED, failed)}",
+        ("trial", "reason"),
+        [(record.trial, record.reason) for record in failed[:_LISTED]],
+    )
 
-    @property
-    def _refit_seconds(self) -> float:
-        ensemble = self.ensemble
-        if not ensemble or ensemble["selected_on"] != "out_of_fold":
-            return 0.0
-        families = [m for name, m in ensemble["models"].items() if name != ENSEMBLE]
-        return float(sum(model["seconds"] for model in families))
+
+def skipped_files(result: SearchResult) -> tuple[Table, Table] | None:
+    """Why files were left out of the dataset, and which; None where the dataset is not at hand."""
+    files = read_skipped(result.dataset_folder) if result.dataset else []
+    if not files:
+        return None
+    reasons = Counter(file.reason for file in files).most_common(_LISTED)
+    return (
+        Table(
+            f"Why {count_of(len(files), 'file')} cannot be used",
+            ("reason", "files"),
+            [(reason, str(count)) for reason, count in reasons],
+        ),
+        Table(
+            f"{count_of(len(files), 'file')}{_first(_LISTED, files)}",
+            ("file", "reason"),
+            [(file.path, file.reason) for file in files[:_LISTED]],
+        ),
+    )
+
+
+def _first(shown: int, items: Sequence[object]) -> str:
+    return f", the first {shown} of them" if len(items) > shown else ""
+
+
+def cost(result: SearchResult) -> Iterator[tuple[str, str]]:
+    """(what, how much), in words."""
+    counts = Counter(in_words(record.status) for record in result.records)
+    words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    yield "trials", f"{len(result.records)} ({words})"
+    yield "epochs", f"{sum(record.epochs for record in result.records)}"
+    seconds = sum(record.seconds for record in result.records)
+    yield "hours of all trials added up", _hours(seconds)
+    if result.ensemble and result.ensemble.selected_on == OUT_OF_FOLD:
+        models = result.ensemble.models
+        refit = sum(model.seconds for name, model in models.items() if name != ENSEMBLE)
+        yield "hours of refitting, added up", _hours(refit)
+        seconds += refit
+    if result.resources:
+        yield "CPU hours", _hours(seconds * result.resources.cpus_per_trial)
+        yield "GPU hours", _hours(seconds * result.resources.gpus_per_trial)
+    if result.finished:
+        last_run = " of the last run" if result.resumed else ""
+        yield f"minutes{last_run}, from start to end", f"{result.seconds / 60:.1f}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f}"

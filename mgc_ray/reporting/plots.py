@@ -1,453 +1,369 @@
-"""A search's plots for plotly.js, as plain `{"data": [...], "layout": {...}}`, and their tables.
+"""The plots of a report as plotly figures, each with a table of the same.
 
-Each function returns a Plot or None where there is nothing to show. Colours of text and background
-are the page's, which knows whether it is dark.
+Each function returns a Plot, or None where there is nothing to show. The page sets the colours of
+text, grid and background, as it knows whether it is dark.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, cycle
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+from plotly.subplots import make_subplots
 
-from mgc_ray.ensembling.calibration import calibration_error
-from mgc_ray.reporting.content import Judged, Search
-from mgc_ray.training.metrics import METRIC, confusion_matrix
-from mgc_ray.tuning.records import FAILED, STOPPED_EARLY, TrialRecord
+from mgc_ray.config import Metric
+from mgc_ray.evaluation.metrics import calibration_bins
+from mgc_ray.reporting.content import Table, trial_table
+from mgc_ray.results import (
+    COMPLETED,
+    STOPPED_EARLY,
+    EpochMetrics,
+    Metrics,
+    Predictions,
+    TrialRecord,
+    in_words,
+)
+from mgc_ray.settings import Params
+from mgc_ray.task import score_cell, score_heading, score_value
+from mgc_ray.terminal.command import count_of
 
 # of Okabe and Ito, which most colour-blind people can tell apart; without black, for dark pages
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A400")
-_PERCENT = ".0%"
-_FEWEST_LINES = 5  # trials of a family
+_FEWEST = 5  # trials of a family, for a plot of its settings
+_COLUMNS, _PANEL = 4, 180  # panels beside each other, and the height of one in pixels
+_LISTED = 50  # trials of a family, in the table of its settings
 
 
 @dataclass(frozen=True)
 class Plot:
-    """`says`: what it shows, for who does not see it. `head`, `rows`: the same as a table."""
+    """`summary`: what the plot shows, for those who do not see it."""
 
     title: str
-    says: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = field(default_factory=list)
-
-    @property
-    def figure(self) -> dict[str, Any]:
-        return {"data": self.data, "layout": self.layout}
+    summary: str
+    figure: go.Figure
+    table: Table | None = None
 
 
-def learning_curves(search: Search) -> Plot | None:
-    """Validation accuracy of each trial by epoch; a cross where ASHA stopped it."""
-    records = [record for record in search.records if record.curve]
+def learning_curves(records: Sequence[TrialRecord]) -> Plot | None:
+    """Validation score of each trial by epoch, with a cross where ASHA stopped it.
+
+    `records`: best first.
+    """
+    records = [record for record in records if record.best]
     if not records:
         return None
-    data: list[dict[str, Any]] = []
-    for number, (family, group) in enumerate(_by_family(records)):
-        colour = COLOURS[number % len(COLOURS)]
-        x: list[int | None] = []
-        y: list[float | None] = []
-        names: list[str | None] = []
-        sizes: list[int] = []
-        for record in group:  # all in one line with gaps: a thousand lines would take seconds
-            x += [*range(1, record.epochs + 1), None]
-            y += [*(round(metrics[METRIC], 4) for metrics in record.curve), None]
-            names += [*[record.trial] * record.epochs, None]
-            sizes += [3 if record.epochs > 1 else 6] * (record.epochs + 1)  # one has no line
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": family,
-                "legendgroup": family,
-                "x": x,
-                "y": y,
-                "text": names,
-                "line": {"color": colour, "width": 1},
-                "marker": {"color": colour, "size": sizes},
-                "opacity": 0.8,
-                "hovertemplate": "%{text}<br>epoch %{x}: %{y:.1%}<extra></extra>",
-            }
+    best, metric = records[0], records[0].metric
+    heading = f"validation {score_heading(metric)}"
+    figure = _figure("epoch", heading)
+    hover = "%{text}, epoch %{x}: %{y:.3f}<extra></extra>"
+    families = sorted({record.family for record in records})
+    for family, colour in zip(families, cycle(COLOURS)):
+        # one line with gaps per family: a thousand lines would take seconds to draw
+        epochs: list[int | None] = []
+        scores: list[float | None] = []
+        names: list[str] = []
+        for record in records:
+            if record.family == family:
+                epochs += [*range(1, record.epochs + 1), None]
+                scores += [*(_rounded(metrics, metric) for metrics in record.curve), None]
+                names += [record.trial] * (record.epochs + 1)
+        figure.add_scatter(
+            x=epochs,
+            y=scores,
+            text=names,
+            name=family,
+            mode="lines+markers",
+            line={"color": colour, "width": 1},
+            marker_size=4,  # which also shows a trial of one epoch, that has no line
+            opacity=0.8,
+            hovertemplate=hover,
         )
     stopped = [record for record in records if record.status == STOPPED_EARLY]
-    if stopped:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "stopped by ASHA",
-                "x": [record.epochs for record in stopped],
-                "y": [round(record.curve[-1][METRIC], 4) for record in stopped],
-                "text": [record.trial for record in stopped],
-                "marker": {"symbol": "x", "size": 7, "color": "#888888"},
-                "hovertemplate": "%{text} stopped after epoch %{x}: %{y:.1%}<extra></extra>",
-            }
-        )
-    best = records[0]
+    figure.add_scatter(
+        x=[record.epochs for record in stopped],
+        y=[_rounded(record.curve[-1], metric) for record in stopped],
+        text=[record.trial for record in stopped],
+        name="stopped by ASHA",
+        mode="markers",
+        marker={"symbol": "x", "size": 7, "color": "#888888"},
+        hovertemplate=hover,
+    )
     return Plot(
         "Learning curves",
-        f"Validation track accuracy of {len(records)} trials by epoch, {len(stopped)} of them "
-        f"stopped early; the best, {best.trial}, has {best.accuracy:.1%} in epoch "
+        f"{heading.capitalize()} of {count_of(len(records), 'trial')} by epoch, {len(stopped)} of "
+        f"them stopped early; the best, {best.trial}, has {score_cell(best.best, metric)} in epoch "
         f"{best.best_epoch}.",
-        data,
-        _layout("epoch", "validation track accuracy", tickformat=_PERCENT),
-        ("trial", "status", "epochs", "best epoch", "accuracy there"),
-        [
-            (
-                record.trial,
-                record.status.replace("_", " "),
-                str(record.epochs),
-                str(record.best_epoch),
-                f"{record.accuracy:.1%}",
-            )
-            for record in records
-        ],
+        figure,
+        trial_table("All trials that have a score, best first", records),
     )
 
 
-def best_so_far(search: Search) -> Plot | None:
-    """The best validation accuracy of all trials that had ended, over the search's time."""
-    timed = [r for r in search.records if r.best and r.status != FAILED and r.trial in search.ends]
+def best_so_far(records: Sequence[TrialRecord], end_times: dict[str, float]) -> Plot | None:
+    """The best validation score of all trials that had ended, over the time of the search.
+
+    `records`: best first. `end_times`: seconds by trial.
+    """
+    timed = [record for record in records if record.usable and record.trial in end_times]
     if len(timed) < 2:
         return None
-    timed.sort(key=lambda record: search.ends[record.trial])
-    minutes = [round(search.ends[record.trial] / 60, 3) for record in timed]
-    best = np.maximum.accumulate([record.accuracy for record in timed]).round(4).tolist()
-    names = [record.trial for record in timed]
-    points = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "a trial",
-        "x": minutes,
-        "y": [round(record.accuracy, 4) for record in timed],
-        "text": names,
-        "marker": {"color": COLOURS[5], "size": 5},
-        "hovertemplate": "%{text}: %{y:.1%} after %{x:.1f} min<extra></extra>",
-    }
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "best so far",
-        "x": minutes,
-        "y": best,
-        "line": {"shape": "hv", "color": COLOURS[4], "width": 2},
-        "hovertemplate": "best after %{x:.1f} min: %{y:.1%}<extra></extra>",
-    }
-    rises = [i for i in range(len(best)) if not i or best[i] > best[i - 1]]
+    metric = timed[0].metric
+    order = sorted(range(len(timed)), key=lambda rank: end_times[timed[rank].trial])
+    minutes = [round(end_times[timed[rank].trial] / 60, 3) for rank in order]
+    best = [timed[rank] for rank in accumulate(order, min)]
+    scores = [_rounded(record.best, metric) for record in best]
+    improved = [i for i in range(len(best)) if not i or scores[i] != scores[i - 1]]
+    cells = [score_cell(best[i].best, metric) for i in improved]
+    heading = f"validation {score_heading(metric)}"
+    figure = _figure("minutes since the first trial began", heading)
+    figure.add_scatter(
+        x=minutes,
+        y=[_rounded(timed[rank].best, metric) for rank in order],
+        text=[timed[rank].trial for rank in order],
+        name="a trial",
+        mode="markers",
+        marker={"color": COLOURS[5], "size": 5},
+        hovertemplate="%{text}: %{y:.3f} after %{x:.1f} min<extra></extra>",
+    )
+    figure.add_scatter(
+        x=minutes,
+        y=scores,
+        name="best so far",
+        mode="lines",
+        line={"shape": "hv", "color": COLOURS[4], "width": 2},
+        hovertemplate="best after %{x:.1f} min: %{y:.3f}<extra></extra>",
+    )
     return Plot(
         "Best so far",
-        f"The best validation accuracy rose from {best[0]:.1%} to {best[-1]:.1%} within "
-        f"{minutes[-1]:.1f} minutes; the last rise came after {minutes[rises[-1]]:.1f}."
-        if best[-1] > best[0]
-        else f"The first best validation accuracy, {best[0]:.1%}, was not surpassed in "
-        f"{minutes[-1]:.1f} minutes.",
-        [points, line],
-        _layout("minutes since the first trial began", "validation track accuracy", _PERCENT),
-        ("minutes", "best so far", "by"),
-        [(f"{minutes[i]:.1f}", f"{best[i]:.1%}", names[i]) for i in rises],
+        f"The best {heading} went from {cells[0]} to {cells[-1]} within {minutes[-1]:.1f} minutes; "
+        f"the last improvement came after {minutes[improved[-1]]:.1f}.",
+        figure,
+        Table(
+            "Each improvement",
+            ("minutes", "best so far", "trial"),
+            [
+                (f"{minutes[i]:.1f}", cell, best[i].trial)
+                for i, cell in zip(improved, cells, strict=True)
+            ],
+        ),
     )
 
 
-def parallel_coordinates(search: Search, family: str) -> Plot | None:
-    """A line a trial of one family through all its settings to its accuracy, in three groups.
+def settings(
+    family: str, trials: Sequence[FrozenTrial], records: Sequence[TrialRecord]
+) -> Plot | None:
+    """The validation score of a family's trials by each of their settings, one panel per setting.
 
-    Drawn as ordinary lines: plotly's own kind needs WebGL, of which a browser gives a page little.
+    `trials`: of Optuna, which have the ranges of settings. `records`: best first.
     """
-    records = [
-        r
-        for r in search.records
-        if r.family == family and r.best and r.status != FAILED and r.params
+    params, ranges = {}, {}
+    for trial in trials:
+        params[trial.user_attrs["trial"]] = trial.params
+        ranges.update(trial.distributions)
+    records = [record for record in records if record.usable and record.trial in params]
+    names = [
+        name
+        for name in sorted(ranges)
+        if len({params[record.trial].get(name) for record in records} - {None}) > 1
     ]
-    if len(records) < _FEWEST_LINES:
+    if len(records) < _FEWEST or not names:
         return None
-    axes = []
-    for name in sorted({name for record in records for name in record.params}):
-        values = [record.params.get(name) for record in records]
-        if len({repr(value) for value in values}) > 1:
-            axes.append(_axis(name, values))
-    if not axes:
-        return None
-    names = [axis.name for axis in axes]
-    accuracy = [record.accuracy for record in records]  # which fall
-    axes.append(_axis("accuracy", accuracy, lambda value: f"{value:.1%}", linear=True))
-    tenth, half = math.ceil(len(records) / 10), math.ceil(len(records) / 2)
-    data = []
-    for title, part, colour, width in (
-        ("the other half", slice(half, None), "#999999", 0.7),
-        ("the better half", slice(tenth, half), COLOURS[0], 1.0),
-        ("the best tenth", slice(0, tenth), COLOURS[4], 2.2),
-    ):
-        x: list[int | None] = []
-        y: list[float | None] = []
-        text: list[str | None] = []
-        for i in range(len(records))[part]:
-            x += [*range(len(axes)), None]
-            y += [*(round(axis.places[i], 4) for axis in axes), None]
-            text += [
-                *(f"{records[i].trial}: {axis.name} {axis.texts[i]}" for axis in axes),
-                None,
-            ]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": title,
-                "x": x,
-                "y": y,
-                "text": text,
-                "line": {"color": colour, "width": width},
-                "marker": {"color": colour, "size": 3},
-                "opacity": 0.75,
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-    spoken = [axis.name.replace("_", " ") for axis in axes]
-    layout = _layout("", "")
-    layout["xaxis"] = {
-        "tickvals": list(range(len(axes))),
-        "ticktext": spoken,
-        "tickangle": -40,
-        "range": [-0.6, len(axes) - 0.4],
-        "automargin": True,
-        "showgrid": True,
-        "zeroline": False,
-    }
-    layout["yaxis"] = {"visible": False, "range": [-0.06, 1.06]}
-    layout["width"] = max(900, 78 * len(axes))
-    layout["height"] = 460
-    layout["margin"] = {"l": 20, "r": 20, "t": 20, "b": 90}
-    layout["annotations"] = [
-        {
-            "x": number,
-            "y": place,
-            "text": label,
-            "showarrow": False,
-            "xanchor": "right",
-            "xshift": -4,
-            "font": {"size": 10},
-        }
-        for number, axis in enumerate(axes)
-        for place, label in axis.labels
-    ]
+    metric = records[0].metric
+    rows = math.ceil(len(names) / _COLUMNS)
+    figure = make_subplots(
+        rows,
+        _COLUMNS,
+        shared_yaxes="all",
+        subplot_titles=[name.replace("_", " ") for name in names],
+        horizontal_spacing=0.03,
+        vertical_spacing=0.4 / rows,
+        figure=_figure("", ""),
+    )
+    for i, name in enumerate(names):
+        panel = {"row": i // _COLUMNS + 1, "col": i % _COLUMNS + 1}
+        categorical = isinstance(ranges[name], CategoricalDistribution)
+        for status, colour in ((STOPPED_EARLY, COLOURS[5]), (COMPLETED, COLOURS[1])):
+            shown = [r for r in records if r.status == status and name in params[r.trial]]
+            values = [params[record.trial][name] for record in shown]
+            figure.add_scatter(
+                x=[str(value) for value in values] if categorical else values,
+                y=[_rounded(record.best, metric) for record in shown],
+                text=[record.trial for record in shown],
+                name=in_words(status),
+                legendgroup=status,
+                showlegend=i == 0,
+                mode="markers",
+                marker={"color": colour, "size": 5},
+                opacity=0.7,
+                hovertemplate=f"%{{text}}: {name} %{{x}}, %{{y:.3f}}<extra></extra>",
+                **panel,
+            )
+        figure.update_xaxes(_axis(ranges[name]), **panel)
+    figure.update_layout(width=1000, height=100 + _PANEL * rows, margin_t=70)
+    heading = score_heading(metric)
     return Plot(
         f"Settings of {family}",
-        f"{len(records)} trials of {family} as lines through {len(names)} settings to their "
-        "validation accuracy on the right; the legend shows and hides the best tenth, the better "
-        "half and the others.",
-        data,
-        layout,
-        ("trial", "accuracy", *spoken[:-1]),
-        [
-            (r.trial, f"{r.accuracy:.1%}", *(_in_short(r.params.get(name)) for name in names))
-            for r in records[:50]
-        ],
+        f"Validation {heading} of {len(records)} trials of {family} by each of {len(names)} "
+        f"settings; the best, {records[0].trial}, has {score_cell(records[0].best, metric)}.",
+        figure,
+        Table(
+            f"The best {_LISTED} trials of {family}",
+            ("trial", heading, *(name.replace("_", " ") for name in names)),
+            [
+                (
+                    record.trial,
+                    score_cell(record.best, metric),
+                    *(_cell(params[record.trial].get(name)) for name in names),
+                )
+                for record in records[:_LISTED]
+            ],
+        ),
     )
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """`places` 0..1 of each trial, what stands there in words, and `labels` (place, text)."""
-
-    name: str
-    places: list[float]
-    texts: list[str]
-    labels: list[tuple[float, str]]
-
-
-def _axis(
-    name: str,
-    values: Sequence[Any],
-    spoken: Callable[[Any], str] | None = None,
-    linear: bool = False,
-) -> _Axis:
-    """Numbers from the least to the greatest, kinds at equal distances; what is missing is below.
-
-    A scale of numbers is logarithmic where most are far below the middle, as learning rates are.
-    """
-    spoken = spoken or _in_short
-    texts = [spoken(value) for value in values]
-    present = [v for v in values if v is not None]
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in present) and (
-        len(set(present)) > 1
-    ):
-        low, high = min(present), max(present)
-        logarithmic = not linear and low > 0 and high / low >= 8
-        logarithmic = logarithmic and float(np.median(present)) < (low + high) / 4
-        scale = math.log if logarithmic else float
-        bottom = 0.0 if len(present) == len(values) else 0.15
-
-        def place(value: float) -> float:
-            return bottom + (1 - bottom) * (scale(value) - scale(low)) / (scale(high) - scale(low))
-
-        middle = math.sqrt(low * high) if logarithmic else (low + high) / 2
-        told = sorted(set(present))
-        if len(told) > 8 or min(place(b) - place(a) for a, b in pairwise(told)) < 0.08:
-            told = [low, float(middle), high]
-        labels = [(place(value), spoken(value)) for value in told]
-        if bottom:
-            labels.append((0.0, "not set"))
-        return _Axis(name, [0.0 if v is None else place(v) for v in values], texts, labels)
-    kinds = sorted(set(texts), key=_numbers_first)
-    last = max(len(kinds) - 1, 1)
-    shown = range(len(kinds)) if len(kinds) <= 8 else (0, len(kinds) - 1)
-    return _Axis(
-        name,
-        [kinds.index(text) / last for text in texts],
-        texts,
-        [(i / last, kinds[i]) for i in shown],
-    )
+def _axis(distribution: BaseDistribution) -> Params:
+    """How plotly draws the axis of a setting."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = [str(choice) for choice in distribution.choices]
+        return {"type": "category", "categoryorder": "array", "categoryarray": choices}
+    if getattr(distribution, "log", False):
+        return {"type": "log", "dtick": 1, "tickformat": "~g"}
+    few = isinstance(distribution, IntDistribution) and distribution.high - distribution.low < 8
+    return {"dtick": 1} if few else {}
 
 
-def importance(search: Search) -> Plot | None:
-    """The share of each parameter, by family."""
-    found = search.importances
-    if not found:
-        return None
-    data, rows = [], []
-    for number, (family, shares) in enumerate(sorted(found.items())):
-        kept = sorted(shares.items(), key=lambda item: -item[1])[:12]
-        rows += [(family, name, f"{share:.2f}") for name, share in kept]
-        data.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "name": family,
-                "x": [round(share, 4) for _, share in kept],
-                "y": [f"{name} ({family})" if len(found) > 1 else name for name, _ in kept],
-                "marker": {"color": COLOURS[number % len(COLOURS)]},
-                "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
-            }
-        )
-    layout = _layout("share of importance", "")
-    layout["yaxis"] |= {"autorange": "reversed", "automargin": True}
-    layout["height"] = 140 + 22 * len(rows)
-    first = rows[0]
-    return Plot(
-        "What mattered",
-        f"Hyperparameter importance by PED-ANOVA; for {first[0]} most of all {first[1]}, with a "
-        f"share of {first[2]}.",
-        data,
-        layout,
-        ("family", "setting", "share"),
-        rows,
-    )
-
-
-def confusion(judged: Judged, genres: Sequence[str]) -> Plot:
-    matrix = confusion_matrix(judged.predicted, judged.true, len(genres))
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    off = np.where(np.eye(len(genres), dtype=bool), -1, matrix)
-    row, column = divmod(int(off.argmax()), len(genres))
-    layout = _layout("predicted", "true")
-    layout["yaxis"] |= {"autorange": "reversed", "automargin": True}
-    layout["xaxis"] |= {"automargin": True, "tickangle": -45}
-    layout["height"] = 220 + 34 * len(genres)
-    return Plot(
-        "Confusion matrix",
-        f"Of the {judged.part.replace('_', ' ')} tracks; no genre was taken for another more often "
-        f"than {genres[row]} for {genres[column]} ({matrix[row, column]} times).",
-        [
-            {
-                "type": "heatmap",
-                "x": list(genres),
-                "y": list(genres),
-                "z": shares.round(4).tolist(),
-                "text": matrix.tolist(),
-                "texttemplate": "%{text}",
-                "colorscale": "Viridis",
-                "zmin": 0,
-                "zmax": 1,
-                "colorbar": {"tickformat": _PERCENT, "thickness": 12, "title": {"text": "of row"}},
-                "hovertemplate": "%{y} taken for %{x}: %{text} (%{z:.0%})<extra></extra>",
-            }
-        ],
-        layout,
-        ("true \\ predicted", *genres),
-        [
-            (genre, *(str(n) for n in counts))
-            for genre, counts in zip(genres, matrix.tolist(), strict=True)
-        ],
-    )
-
-
-def calibration(judged: Judged) -> Plot:
-    """Ten bins of the probability that the predicted genre got, and how often it was right."""
-    confidence, right = judged.probs.max(1), judged.predicted == judged.true
-    place = np.minimum((confidence * 10).astype(int), 9)
-    rows, x, y, sizes = [], [], [], []
-    for number in np.unique(place):
-        inside = place == number
-        said, was, count = confidence[inside].mean(), right[inside].mean(), int(inside.sum())
-        x.append(round(float(said), 4))
-        y.append(round(float(was), 4))
-        sizes.append(count)
-        rows.append(
-            (f"{number * 10} to {number * 10 + 10} %", f"{said:.1%}", f"{was:.1%}", str(count))
-        )
-    error = calibration_error(judged.probs, judged.true)
-    layout = _layout("probability that it gave", "share that was right", _PERCENT)
-    layout["xaxis"] |= {"range": [0, 1.02], "tickformat": _PERCENT}
-    layout["yaxis"] |= {"range": [0, 1.05]}
-    return Plot(
-        "Calibration",
-        f"Whether probabilities mean what they say: on average they are {error:.1%} off "
-        f"(expected calibration error of {len(right)} tracks).",
-        [
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "perfect",
-                "x": [0, 1],
-                "y": [0, 1],
-                "line": {"dash": "dot", "color": "#888888"},
-                "hoverinfo": "skip",
-            },
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": "this ensemble",
-                "x": x,
-                "y": y,
-                "text": [f"{count} tracks" for count in sizes],
-                "marker": {
-                    "size": [round(6 + 24 * math.sqrt(count / max(sizes)), 1) for count in sizes],
-                    "color": COLOURS[0],
-                },
-                "hovertemplate": "said %{x:.0%}, right %{y:.0%} of %{text}<extra></extra>",
-            },
-        ],
-        layout,
-        ("said", "on average", "right", "tracks"),
-        rows,
-    )
-
-
-def _by_family(records: Sequence[TrialRecord]) -> list[tuple[str, list[TrialRecord]]]:
-    ordered = sorted(records, key=lambda record: record.family)
-    return [(family, list(group)) for family, group in groupby(ordered, lambda r: r.family)]
-
-
-def _numbers_first(text: str) -> tuple[int, float, str]:
-    try:
-        return 1, float(text), ""
-    except ValueError:
-        return (0, 0.0, "") if text == "–" else (2, 0.0, text)
-
-
-def _in_short(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _layout(x: str, y: str, tickformat: str = "") -> dict[str, Any]:
-    return {
-        "xaxis": {"title": {"text": x}},
-        "yaxis": {"title": {"text": y}} | ({"tickformat": tickformat} if tickformat else {}),
-        "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
-        "legend": {"orientation": "h", "y": 1.12},
-        "hovermode": "closest",
-        "height": 420,
-    }
+def importance(importances: dict[str, dict[str, float]]) -> Plot | None:
+    """The share of each setting, by family."""
+    if not importances:
+        return None
+    figure, rows = _figure("share of importance", ""), []
+    for (family, shares), colour in zip(sorted(importances.items()), cycle(COLOURS)):
+        largest = sorted(shares.items(), key=lambda item: -item[1])[:12]
+        rows += [(family, name, f"{share:.2f}") for name, share in largest]
+        figure.add_bar(
+            x=[round(share, 4) for _, share in largest],
+            y=[f"{name} ({family})" if len(importances) > 1 else name for name, _ in largest],
+            orientation="h",
+            name=family,
+            marker_color=colour,
+            hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+        )
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(height=140 + 22 * len(rows))
+    family, name, share = rows[0]
+    return Plot(
+        "Importance of settings",
+        f"By PED-ANOVA; the most important one for {family} is {name}, with a share of {share}.",
+        figure,
+        Table("Share of each setting", ("family", "setting", "share"), rows),
+    )
+
+
+def confusion(part: str, metrics: Metrics) -> Plot:
+    """How often each genre was predicted as each other one."""
+    genres, matrix = metrics.genres, np.array(metrics.confusion_matrix)
+    off_diagonal = np.where(np.eye(len(genres), dtype=bool), -1, matrix)
+    row, column = divmod(int(off_diagonal.argmax()), len(genres))
+    figure = _figure("predicted", "true")
+    figure.add_heatmap(
+        x=genres,
+        y=genres,
+        z=(matrix / np.maximum(matrix.sum(1, keepdims=True), 1)).round(4).tolist(),
+        text=matrix.tolist(),
+        texttemplate="%{text}",
+        colorscale="Viridis",
+        zmin=0,
+        zmax=1,
+        colorbar={"tickformat": ".0%", "thickness": 12, "title": {"text": "of row"}},
+        hovertemplate="%{y} predicted as %{x}: %{text} (%{z:.0%})<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_xaxes(automargin=True, tickangle=-45)
+    figure.update_layout(height=220 + 34 * len(genres))
+    return Plot(
+        "Confusion matrix",
+        f"Of the {in_words(part)} tracks; the most frequent confusion is {genres[row]} predicted "
+        f"as {genres[column]} ({count_of(matrix[row, column], 'track')}).",
+        figure,
+        Table(
+            "Tracks by true genre (rows) and predicted genre (columns)",
+            ("true \\ predicted", *genres),
+            [
+                (genre, *map(str, counts))
+                for genre, counts in zip(genres, matrix.tolist(), strict=True)
+            ],
+        ),
+    )
+
+
+def calibration(metrics: Metrics, predictions: Predictions) -> Plot:
+    """Ten bins of the probability of the predicted genre, and how often it was right."""
+    bins = calibration_bins(predictions.probs, predictions.true)
+    confidence, right, count = (column.tolist() for column in bins)
+    figure = _figure("probability of the predicted genre", "share that was right")
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        name="perfect",
+        mode="lines",
+        line={"dash": "dot", "color": "#888888"},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=np.round(confidence, 4).tolist(),
+        y=np.round(right, 4).tolist(),
+        text=[f"{tracks} tracks" for tracks in count],
+        name="this ensemble",
+        mode="lines+markers",
+        marker={
+            "size": [round(6 + 24 * math.sqrt(tracks / max(count)), 1) for tracks in count],
+            "color": COLOURS[0],
+        },
+        hovertemplate="probability %{x:.0%}, right %{y:.0%} of %{text}<extra></extra>",
+    )
+    figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
+    figure.update_yaxes(range=[0, 1.05], tickformat=".0%")
+    return Plot(
+        "Calibration",
+        "On average the probability of the predicted genre is off by "
+        f"{metrics.calibration_error:.1%} (expected calibration error of {metrics.tracks} tracks).",
+        figure,
+        Table(
+            "Tracks by the probability of the predicted genre, in ten bins",
+            ("mean probability", "right", "tracks"),
+            [
+                (f"{p:.1%}", f"{share:.1%}", str(tracks))
+                for p, share, tracks in zip(confidence, right, count, strict=True)
+            ],
+        ),
+    )
+
+
+def _rounded(metrics: EpochMetrics, metric: Metric) -> float:
+    """A score as plots have it: more digits would only make the page larger."""
+    return round(score_value(metrics, metric), 4)
+
+
+def _figure(x: str, y: str) -> go.Figure:
+    return go.Figure(
+        layout={
+            "template": "none",
+            "font": {"family": "system-ui, sans-serif"},
+            "xaxis": {"title": {"text": x}},
+            "yaxis": {"title": {"text": y}},
+            "margin": {"l": 70, "r": 20, "t": 40, "b": 60},
+            "legend": {"orientation": "h", "yref": "container", "y": 1, "yanchor": "top"},
+            "hovermode": "closest",
+            "height": 420,
+        }
+    )

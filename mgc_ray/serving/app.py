@@ -1,7 +1,7 @@
-"""The HTTP interface: what is asked, what is answered, what is refused.
+"""The HTTP interface: requests, responses and refusals.
 
 A replica decodes songs in threads, several at a time, and puts the chunks of all requests that wait
-through the model together. What does not fit into its queue is refused.
+through the model together. A song that does not fit into its queue is refused.
 """
 
 import asyncio
@@ -9,10 +9,10 @@ import base64
 import io
 import os
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
@@ -23,30 +23,37 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 from pydantic import BaseModel, Field
-from ray import serve
+from ray import ObjectRef, serve
 from starlette.datastructures import UploadFile
 
 from mgc_ray import __version__
-from mgc_ray.data.audio import UnusableTrackError
-from mgc_ray.ensembling.artefact import Ensemble
-from mgc_ray.ensembling.calibration import temper
-from mgc_ray.serving.receiving import FORM, drain, song_of
+from mgc_ray.config import ServeConfig
+from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.chunks import Features
+from mgc_ray.data.features import FeatureSet
+from mgc_ray.ensembling.saved import Ensemble, SongPrediction
+from mgc_ray.models import register_sources
+from mgc_ray.results import Metrics, TrainedOn
+from mgc_ray.serving.receiving import FORM, drain, receive_song
 from mgc_ray.tuning.pictures import coloured
 
 PAGE = Path(__file__).with_name("page.html")
 _BLOCK = 2**20  # bytes that are read at a time
-_WIDEST = 1200  # pixels of a picture
+_PICTURE_WIDTH = 1200  # pixels, at most about twice that
 _SONGS_AT_A_TIME = 16  # of a replica: decoded, waiting or in the model
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a song may be, and how long an answer may take."""
+class ReplicaConfig:
+    """What each replica needs besides the model.
 
-    megabytes: float = 50.0
-    seconds: float = 1200.0  # length of a song
-    timeout: float = 60.0  # seconds
-    queue: int = 64  # songs that may wait, over all replicas; more are refused
+    `own_families`: see models.own_families. `waiting`: songs in its queue, at most.
+    """
+
+    serve: ServeConfig
+    own_families: dict[str, tuple[str, str]]
+    threads: int
+    waiting: int
 
 
 class Part(BaseModel):
@@ -57,30 +64,32 @@ class Part(BaseModel):
     genres: dict[str, float]
 
 
-class Answer(BaseModel):
-    """What a song is."""
+class Prediction(BaseModel):
+    """The genres of a song."""
 
     file: str
     seconds: float = Field(description="length of the song")
-    genres: dict[str, float] = Field(description="probabilities, most probable first, sum 1")
-    parts: list[Part] = Field(description="the same for each chunk, in order")
-    picture: str | None = Field(None, description="PNG of what the model saw, as a data URI")
+    genres: dict[str, float] = Field(
+        description="probabilities, most probable first; their sum is 1"
+    )
+    parts: list[Part] = Field(description="the same for each part of the song, in order")
+    picture: str | None = Field(None, description="the spectrogram as a PNG in a data URI")
 
 
-class About(BaseModel):
+class ModelInfo(BaseModel):
     """The model."""
 
     genres: list[str]
     members: list[str]
-    trained_on: list[dict[str, Any]]
+    trained_on: list[TrainedOn]
     protocol: str
-    figures: dict[str, Any] | None = Field(description="on the test part, or None")
+    figures: Metrics | None = Field(description="metrics on the test part, if it was tested")
     version: str
     limits: dict[str, float]
 
 
-class Trouble(BaseModel):
-    """Why there is no answer."""
+class Refusal(BaseModel):
+    """Why there is no prediction."""
 
     detail: str
 
@@ -93,51 +102,63 @@ app = FastAPI(
     redoc_url=None,
 )
 _REFUSED = {
-    400: {"model": Trouble, "description": "the body is no form that can be read"},
-    413: {"model": Trouble, "description": "the file is too large, or the song too long"},
-    415: {"model": Trouble, "description": "the file is no audio that can be used; why"},
-    422: {"model": Trouble, "description": "there is no field `file`, or there are several"},
-    503: {"model": Trouble, "description": "too many songs wait, or it took too long"},
+    400: {"model": Refusal, "description": "the body is not a form that can be read"},
+    413: {"model": Refusal, "description": "the file is too large, or the song too long"},
+    415: {"model": Refusal, "description": "the file is not audio that can be used"},
+    422: {"model": Refusal, "description": "there is no field `file`, or there are several"},
+    503: {"model": Refusal, "description": "too many songs are waiting, or it took too long"},
 }
 
 
 @app.exception_handler(RequestValidationError)
-async def _no_such_option(_: Request, error: RequestValidationError) -> JSONResponse:
-    """As all other refusals: a reason in words."""
-    wrong = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
-    return JSONResponse({"detail": wrong}, 422)
+async def _refuse_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
+    """Refuse wrong parameters in the form of all other refusals."""
+    reasons = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"detail": reasons}, 422)
 
 
-# Above the class: `ingress` pickles its methods with what is defined by then.
-def _named(genres: tuple[str, ...], probs: np.ndarray) -> dict[str, float]:
-    order = np.argsort(-probs, kind="stable")
-    return {genres[i]: round(float(probs[i]), 6) for i in order}
+# These come before the class, as `ingress` pickles its methods with what is defined by then.
+def predict_together(ensemble: Ensemble, songs: Sequence[Features]) -> list[SongPrediction]:
+    """The prediction of each song; the chunks of all go through the model together."""
+    counts = [len(next(iter(song.values()))) for song in songs]
+    chunks = {name: np.concatenate([song[name] for song in songs]) for name in songs[0]}
+    by_track, by_chunk = ensemble.predict_tracks(chunks, np.repeat(np.arange(len(songs)), counts))
+    parts = np.split(by_chunk, np.cumsum(counts)[:-1])
+    return [SongPrediction(song, chunks) for song, chunks in zip(by_track, parts, strict=True)]
 
 
-def _picture(spectrograms: np.ndarray) -> str:
-    """All chunks side by side, low bands below, as PNG in a data URI."""
-    x = np.concatenate(list(spectrograms.astype(np.float32)), axis=1)
-    x = x[:, :: max(1, x.shape[1] // _WIDEST)][::-1]
+def spectrogram_picture(features: FeatureSet, song: Features) -> str | None:
+    """All chunks of the first spectrogram side by side, low bands below, as PNG in a data URI.
+
+    None where the features are no spectrograms.
+    """
+    spectrograms = [name for name, one in features.columns.items() if one.kind == "spectrogram"]
+    if not spectrograms:
+        return None
+    x = np.concatenate(list(song[spectrograms[0]].astype(np.float32)), axis=1)
+    x = x[:, :: max(1, x.shape[1] // _PICTURE_WIDTH)][::-1]
     low, high = np.percentile(x, [2, 99.5])
-    packed = io.BytesIO()
-    Image.fromarray(coloured((x - low) / max(high - low, 1e-6))).save(packed, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
+    png = io.BytesIO()
+    Image.fromarray(coloured((x - low) / max(high - low, 1e-6))).save(png, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
-# The replica refuses what is too much by itself, as Serve would cut the connection.
+# A replica refuses songs itself, as Serve would cut the connection.
 @serve.deployment(max_ongoing_requests=1000)
 @serve.ingress(app)
-class Classifier:
-    """One replica."""
+class Replica:
+    """One copy of the model."""
 
-    def __init__(self, model: list[Any], limits: Limits, threads: int, waiting: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, model: "list[ObjectRef[Ensemble]]", config: ReplicaConfig) -> None:
+        keep_freed_memory()
+        torch.set_num_threads(config.threads)
+        register_sources(config.own_families)
         self._ensemble: Ensemble = ray.get(model[0])
-        self._limits = limits
-        self._songs, self._most_songs = 0, _SONGS_AT_A_TIME + waiting
-        self._turn = asyncio.Semaphore(_SONGS_AT_A_TIME)
-        # of its own: each thread that calls PyTorch would start a team of OpenMP threads
-        self._of_model = ThreadPoolExecutor(1)
+        self._config = config.serve
+        self._songs, self._most_songs = 0, _SONGS_AT_A_TIME + config.waiting
+        self._free = asyncio.Semaphore(_SONGS_AT_A_TIME)
+        # always the same thread: each that calls PyTorch would start its own team of OpenMP threads
+        self._model_thread = ThreadPoolExecutor(1)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page(self) -> str:
@@ -145,95 +166,105 @@ class Classifier:
 
     @app.get("/health")
     async def health(self) -> dict[str, str]:
-        """Whether it answers."""
+        """Whether the server is up."""
         return {"status": "ok"}
 
     @app.get("/model")
-    async def model(self) -> About:
-        """What the model knows, what it was trained on, how good it is."""
-        content = self._ensemble.content
-        return About(
-            genres=list(self._ensemble.genres),
-            members=[member["name"] for member in content.get("members", [])],
-            trained_on=content.get("trained_on", []),
-            protocol=str(content.get("protocol", "")),
-            figures=content.get("test") or None,
+    async def model(self) -> ModelInfo:
+        """The model's genres, members, training data, metrics, and the limits for songs."""
+        info, config = self._ensemble.info, self._config
+        return ModelInfo(
+            genres=list(info.genres),
+            members=[member.name for member in info.members],
+            trained_on=list(info.trained_on),
+            protocol=info.protocol,
+            figures=info.test,
             version=__version__,
-            limits=vars(self._limits),
+            limits={
+                "megabytes": config.max_megabytes,
+                "seconds": config.max_seconds,
+                "timeout": config.timeout,
+                "queue": config.queue,
+            },
         )
 
     @app.post("/predict", responses=_REFUSED, openapi_extra=FORM)  # type: ignore[arg-type]
     async def predict(
         self,
         request: Request,
-        picture: bool = Query(False, description="also a picture of what the model saw"),
-    ) -> Answer:
+        picture: bool = Query(False, description="also a picture of the spectrogram"),
+    ) -> Prediction:
         """The genres of one song: WAV, AU, FLAC, MP3, OGG."""
-        limits = self._limits
+        config = self._config
         if self._songs >= self._most_songs:
-            await drain(request, limits.megabytes)
-            raise HTTPException(503, f"{self._songs} songs wait already: send it again in a moment")
+            await drain(request, config.max_megabytes)
+            raise HTTPException(
+                503, f"{self._songs} songs are waiting already: send it again in a moment"
+            )
         self._songs += 1
         try:
-            file = await song_of(request, limits.megabytes)
-            return await asyncio.wait_for(self._in_turn(file, picture), limits.timeout)
+            file = await receive_song(request, config.max_megabytes)
+            return await asyncio.wait_for(self._when_free(file, picture), config.timeout)
         except TimeoutError:
             raise HTTPException(
-                503, f"it took longer than {limits.timeout:g} s: send a shorter song, or later"
+                503,
+                f"it took longer than {config.timeout:g} s: send a shorter song, or try it later",
             ) from None
         finally:
             self._songs -= 1
 
-    async def _in_turn(self, file: UploadFile, picture: bool) -> Answer:
-        async with self._turn:
+    async def _when_free(self, file: UploadFile, picture: bool) -> Prediction:
+        async with self._free:
             return await self._predict(file, picture)
 
-    async def _predict(self, file: UploadFile, picture: bool) -> Answer:
+    async def _predict(self, file: UploadFile, picture: bool) -> Prediction:
         name = os.path.basename(file.filename or "") or "song"
         with tempfile.NamedTemporaryFile(suffix=os.path.splitext(name)[1][:8]) as copy:
             while block := await file.read(_BLOCK):
                 copy.write(block)
             copy.flush()
             try:
-                seconds, spectrograms = await asyncio.to_thread(self._read, copy.name)
+                seconds, song = await asyncio.to_thread(self._compute_features, copy.name)
             except UnusableTrackError as error:
                 raise HTTPException(415, f"{name} cannot be used: {error}") from None
-        probs = await self.probs(spectrograms)
-        genres, temperature = self._ensemble.genres, self._ensemble.temperature
-        each = temper(probs, temperature)
-        long = seconds / len(probs)
-        return Answer(
+        prediction = await self.predict_song(song)
+        part = seconds / len(prediction.chunks)
+        return Prediction(
             file=name,
             seconds=round(seconds, 2),
-            genres=_named(genres, temper(probs.mean(0), temperature)),
+            genres=self._by_genre(prediction.song),
             parts=[
                 Part(
-                    start=round(i * long, 2), end=round((i + 1) * long, 2), genres=_named(genres, p)
+                    start=round(i * part, 2),
+                    end=round((i + 1) * part, 2),
+                    genres=self._by_genre(probs),
                 )
-                for i, p in enumerate(each)
+                for i, probs in enumerate(prediction.chunks)
             ],
-            picture=await asyncio.to_thread(_picture, spectrograms) if picture else None,
+            picture=await asyncio.to_thread(spectrogram_picture, self._ensemble.features, song)
+            if picture
+            else None,
         )
 
-    def _read(self, path: str) -> tuple[float, np.ndarray]:
-        """Length, and spectrograms [chunks, bands, frames]."""
+    def _by_genre(self, probs: np.ndarray) -> dict[str, float]:
+        return {genre: round(p, 6) for genre, p in self._ensemble.by_genre(probs).items()}
+
+    def _compute_features(self, path: str) -> tuple[float, Features]:
+        """The length of a song and its features; HTTPException 413 for one that is too long."""
         try:
-            found = soundfile.info(path)
-            seconds = found.frames / found.samplerate
+            header = soundfile.info(path)
+            seconds = header.frames / header.samplerate
         except (soundfile.LibsndfileError, TypeError, ZeroDivisionError):
-            seconds = 0.0  # decoding tells what is wrong
-        if seconds > self._limits.seconds:
+            seconds = 0.0  # decoding reports what is wrong
+        if seconds > self._config.max_seconds:
             raise HTTPException(
-                413, f"a song may be {self._limits.seconds:g} s long at most: send a part"
+                413, f"a song may be {self._config.max_seconds:g} s long at most: send a part"
             )
-        return seconds, self._ensemble.features.chunks(path)
+        return seconds, self._ensemble.features.compute(path).columns
 
     @serve.batch(max_batch_size=_SONGS_AT_A_TIME, batch_wait_timeout_s=0.01)
-    async def probs(self, songs: list[np.ndarray]) -> list[np.ndarray]:
-        """Probabilities [chunks, genres] of each song; those that wait go through together."""
-        counts = [len(song) for song in songs]
-        together = np.concatenate(songs)
-        probs = await asyncio.get_running_loop().run_in_executor(
-            self._of_model, self._ensemble.chunk_probs, together
+    async def predict_song(self, songs: list[Features]) -> list[SongPrediction]:
+        """Called with one song by each request; Serve calls this with those that wait."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._model_thread, predict_together, self._ensemble, songs
         )
-        return np.split(probs, np.cumsum(counts)[:-1])

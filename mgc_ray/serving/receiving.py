@@ -1,7 +1,8 @@
-"""The song of a request, with no more memory and disk than the limit of a song's size.
+"""The song of a request, in no more memory and disk than the limit of a song's size.
 
-A server that answers before it has read the body cuts the connection, and many clients then do not
-see the answer. So what is refused is read to its end first and thrown away, within limits.
+A server that responds before it has read the whole body cuts the connection, and many clients then
+do not see the response. So a body that is refused is first read to its end and thrown away, within
+limits.
 """
 
 from typing import Any
@@ -10,12 +11,13 @@ from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-HOW = (
+_HOW = (
     "send one song as the field `file` of a form (multipart/form-data), as "
     "`curl -F file=@song.mp3 ADDRESS/predict` does"
 )
-# FastAPI would describe the form by itself, but also read it by itself, whatever its size
-FORM: dict[str, Any] = {
+# OpenAPI's description of the form. FastAPI would write it itself, but also read the form itself,
+# whatever its size.
+FORM = {
     "requestBody": {
         "required": True,
         "content": {
@@ -38,24 +40,24 @@ FORM: dict[str, Any] = {
 
 
 class Body:
-    """The body of a request as it comes in, bytes from 0."""
+    """The body of a request while it is received, of at most `limit` bytes."""
 
-    def __init__(self, request: Request, most: float) -> None:
-        self._request, self._most = request, most
+    def __init__(self, request: Request, limit: float) -> None:
+        self._request, self._limit = request, limit
         self._received, self._ended = 0, False
 
     async def receive(self) -> Any:
-        """The next message, as ASGI names it; HTTPException 413 where there are too many bytes."""
+        """The next ASGI message; HTTPException 413 after more bytes than the limit."""
         message = await self._next()
-        if self._received > self._most:
+        if self._received > self._limit:
             raise HTTPException(
-                413, f"a file may have {self._most / 1e6:g} MB at most: send a part"
+                413, f"a file may have {self._limit / 1e6:g} MB at most: send a part"
             )
         return message
 
     async def drain(self) -> None:
-        """Read the rest and throw it away, but no more than as much again as is allowed."""
-        while not self._ended and self._received <= 2 * self._most:
+        """Read the rest and throw it away, until twice the limit was received."""
+        while not self._ended and self._received <= 2 * self._limit:
             await self._next()
 
     async def _next(self) -> Any:
@@ -65,11 +67,11 @@ class Body:
         return message
 
 
-async def song_of(request: Request, megabytes: float) -> UploadFile:
+async def receive_song(request: Request, megabytes: float) -> UploadFile:
     """The form's field `file`.
 
-    Raises HTTPException: 413 where the body is larger, 400 and 422 where it is no form with one
-    song.
+    Raises HTTPException: 413 for a body that is larger than `megabytes`, 400 for one that is not a
+    form, 422 for a form without exactly one song.
     """
     body = Body(request, megabytes * 1e6)
     try:
@@ -77,15 +79,15 @@ async def song_of(request: Request, megabytes: float) -> UploadFile:
         songs = form.getlist("file")
         if len(songs) == 1 and isinstance(songs[0], UploadFile):
             return songs[0]
-        few = "there are several" if len(songs) > 1 else "there is none"
-        raise HTTPException(422, f"of the field `file` {few}: {HOW}")
+        count = "are several songs" if len(songs) > 1 else "is no song"
+        raise HTTPException(422, f"there {count} in the field `file`: {_HOW}")
     except StarletteHTTPException as error:
         await body.drain()
         if error.status_code == 400:
-            raise HTTPException(400, f"{error.detail.rstrip('.')}: {HOW}") from None
+            raise HTTPException(400, f"{error.detail.rstrip('.')}: {_HOW}") from None
         raise
 
 
 async def drain(request: Request, megabytes: float) -> None:
-    """Throw away what is sent, up to twice a song's size."""
+    """Read a body and throw it away, up to twice the size of a song."""
     await Body(request, megabytes * 1e6).drain()

@@ -10,28 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgc_ray.training.config import TrainConfig
-
-_SPECTROGRAMS = ("log_mel", "precomputed", "fbank")  # groups whose bands are neighbours in pitch
+from mgc_ray.config import TrainConfig
 
 
 def augment(
     x: Tensor,
     frames: int,
     settings: TrainConfig,
-    groups: dict[str, slice],
+    pitched: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """All of it but mixup, which needs the labels: [B, bands, any] -> [B, bands, frames].
+    """Everything except mixup, which needs the labels: [B, bands, any] -> [B, bands, frames].
 
-    Only bands of a spectrogram, which are the first of `groups` where there are such, are
-    transposed and get another level: it would mean something else to chroma or to a tempogram.
+    Only the first `pitched` bands, which are neighbours in pitch, are transposed and get another
+    level: it would mean something else to chroma or to a tempogram.
     """
-    first, group = next(iter(groups.items()))
-    bands = group.stop - group.start if first in _SPECTROGRAMS else 0
-    x = crop(x, frames, settings.pitch_shift, settings.time_stretch, bands, generator)
+    x = crop(x, frames, settings.pitch_shift, settings.time_stretch, pitched, generator)
     x = time_shift(x, settings.time_shift, generator)
-    x = level(x, settings.gain, settings.tilt, bands, generator)
+    x = level(x, settings.gain, settings.tilt, pitched, generator)
     return spec_augment(x, settings.freq_mask, settings.time_mask, settings.masks, generator)
 
 
@@ -76,7 +72,7 @@ def crop(
 
 
 def time_shift(x: Tensor, most: float, generator: torch.Generator) -> Tensor:
-    """Roll each spectrogram round in time by up to a share `most` of its frames."""
+    """Roll each spectrogram in time by up to a share `most` of its frames."""
     if not most:
         return x
     batch, bands, frames = x.shape
@@ -87,10 +83,10 @@ def time_shift(x: Tensor, most: float, generator: torch.Generator) -> Tensor:
 
 
 def level(x: Tensor, gain: float, tilt: float, leveled: int, generator: torch.Generator) -> Tensor:
-    """Add a normally distributed level, and one that rises from the lowest to the highest band.
+    """Add a random level, and one that rises from the lowest to the highest band.
 
-    To the first `leveled` bands; of deviations `gain` and `tilt`: another recording level, another
-    equaliser.
+    To the first `leveled` bands; normally distributed with deviations `gain` and `tilt`: another
+    recording level, another equaliser.
     """
     if not gain and not tilt:
         return x
@@ -123,7 +119,7 @@ def _ranges(
     device: torch.device,
     generator: torch.Generator,
 ) -> Tensor:
-    """What lies in any of so many random ranges of each of the batch; bool [batch, length]."""
+    """Which positions are in one of the random ranges of each sample; bool [batch, length]."""
     uniform = torch.rand((2, ranges, batch, 1), generator=generator, device=device)
     width = (uniform[0] * (min(widest, length) + 1)).floor()
     start = (uniform[1] * (length - width + 1)).floor()
@@ -134,7 +130,7 @@ def _ranges(
 def mixup(x: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Blend each spectrogram and its label [B, genres] with the one before it in the batch.
 
-    `share` [] of the first stays, the same in the whole batch; see `mixup_shares`. A batch is in
+    `share` [] of the first remains, the same for the whole batch; see `mixup_shares`. A batch is in
     random order, so the one before is any other. (A share for each sample was
     worse, see results/benchmarks.md.)
     Source: H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
@@ -145,7 +141,7 @@ def mixup(x: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 def mixup_shares(alpha: float, count: int, random: np.random.Generator) -> Tensor:
     """Beta(alpha, alpha)-distributed shares, float32 [count]; 1 where alpha is 0.
 
-    For a whole epoch at once, so that no step waits until they are on the device.
+    For a whole epoch at once, so that no step waits for a copy to the device.
     """
     shares = random.beta(alpha, alpha, count) if alpha else np.ones(count)
     return torch.from_numpy(shares.astype(np.float32))

@@ -1,20 +1,21 @@
-"""Batches of spectrograms [B, bands, frames] on the device, from memory or from disk.
+"""Batches of chunks [B, bands, frames] by feature on the device, from memory or from disk.
 
-`Batches.shuffled` is an epoch of training, `Batches.in_order` evaluates. The rows of a batch come
-with it as a tensor on the same device.
+`Batches.shuffled` is an epoch of training, `Batches.in_order` is for evaluation. The rows of a
+batch come with it as a tensor on the same device.
 """
 
 import queue
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mgc_ray.data.chunks import Chunks, ChunkTable, StreamedChunks
+from mgc_ray.data.chunks import Chunks, ChunkTable, Features, StreamedChunks
+from mgc_ray.models._classifier import Batch
 
 _CHUNKS_AT_A_TIME = 64  # in evaluation: bounds memory; no slower than more
 WINDOW = 8  # shards that a streamed batch is drawn from: 128 tracks, 170 MB of the default size
@@ -25,46 +26,50 @@ class Batches(Protocol):
 
     def shuffled(
         self, rows: np.ndarray, size: int, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(rows, spectrograms) of `size` each, the last may be smaller, in a new random order."""
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """(rows, chunks) of `size` each, the last may be smaller, in a new random order."""
 
-    def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-        """(rows, spectrograms) in the order of `rows`, which are sorted."""
+    def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Batch]]:
+        """(rows, chunks) in the order of `rows`, which are sorted."""
 
 
-def batches(chunks: ChunkTable, device: torch.device) -> Batches:
-    """The batches of chunks in memory or on disk."""
+def batches(chunks: ChunkTable, names: Sequence[str], device: torch.device) -> Batches:
+    """The batches of some features of chunks in memory or on disk."""
     if isinstance(chunks, StreamedChunks):
-        return StreamedBatches(chunks, device)
+        return StreamedBatches(chunks, names, device)
     assert isinstance(chunks, Chunks)
-    return ResidentBatches(chunks.spectrograms, device)
+    return ResidentBatches({name: chunks.features[name] for name in names}, device)
 
 
 class ResidentBatches:
-    """All spectrograms lie on the device as they are stored; a batch is gathered there by index.
+    """All features are on the device as they are stored; a batch is gathered there by index.
 
     Where they take more than half of a GPU's free memory they stay in the machine's, and each batch
     is copied.
     """
 
-    def __init__(self, spectrograms: np.ndarray, device: torch.device) -> None:
+    def __init__(self, features: Features, device: torch.device) -> None:
         self._device = device
-        fits = device.type != "cuda" or spectrograms.nbytes < _free_memory(device) / 2
-        self._spectrograms = on_device(spectrograms, device if fits else "cpu")
+        size = sum(chunks.nbytes for chunks in features.values())
+        self._place = device
+        if device.type == "cuda" and size >= _free_memory(device) / 2:
+            self._place = torch.device("cpu")
+        self._features = on_device(features, self._place)
 
     def shuffled(
         self, rows: np.ndarray, size: int, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Tensor, Batch]]:
         drawn = torch.from_numpy(rows).to(self._device)
         order = torch.randperm(len(rows), generator=generator, device=self._device)
         return self._gather(drawn[order], size)
 
-    def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Batch]]:
         return self._gather(torch.from_numpy(rows).to(self._device), _CHUNKS_AT_A_TIME)
 
-    def _gather(self, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _gather(self, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Batch]]:
         for part in rows.split(size):
-            yield part, self._spectrograms[part.to(self._spectrograms.device)].to(self._device)
+            index = part.to(self._place)
+            yield part, {n: x[index].to(self._device) for n, x in self._features.items()}
 
 
 class StreamedBatches:
@@ -76,64 +81,64 @@ class StreamedBatches:
     shards at random when a dataset is made, so WINDOW shards are a fair sample of all genres.
     """
 
-    def __init__(self, chunks: StreamedChunks, device: torch.device) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: StreamedChunks, names: Sequence[str], device: torch.device) -> None:
+        self._chunks, self._names = chunks, list(names)
         self._device = device
 
     def shuffled(
         self, rows: np.ndarray, size: int, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Tensor, Batch]]:
         seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
         random = np.random.default_rng(int(seed))
         shards, counts = np.unique(self._chunks.shard[rows], return_counts=True)
         order = random.permutation(shards)
         # slots for the chunks of WINDOW shards, of the one that has just been read, and of a batch
         slots = int(np.sort(counts)[::-1][: WINDOW + 1].sum()) + size
-        features = self._chunks.info.features
-        pool = np.empty((slots, features.bands, features.frames), features.dtype)
+        kinds = {name: self._chunks.info.features.columns[name] for name in self._names}
+        pool = {n: np.empty((slots, f.bands, f.frames), f.dtype) for n, f in kinds.items()}
         row = np.full(slots, -1)  # which chunk lies in each slot; -1: none
         most = slots - int(counts.max())  # leaves room for the next shard
         parts = (rows[self._chunks.shard[rows] == shard] for shard in order)
-        for part, spectrograms in _read_ahead(self._chunks, parts):
+        for part, features in _read_ahead(self._chunks, parts, self._names):
             free = np.flatnonzero(row < 0)[: len(part)]
-            pool[free], row[free] = spectrograms, part
+            row[free] = part
+            for name, read in features.items():
+                pool[name][free] = read
             while (row >= 0).sum() > most:
                 yield self._draw(pool, row, size, random)
         while (row >= 0).any():
             yield self._draw(pool, row, size, random)
 
     def _draw(
-        self, pool: np.ndarray, row: np.ndarray, size: int, random: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+        self, pool: Features, row: np.ndarray, size: int, random: np.random.Generator
+    ) -> tuple[Tensor, Batch]:
         taken = np.flatnonzero(row >= 0)
         if len(taken) > size:
             taken = random.choice(taken, size, replace=False)
         else:
             taken = random.permutation(taken)
-        batch = torch.from_numpy(row[taken]), torch.from_numpy(pool[taken])
+        rows = torch.from_numpy(row[taken]).to(self._device)
         row[taken] = -1
-        return batch[0].to(self._device), batch[1].to(self._device)
+        return rows, on_device({n: chunks[taken] for n, chunks in pool.items()}, self._device)
 
-    def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Batch]]:
         shard = self._chunks.shard[rows]
         parts = (rows[shard == number] for number in np.unique(shard))
-        for part, spectrograms in _read_ahead(self._chunks, parts):
-            x, numbers = on_device(spectrograms, self._device), torch.from_numpy(part)
-            yield from zip(
-                numbers.to(self._device).split(_CHUNKS_AT_A_TIME),
-                x.split(_CHUNKS_AT_A_TIME),
-                strict=True,
-            )
+        for part, features in _read_ahead(self._chunks, parts, self._names):
+            x, numbers = on_device(features, self._device), torch.from_numpy(part)
+            for start in range(0, len(part), _CHUNKS_AT_A_TIME):
+                some = slice(start, start + _CHUNKS_AT_A_TIME)
+                yield numbers[some].to(self._device), {n: v[some] for n, v in x.items()}
 
 
 def _read_ahead(
-    chunks: StreamedChunks, parts: Iterator[np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The spectrograms of each part (rows of one shard); a thread reads the next one meanwhile."""
-    ready: queue.Queue[tuple[np.ndarray, np.ndarray] | Exception | None] = queue.Queue(maxsize=1)
+    chunks: StreamedChunks, parts: Iterator[np.ndarray], names: Sequence[str]
+) -> Iterator[tuple[np.ndarray, Features]]:
+    """The features of each part (rows of one shard); a thread reads the next one meanwhile."""
+    ready: queue.Queue[tuple[np.ndarray, Features] | Exception | None] = queue.Queue(maxsize=1)
     ended = threading.Event()
 
-    def put(item: tuple[np.ndarray, np.ndarray] | Exception | None) -> None:
+    def put(item: tuple[np.ndarray, Features] | Exception | None) -> None:
         while not ended.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -144,7 +149,7 @@ def _read_ahead(
     def read() -> None:
         try:
             for part in parts:
-                put((part, chunks.read_shard(int(chunks.shard[part[0]]), part)))
+                put((part, chunks.read_shard(int(chunks.shard[part[0]]), part, names)))
                 if ended.is_set():
                     return
             put(None)
@@ -163,11 +168,11 @@ def _read_ahead(
         thread.join()
 
 
-def on_device(spectrograms: np.ndarray, device: str | torch.device) -> Tensor:
-    """The array as a tensor there; no copy on the CPU, also of Ray's read-only memory."""
-    with warnings.catch_warnings():  # nothing ever writes into it
+def on_device(features: Features, device: str | torch.device) -> Batch:
+    """The arrays as tensors there; no copy on the CPU, also of Ray's read-only memory."""
+    with warnings.catch_warnings():  # nothing ever writes into them
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(spectrograms).to(device)
+        return {name: torch.from_numpy(chunks).to(device) for name, chunks in features.items()}
 
 
 def _free_memory(device: torch.device) -> int:

@@ -1,29 +1,29 @@
 """Weights to start from: which network they belong to, and what they were trained on."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mgc_ray import RequestError
-from mgc_ray.data.ast_fbank import AstFbank
+from mgc_ray.data.features import FeatureSet
 from mgc_ray.data.files import read_json
 from mgc_ray.data.hugging_face import NOT_STATED, is_hugging_face
-from mgc_ray.data.spectrogram import Features, features_to_json
-from mgc_ray.data.storage import located
+from mgc_ray.data.storage import local_path
 from mgc_ray.models import _ast, config_fields
-from mgc_ray.models.transfer import AST
+from mgc_ray.models.transfer import AST, checkpoint_weights
+from mgc_ray.results import ENSEMBLE_JSON, TrainedOn, read_ensemble_info
+from mgc_ray.settings import Params, as_json, validated
 
 _REMEDY = (
-    "name a checkpoint, an ensemble, or what mgc_ray.pretrain wrote; or an Audio Spectrogram "
-    "Transformer of Hugging Face, by its folder or its name in the hub"
+    "give a checkpoint, an ensemble, or what mgc_ray.pretrain wrote; or a Hugging Face Audio "
+    "Spectrogram Transformer, by its folder or its name in the hub"
 )
 
 
-def initial_params(source: str | Path) -> dict[str, Any]:
+def initial_params(source: str | Path) -> Params:
     """Settings of the family `transfer` that start from a checkpoint, or an ensemble's best member.
 
-    Or from an Audio Spectrogram Transformer of Hugging Face: its folder, or OWNER/NAME in the hub,
-    which what is no path is taken for. Raises RequestError for a source that is none of these, and
+    Or from a Hugging Face Audio Spectrogram Transformer: its folder, or OWNER/NAME in the hub,
+    which everything that is no path is taken for. Raises RequestError for any other source, and
     where transformers is needed but not installed.
     """
     if is_hugging_face(source):
@@ -40,45 +40,46 @@ def initial_params(source: str | Path) -> dict[str, Any]:
         raise RequestError(
             f"{folder} is no checkpoint that can be read ({error!r}): {_REMEDY}"
         ) from None
+    checkpoint_weights(str(folder))  # refused now, not in each trial
     return {"init_from": str(folder.resolve()), "backbone": family, "backbone_config": own}
 
 
-def _from_hugging_face(source: str | Path) -> dict[str, Any]:
+def _from_hugging_face(source: str | Path) -> Params:
     config = _ast.pretrained_config(source)
     _ast.pretrained_weights(source)  # refused now, not in each trial; also downloads them once
     folder = Path(source)
     return {
         "init_from": str(folder.resolve() if folder.exists() else source),
         "backbone": AST,
-        "backbone_config": asdict(config),
+        "backbone_config": as_json(config),
     }
 
 
-def check_features(params: dict[str, Any], features: Features) -> None:
+def check_features(params: Params, features: FeatureSet) -> None:
     """Raise RequestError where an Audio Spectrogram Transformer would see other features."""
-    if params.get("backbone") == AST and not isinstance(features, AstFbank):
+    if params.get("backbone") == AST and list(features.columns) != ["ast"]:
         raise RequestError(
             f"an Audio Spectrogram Transformer must see the features it was trained on, but this "
-            f"dataset holds {features_to_json(features)['kind']}: make one with --features ast "
-            f"--init-from {params['init_from']}"
+            f"dataset has {', '.join(features.columns)}: make one with --features "
+            f"ast:{params['init_from']}"
         )
 
 
 def checkpoint_of(folder: Path) -> Path:
     """The folder itself where it is a checkpoint; an ensemble's member of the highest weight."""
-    if (folder / "config.json").exists() or not (folder / "ensemble.json").exists():
+    if (folder / "config.json").exists() or not (folder / ENSEMBLE_JSON).exists():
         return folder
-    content = read_json(folder / "ensemble.json", "ensemble", _REMEDY)
-    best = max(content["members"], key=lambda member: member["weight"])
-    return folder / "members" / best["name"]
+    best = max(read_ensemble_info(folder, _REMEDY).members, key=lambda member: member.weight)
+    return folder / "members" / best.name
 
 
-def trained_on(params: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the weights that these settings start from were trained on, first things first."""
+def trained_on(params: Params) -> Sequence[TrainedOn]:
+    """What the weights that these settings start from were trained on, earliest first."""
     if not params.get("init_from"):
-        return []
-    if is_hugging_face(located(params["init_from"])):
+        return ()
+    if is_hugging_face(local_path(params["init_from"])):
         stated = params["backbone_config"]["trained_on"]
-        return [{"source": params["init_from"], "protocol": NOT_STATED, "task": stated}]
-    content = read_json(Path(located(params["init_from"])) / "config.json", "checkpoint", _REMEDY)
-    return list(content.get("trained_on", []))
+        return (TrainedOn(params["init_from"], NOT_STATED, stated),)
+    path = Path(local_path(params["init_from"])) / "config.json"
+    content = read_json(path, "checkpoint", _REMEDY)
+    return tuple(validated(TrainedOn, one) for one in content.get("trained_on", []))

@@ -1,11 +1,10 @@
-"""The whole state of a training after an epoch, so that it goes on as if never interrupted.
+"""The whole state of a training after an epoch, so that it continues as if never interrupted.
 
 One safetensors file: tensors by name, all else as JSON in its header; nothing is pickled.
 """
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+
+from mgc_ray.settings import Params
 
 _DAMAGED = "the state of a training is damaged or of other settings"
 
@@ -31,8 +32,8 @@ class TrainingState:
     generator: torch.Generator  # of batches and augmentation
     random: np.random.Generator  # of mixup
 
-    def pack(self, progress: dict[str, Any]) -> bytes:
-        """The state, with `progress`: plain JSON values of the caller's."""
+    def pack(self, progress: Params) -> bytes:
+        """The state, with `progress`: plain JSON values of the caller."""
         tensors = {
             f"{name}/{key}": value
             for name, module in self.modules.items()
@@ -53,8 +54,8 @@ class TrainingState:
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         return save(whole, metadata=header)
 
-    def unpack(self, packed: bytes) -> dict[str, Any]:
-        """Take over what `pack` gave, of the same settings; its `progress`. Else StateError."""
+    def unpack(self, packed: bytes) -> Params:
+        """Restore what `pack` gave, of the same settings; its `progress`. Else StateError."""
         try:
             tensors, header = load(packed), read_header(packed)
             for name, module in self.modules.items():
@@ -75,7 +76,7 @@ class TrainingState:
             if self.generator.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors["random/cuda"], self.generator.device)
             self.random.bit_generator.state = json.loads(header["random"])
-            progress: dict[str, Any] = json.loads(header["progress"])
+            progress: Params = json.loads(header["progress"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StateError(f"{_DAMAGED}: {error}") from None
         return progress
@@ -91,10 +92,10 @@ def read_header(packed: bytes) -> dict[str, str]:
     return header
 
 
-def read_progress(packed: bytes) -> dict[str, Any]:
+def read_progress(packed: bytes) -> Params:
     """`progress` of what `pack` gave; StateError where there is none."""
     try:
-        progress: dict[str, Any] = json.loads(read_header(packed)["progress"])
+        progress: Params = json.loads(read_header(packed)["progress"])
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{_DAMAGED}: {error}") from None
     return progress

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,65 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import mgc_ray
 import search_spaces as spaces
 from mgc_ray import RequestError
-from mgc_ray.data.storage import Exchange
+from mgc_ray.config import ClusterConfig, TuneConfig
+from mgc_ray.data.storage import SharedFolder
+from mgc_ray.results import TrialResources
 from mgc_ray.terminal.command import console
 
 
-@contextmanager
-def connected(address: str | None = None) -> Iterator[dict[str, float]]:
-    """Yield the cluster's resources ("CPU", "GPU", ...); leave the cluster afterwards.
+@dataclass(frozen=True)
+class Cluster:
+    """A connected Ray cluster and what it has."""
 
-    `address`: as `ray start --address` takes it; None means $RAY_ADDRESS or a cluster of this
-    machine's own. Inside another `connected`, or where Ray runs already, that connection is used.
+    cpus: float
+    gpus: float
+
+    def share(self, config: TuneConfig) -> TrialResources:
+        """CPUs and GPUs per trial, and how many trials run at the same time.
+
+        Raises RequestError for more than the cluster has, and where it has no CPU.
+        """
+        if self.cpus < 1:
+            raise RequestError(
+                f"the cluster must have a CPU for trials, but it has {self.cpus:g}: start a "
+                "worker, or wait until one has started"
+            )
+        gpus = config.gpus_per_trial
+        if gpus is None:
+            gpus = 1.0 if self.gpus >= 1 else 0.0
+        if gpus > self.gpus:
+            raise RequestError(
+                f"--gpus-per-trial must be at most the cluster's GPUs ({self.gpus:g}), but it is "
+                f"{gpus:g}: leave it out, or give a cluster that has them with --address"
+            )
+        if gpus > 0:
+            possible = int(min(math.floor(self.gpus / gpus), self.cpus))
+            return TrialResources(1.0, gpus, min(config.concurrent or possible, possible))
+        concurrent = config.concurrent or int(self.cpus)
+        if concurrent > self.cpus:
+            raise RequestError(
+                f"--concurrent must be at most the cluster's CPUs ({self.cpus:g}), as each trial "
+                f"needs one at least, but it is {concurrent}"
+            )
+        return TrialResources(float(max(1, int(self.cpus // concurrent))), 0.0, concurrent)
+
+
+@contextmanager
+def ray_cluster(config: ClusterConfig) -> Iterator[Cluster]:
+    """Connect to a cluster, or start one on this machine; leave it afterwards.
+
+    `config.address`: as `ray start --address` takes it; "" means $RAY_ADDRESS or a cluster on this
+    machine. Inside another `ray_cluster`, or where Ray runs already, that connection is used.
     """
     if ray.is_initialized():
-        yield ray.cluster_resources()
+        yield _cluster()
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = config.address or os.environ.get("RAY_ADDRESS")
     answers = bool(address) and _answers(str(address))
     asked_to_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address or "local",  # None would join a cluster that happens to run here
+            address=address or "local",  # "auto" would join a cluster that happens to run here
             logging_level=logging.ERROR,
             log_to_driver=False,
             include_dashboard=None if address else False,
@@ -47,12 +88,12 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         if callable(asked_to_end):
             asked_to_end(signal.SIGTERM, None)
         raise
-    except Exception as error:  # a start that takes too long is a bare Exception of Ray's
+    except Exception as error:  # a start that takes too long is a bare Exception
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if address is None:
             raise RequestError(
                 f"Ray did not start on this machine ({reason}): it may be too busy, or short of "
-                "memory or disk; try again, or name a cluster by --address"
+                "memory or disk; try again, or give a cluster by --address"
             ) from None
         if not answers:
             raise _no_cluster(address, reason) from None
@@ -65,12 +106,12 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         # Ray has set one that kills all of its processes first, and one that aborts this process
         signal.signal(signal.SIGTERM, asked_to_end)
     _keep_secret(Path.home() / ".ray" / "auth_token")
-    _quieten()
+    quieten_ray()
     try:
-        yield ray.cluster_resources()
+        yield _cluster()
     except BaseException as error:
         # Iterators of Ray Data that are left in these frames must end before Ray does, or their end
-        # starts Ray anew.
+        # starts Ray again.
         traceback.clear_frames(error.__traceback__)
         raise
     finally:
@@ -78,10 +119,15 @@ def connected(address: str | None = None) -> Iterator[dict[str, float]]:
         ray.shutdown()
 
 
+def _cluster() -> Cluster:
+    resources = ray.cluster_resources()
+    return Cluster(resources.get("CPU", 0), resources.get("GPU", 0))
+
+
 def _code() -> dict[str, Any] | None:
     """This program as it is here, for nodes that have another version of it, or none.
 
-    A driver that `ray job submit` has started came with its code.
+    A driver that `ray job submit` has started comes with its code.
     """
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return None
@@ -91,8 +137,8 @@ def _code() -> dict[str, Any] | None:
 def nodes_without(path: str | Path) -> list[str]:
     """The addresses of the cluster's nodes that do not see a path, as a file or folder of theirs.
 
-    It is looked at by a task on each, as a node of another machine may have a path of that name:
-    only what all have is taken to be shared, so make sure that it is the same.
+    A task on each looks for it. A node of another machine may have a path of the same name: what
+    all have is taken to be shared, so make sure that it is the same.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
@@ -115,18 +161,18 @@ def nodes_without(path: str | Path) -> list[str]:
     return [node["NodeManagerAddress"] for node, see in zip(others, seen, strict=True) if not see]
 
 
-def check_shared(exchange: Exchange) -> None:
+def check_shared(shared: SharedFolder) -> None:
     """Raise RequestError where tasks would write into a folder that this node does not see."""
-    if exchange.storage is None and (blind := nodes_without(exchange.folder)):
+    if shared.storage is None and (blind := nodes_without(shared.folder)):
         raise RequestError(
-            f"all nodes of the cluster must see {exchange.folder}, where results are written, but "
-            f"{blind[0]} does not: name a folder on a path that all share by --results (or "
-            "--dataset), or a bucket or folder to exchange files by --storage"
+            f"all nodes of the cluster must see {shared.folder}, where results are written, but "
+            f"{blind[0]} does not: give a folder on a path that all share by --results (or "
+            "--dataset), or a bucket or folder for exchanging files by --storage"
         )
 
 
 def _keep_secret(token: Path) -> None:
-    """Let nobody else read a token that Ray has written for all to read."""
+    """Let nobody else read a token that Ray has written readable for everyone."""
     with suppress(OSError):
         if token.stat().st_mode & 0o077:
             token.chmod(0o600)
@@ -135,7 +181,7 @@ def _keep_secret(token: Path) -> None:
 def _answers(address: str) -> bool:
     """Whether something listens there, False for an address without a port.
 
-    Raises RequestError where nothing does: Ray itself tries for two minutes, and says so.
+    Raises RequestError where nothing does: Ray itself would try for two minutes.
     """
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():  # "auto" or "local"
@@ -154,22 +200,25 @@ def _no_cluster(address: str, reason: str) -> RequestError:
     )
 
 
-def _tell(data: Any, ignore_prefix: bool) -> None:
-    """Print what Ray has to say, but for a complaint of Serve's that it was ended as asked."""
+def _print(data: Any, ignore_prefix: bool) -> None:
+    """Print Ray's messages, except Serve's complaint about an end that was asked for."""
     for line in data["lines"]:
         if "ServeController.graceful_shutdown" not in line:
             console.print(f"Ray: {line}", style="dim", markup=False, highlight=False)
 
 
-def _quieten() -> None:
+def quieten_ray() -> None:
+    """Send Ray's messages to standard error, and only those that matter."""
     import ray._private.worker
     import ray.data
 
-    # of workers and nodes that died; Ray has no setting for it and prints on standard output,
+    # about workers and nodes that died; Ray has no setting for it and prints on standard output,
     # which is for results
-    ray._private.worker.print_to_stdstream = _tell
+    ray._private.worker.print_to_stdstream = _print
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # failed trials are reported by this program
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -4,22 +4,25 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mgc_ray.terminal.command import console, count_of
-from mgc_ray.tuning.records import (
+from mgc_ray.config import Metric, TuneConfig
+from mgc_ray.results import (
     COMPLETED,
     FAILED,
     RUNNING,
     STOPPED_EARLY,
     TrialRecord,
+    in_words,
     ranked,
 )
+from mgc_ray.settings import Params
+from mgc_ray.task import score_cell, score_heading, score_in_words
+from mgc_ray.terminal.command import console, count_of
 
 _SHOWN = 5
 _SECONDS_BETWEEN_LINES = 30.0  # in a log
@@ -29,23 +32,22 @@ _WIDTH_OF_TABLE = 70  # columns of a terminal, below which a table has no room f
 class Display:
     """Shows counts, the best five and the time left, as a Listener of the trial log.
 
-    `planned` trials in all, `defaults` of each family (so that only what differs is shown),
-    `time_limit` seconds or None.
+    `defaults` of each family, so that only differences from them are shown.
     """
 
     def __init__(
         self,
-        planned: int,
+        config: TuneConfig,
+        metric: Metric,
         earlier: Iterable[TrialRecord],
-        defaults: dict[str, dict[str, Any]],
-        time_limit: float | None,
+        defaults: dict[str, Params],
     ) -> None:
-        self._planned = planned
+        self._planned, self._time_limit = config.trials, config.time_limit
+        self._metric = metric
         self._defaults = defaults
-        self._time_limit = time_limit
         self._records = {record.trial: record for record in earlier}
         self._earlier = len(self._records)
-        self._started = self._told = time.monotonic()
+        self._started = self._printed = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(
@@ -69,10 +71,10 @@ class Display:
         self._records[record.trial] = record
 
     def on_epoch(self, record: TrialRecord) -> None:
-        """A line now and then, so that a log shows that the search lives."""
-        if self._live or time.monotonic() - self._told < _SECONDS_BETWEEN_LINES:
+        """A line now and then, so that a log shows that the search is alive."""
+        if self._live or time.monotonic() - self._printed < _SECONDS_BETWEEN_LINES:
             return
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
         console.print(f"{self._counts()[1]}; {self._running()}", markup=False)
 
     def _running(self) -> str:
@@ -82,17 +84,17 @@ class Display:
     def on_end(self, record: TrialRecord) -> None:
         if self._live:
             return
-        self._told = time.monotonic()
-        how = f": {record.reason}" if record.status == FAILED else f", {figures(record)}"
+        self._printed = time.monotonic()
+        how = f": {record.reason}" if record.status == FAILED else f", {best_epoch(record)}"
         console.print(
             f"[{self._counts()[0]}/{self._planned}] {record.trial} "
-            f"{record.status.replace('_', ' ')} after {count_of(record.epochs, 'epoch')}{how}, "
+            f"{in_words(record.status)} after {count_of(record.epochs, 'epoch')}{how}, "
             f"{self.settings(record)}",
             markup=False,
         )
 
     def settings(self, record: TrialRecord) -> str:
-        return settings_in_words(record.params, self._defaults[record.family])
+        return changed_settings(record.params, self._defaults[record.family])
 
     def _counts(self) -> tuple[int, str]:
         """Trials that have ended, and all counts in words."""
@@ -110,8 +112,8 @@ class Display:
         left = math.inf if here <= 0 else elapsed / here * (self._planned - ended)
         if self._time_limit is not None:
             left = min(left, max(self._time_limit - elapsed, 0))
-        return f"{clock(elapsed)} gone, " + (
-            f"about {clock(left)} left" if math.isfinite(left) else "time left not known yet"
+        return f"{clock(elapsed)} elapsed, " + (
+            f"about {clock(left)} left" if math.isfinite(left) else "time left unknown"
         )
 
     def _render(self) -> RenderableType:
@@ -121,23 +123,24 @@ class Display:
         if any(r.status == RUNNING for r in records):
             lines.append(Text(self._running(), style="dim"))
         best = [r for r in ranked(records) if r.best][:_SHOWN]
-        return Group(*lines, *([best_table(best, self.settings)] if best else []))
+        table = [best_table(best, self._metric, self.settings)] if best else []
+        return Group(*lines, *table)
 
 
 def best_table(
-    records: Sequence[TrialRecord], settings: Callable[[TrialRecord], str]
+    records: Sequence[TrialRecord], metric: Metric, settings: Callable[[TrialRecord], str]
 ) -> RenderableType:
-    """The best trials as a table; the settings' column takes what width is left.
+    """The best trials as a table; the settings' column takes the remaining width.
 
-    On a narrow terminal a trial's settings stand below its figures.
+    On a narrow terminal a trial's settings are below its score.
     """
     if console.width < _WIDTH_OF_TABLE:
         return Group(
             *(
                 Group(
                     Text(
-                        f"{record.trial}  {record.accuracy:.3f} of tracks, "
-                        f"{count_of(record.epochs, 'epoch')}, {record.status.replace('_', ' ')}"
+                        f"{record.trial}  {score_in_words(record.best, metric)}, "
+                        f"{count_of(record.epochs, 'epoch')}, {in_words(record.status)}"
                     ),
                     Text(f"  {settings(record)}", style="dim"),
                 )
@@ -145,31 +148,40 @@ def best_table(
             )
         )
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    table.add_column("trial", no_wrap=True)
-    table.add_column("track acc.", justify="right", no_wrap=True)
-    table.add_column("epochs", justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("what differs from the defaults", overflow="fold")
+    sides: list[JustifyMethod] = ["left", "right", "right", "left", "left"]
+    for heading, side in zip(trial_headings(metric), sides, strict=True):
+        no_wrap = heading != "changed settings"
+        table.add_column(heading, justify=side, no_wrap=no_wrap, overflow="fold")
     for record in records:
-        table.add_row(
-            record.trial,
-            f"{record.accuracy:.3f}",
-            str(record.epochs),
-            record.status.replace("_", " "),
-            settings(record),
-        )
+        table.add_row(*trial_cells(record, metric, settings(record)))
     return table
 
 
-def figures(record: TrialRecord) -> str:
+def trial_headings(metric: Metric) -> tuple[str, ...]:
+    """Above `trial_cells`."""
+    return ("trial", score_heading(metric), "epochs", "status", "changed settings")
+
+
+def trial_cells(record: TrialRecord, metric: Metric, settings: str) -> tuple[str, ...]:
+    """A trial that has a score, as a row of a table."""
+    return (
+        record.trial,
+        score_cell(record.best, metric),
+        str(record.epochs),
+        in_words(record.status),
+        settings,
+    )
+
+
+def best_epoch(record: TrialRecord) -> str:
     """The best epoch in words."""
     if not record.best:
-        return "before any figure"
-    return f"track accuracy {record.accuracy:.3f} (epoch {record.best_epoch})"
+        return "before the end of an epoch"
+    return f"{score_in_words(record.best, record.metric)} (epoch {record.best_epoch})"
 
 
-def settings_in_words(params: dict[str, Any], defaults: dict[str, Any]) -> str:
-    """What differs from the family's defaults, e.g. `lr 0.00042, not bidirectional`."""
+def changed_settings(params: Params, defaults: Params) -> str:
+    """Settings that are not at the family's defaults, e.g. `lr 0.00042, not bidirectional`."""
     words = []
     for name, value in params.items():
         if value == defaults.get(name):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# dark violet to yellow, of even steps in lightness: five colours, and what lies between them
+# dark violet to yellow, in even steps of lightness: five colours, and those between them
 _COLOURS = np.array(
     [[13, 8, 60], [84, 24, 120], [182, 54, 102], [245, 125, 50], [252, 253, 164]], float
 )

@@ -1,9 +1,10 @@
 """Refit the best configurations of a search on folds, as parallel Ray tasks.
 
-What a fold is and what is written stands in ensembling/folds.py.
+What a fold is and what is written is described in ensembling/refit.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,91 +13,92 @@ import ray
 import torch
 from ray.exceptions import RayTaskError
 
+from mgc_ray.config import SearchConfig
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.data.split import draw_folds
-from mgc_ray.data.storage import Exchange
-from mgc_ray.ensembling.folds import fit_fold, fold_folder, is_done, start_refit
+from mgc_ray.data.split.folds import draw_folds
+from mgc_ray.data.storage import SharedFolder
+from mgc_ray.ensembling.refit import (
+    RefitPlan,
+    Refitted,
+    configurations,
+    fit_fold,
+    fold_folder,
+    is_done,
+    plan_refit,
+    read_refitted,
+)
+from mgc_ray.models import full_params, own_families, params_of, register_source
+from mgc_ray.results import TrialRecord, TrialResources
+from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
-from mgc_ray.training.config import full_params
-from mgc_ray.training.loop import NonFiniteLossError, best_device
-from mgc_ray.tuning.records import TrialRecord, ranked
-from mgc_ray.tuning.run import fixed_params, share_resources
-from mgc_ray.tuning.settings import TuneSettings
-from mgc_ray.tuning.trainable import fetch_initial
+from mgc_ray.training.descent import NonFiniteLossError
+from mgc_ray.training.loop import best_device
+from mgc_ray.tuning.run import fixed_params
+from mgc_ray.tuning.trial import fetch_initial
 
 
-def configurations(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """The `top` best trials, of which the best of each family are the first."""
-    usable = [record for record in ranked(records) if record.best and record.status != "failed"]
-    best: dict[str, TrialRecord] = {}
-    for record in usable:
-        best.setdefault(record.family, record)
-    first = list(best.values())
-    return (first + [record for record in usable if record not in first])[: max(top, len(first))]
+@dataclass(frozen=True)
+class _Context:
+    """What all folds have in common, apart from the chunks."""
 
-
-def epochs_of(record: TrialRecord, params: dict[str, Any]) -> int:
-    """How long to train: as long as the trial took to its best epoch, as no fold may decide it.
-
-    A cosine schedule ends in small steps that are part of it, so it is run whole.
-    """
-    return int(params["max_epochs"]) if params["schedule"] == "cosine" else record.best_epoch
+    search: SharedFolder
+    own_families: dict[str, tuple[str, str]]
+    threads: int
 
 
 def refit(
-    search: Exchange,
+    search: SharedFolder,
+    config: SearchConfig,
     records: Sequence[TrialRecord],
     chunks: ChunkTable,
-    settings: TuneSettings,
-    resources: dict[str, float],
-    folds: int,
-    top: int,
-    initial: dict[str, Any] | None = None,
-) -> None:
-    """Train `folds` models of each of the `top` best configurations, under the search's refit/.
+    resources: TrialResources,
+    initial: Params | None = None,
+) -> list[Refitted]:
+    """Train models of each of the best configurations on folds, under the search's refit/.
 
-    Goes on where an earlier call stopped. A configuration that diverges on a fold is left
+    Continues where an earlier call stopped. A configuration that diverges on a fold remains
     incomplete, with a line that says so. Raises RequestError where a genre has too few groups.
     """
-    cpus, gpus, concurrent = share_resources(settings, resources)
+    folds = config.ensemble.refit_folds
     fold_of = np.asarray(draw_folds(chunks.tracks, folds, chunks.info.seed))
-    place = search.inner("refit")
-    contents, jobs = {}, []
-    for record in configurations(records, top):
-        fixed = fixed_params(record.family, settings, initial)
+    place = search.subfolder("refit")
+    plans: dict[str, RefitPlan] = {}
+    for record in configurations(records, config.ensemble.top_k):
+        fixed = fixed_params(record.family, config, initial)
+        fixed |= params_of(record.family, config.train)
         params = full_params(record.family, fixed | record.params)
-        score = (record.accuracy, -record.best["val_loss"])
-        epochs = epochs_of(record, params)
-        contents[record.trial] = start_refit(
-            place.folder / record.trial, record.family, params, epochs, folds, score
-        )
+        plans[record.trial] = plan_refit(record, params, folds)
+        plans[record.trial].write(place.folder / record.trial)
         place.send(f"{record.trial}/refit.json")
-        jobs += [(record.trial, fold) for fold in range(folds)]
+    jobs = [(trial, fold) for trial in plans for fold in range(folds)]
     missing = []
     for trial, fold in jobs:
         if not is_done(place.folder / trial, fold):
-            place.fetch(_name(trial, fold))  # which another head of the cluster may have seen end
+            place.fetch(_name(trial, fold))  # another head of the cluster may have seen its end
             if not is_done(place.folder / trial, fold):
                 missing.append((trial, fold))
+    chunks.band_statistics  # noqa: B018  computed once here instead of once per fold
     shared = ray.put((chunks, fold_of))
-    task = ray.remote(_fit_fold).options(num_cpus=cpus, num_gpus=gpus)
-    threads = max(1, int(cpus))
+    context = _Context(search, own_families(), max(1, int(resources.cpus_per_trial)))
+    task = ray.remote(_fit_fold).options(
+        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial
+    )
     with progress("refitting", len(jobs), "models") as advance:
         done = len(jobs) - len(missing)
         advance(done)
         running: dict[Any, tuple[str, int]] = {}
         while missing or running:
-            while missing and len(running) < concurrent:
+            while missing and len(running) < resources.concurrent:
                 trial, fold = missing.pop(0)
-                started = task.remote(search, trial, fold, contents[trial], shared, threads)
+                started = task.remote(context, trial, fold, plans[trial], shared)
                 running[started] = (trial, fold)
             ready, _ = ray.wait(list(running))
             trial, fold = running.pop(ready[0])
             try:
                 reason = ray.get(ready[0])
             except RayTaskError as error:
-                if isinstance(error.cause, OSError):  # a full disk, which is no matter of the fold
+                if isinstance(error.cause, OSError):  # a full disk, which is not the fold's fault
                     raise error.cause from None
                 raise
             place.fetch(_name(trial, fold))
@@ -108,6 +110,7 @@ def refit(
                 missing = [job for job in missing if job[0] != trial]
             done += 1
             advance(done)
+    return read_refitted(place.folder)
 
 
 def _name(trial: str, fold: int) -> str:
@@ -115,21 +118,22 @@ def _name(trial: str, fold: int) -> str:
 
 
 def _fit_fold(
-    search: Exchange,
+    context: _Context,
     trial: str,
     fold: int,
-    content: dict[str, Any],
+    plan: RefitPlan,
     shared: tuple[ChunkTable, np.ndarray],
-    threads: int,
 ) -> str | None:
     """In a process of Ray's; the reason where the fold cannot be trained."""
-    torch.set_num_threads(threads)
-    fetch_initial(content["params"], search)
-    there = search.inner("refit").elsewhere()
+    torch.set_num_threads(context.threads)
+    for name, source in context.own_families.items():
+        register_source(name, *source)
+    fetch_initial(plan.params, context.search)
+    refits = context.search.subfolder("refit").on_this_node()
     try:
-        fit_fold(there.folder / trial, fold, content, *shared, best_device())
-        there.send(_name(trial, fold))
-        there.clear(_name(trial, fold))
+        fit_fold(refits.folder / trial, fold, plan, *shared, best_device())
+        refits.send(_name(trial, fold))
+        refits.clear(_name(trial, fold))
     except NonFiniteLossError as error:
         return str(error)
     return None

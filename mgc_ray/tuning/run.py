@@ -1,98 +1,92 @@
 """Run the trials of a search: Ray Tune, with Optuna's TPE suggesting and ASHA stopping."""
 
-import math
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 from ray import tune
 
-from mgc_ray import RequestError
+from mgc_ray.config import SearchConfig
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.data.storage import Exchange
-from mgc_ray.training.config import full_params, given_settings
+from mgc_ray.data.storage import SharedFolder
+from mgc_ray.models import full_params, own_families, params_of
+from mgc_ray.results import JOURNAL, LEADERBOARD, TrialRecord, TrialResources, write_leaderboard
+from mgc_ray.settings import Params
+from mgc_ray.tuning.asha import AshaByFamily
+from mgc_ray.tuning.callbacks import RetryOnWholeGpu, TrialLog, TrialTimeout
 from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
-from mgc_ray.tuning.failures import EndLate, RetryAlone
-from mgc_ray.tuning.records import JOURNAL, TrialRecord, read_records, write_leaderboard
-from mgc_ray.tuning.scheduler import AshaByFamily
-from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
-from mgc_ray.tuning.settings import TuneSettings
-from mgc_ray.tuning.space import load_space, parameter_types, with_fixed, with_groups
+from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart
+from mgc_ray.tuning.space import Suggest, parameter_types, with_features, with_fixed
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
-from mgc_ray.tuning.trainable import STATE, run_trial, send_initial
-from mgc_ray.tuning.trial_log import TrialLog
+from mgc_ray.tuning.trial import STATE, TrialContext, run_trial, send_initial
 
 
 def run_trials(
-    search: Exchange,
-    families: Sequence[str],
+    search: SharedFolder,
+    config: SearchConfig,
+    spaces: dict[str, Suggest],
     chunks: ChunkTable,
-    settings: TuneSettings,
-    resources: dict[str, float],
-    warm_start: Sequence[Earlier] = (),
-    initial: dict[str, Any] | None = None,
+    resources: TrialResources,
+    earlier: Sequence[TrialRecord] = (),
+    warm_start: Sequence[WarmStart] = (),
+    initial: Params | None = None,
 ) -> list[TrialRecord]:
-    """Run (or go on with) a search in its folder; the records of all its trials.
+    """Run (or continue) a search in its folder; the records of all its trials.
 
-    `initial`: settings of the family `transfer` that say where it starts (training/initial.py).
-    Writes study.journal, leaderboard.csv, trials/ and tensorboard/ there. Must be called inside
-    `connected`, whose cluster's resources are given. KeyboardInterrupt passes through.
+    `spaces`: of each family, see `load_space`. `earlier`: this search's trials that have ended
+    before. `initial`: settings of the family `transfer` that say where it starts
+    (training/initial.py). Writes study.journal, leaderboard.csv, trials/ and tensorboard/. Must be
+    called inside `ray_cluster`. KeyboardInterrupt passes through.
     """
-    groups = list(chunks.info.features.groups)
+    tuning, names = config.tuning, list(chunks.info.features.columns)
     spaces = {
-        family: with_fixed(
-            with_groups(load_space(family), groups), given_settings(family, settings.fixed)
-        )
-        for family in families
+        family: with_fixed(with_features(space, names), params_of(family, config.train))
+        for family, space in spaces.items()
     }
-    cpus, gpus, concurrent = share_resources(settings, resources)
-    trials = search.folder / "trials"
-    trials.mkdir(parents=True, exist_ok=True)
-    earlier = read_records(trials)
+    (search.folder / "trials").mkdir(parents=True, exist_ok=True)
     for record in earlier:  # where the driver died between a record and what follows it
         search.delete(f"trials/{record.trial}/{STATE}")
-    searcher = OptunaSearcher(search.folder / JOURNAL, spaces, settings.seed, warm_start, earlier)
-    remaining = settings.trials - len(earlier)
+    journal = search.folder / JOURNAL
+    searcher = OptunaSearcher(journal, spaces, config.seed, warm_start, earlier)
+    remaining = tuning.trials - len(earlier)
     if remaining <= 0:
-        return earlier
+        return list(earlier)
     check_shared(search)
     send_initial(initial or {}, search)
-    chunks.band_statistics  # noqa: B018  computed once here instead of once a trial
-    defaults = {family: full_params(family, {}) for family in families}
+    chunks.band_statistics  # noqa: B018  computed once here instead of once per trial
+    defaults = {family: full_params(family, {}) for family in spaces}
     with (
-        Display(settings.trials, earlier, defaults, settings.time_limit) as display,
+        Display(tuning, config.metric, earlier, defaults) as display,
         tempfile.TemporaryDirectory(prefix="mgc_ray_tune_") as tune_folder,
     ):
         types: dict[str, type] = {}
-        for suggest in spaces.values():
-            types |= parameter_types(suggest)
+        for space in spaces.values():
+            types |= parameter_types(space)
         writer = TensorBoardWriter(search.folder, types, defaults, chunks.info.genres, earlier)
-        trainable = tune.with_parameters(
-            run_trial,
-            chunks=chunks,
-            fixed={family: fixed_params(family, settings, initial) for family in families},
+        context = TrialContext(
             search=search,
-            threads=max(1, int(cpus)),
+            metric=config.metric,
+            fixed={family: fixed_params(family, config, initial) for family in spaces},
+            own_families=own_families(),
+            threads=max(1, int(resources.cpus_per_trial)),
         )
-        log = TrialLog(search, settings.keep, earlier, [searcher, writer, display])
-        callbacks = [log, RetryAlone()]
-        if settings.trial_timeout:
-            callbacks.append(EndLate(settings.trial_timeout, log))
+        keep = max(tuning.keep, config.ensemble.top_k)
+        log = TrialLog(search, config.metric, keep, earlier, [searcher, writer, display])
+        callbacks = [log, RetryOnWholeGpu()]
+        if tuning.trial_timeout:
+            callbacks.append(TrialTimeout(tuning.trial_timeout, log))
+        per_trial = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
+            tune.with_resources(
+                tune.with_parameters(run_trial, chunks=chunks, context=context), per_trial
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=AshaByFamily(
-                    settings.max_epochs,
-                    settings.grace_period,
-                    settings.reduction_factor,
-                    earlier,
-                ),
+                scheduler=AshaByFamily(tuning, earlier),
                 num_samples=remaining,
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=resources.concurrent,
                 reuse_actors=True,  # 0.2 s from trial to trial instead of 1.5 s
-                time_budget_s=settings.time_limit,
+                time_budget_s=tuning.time_limit,
                 trial_name_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
@@ -107,49 +101,18 @@ def run_trials(
         )
         try:
             tuner.fit()
-        except Exception as error:  # Tune's own, in whatever it wraps what a callback raised
+        except Exception as error:  # Tune's own, in which it wraps what a callback raised
             failure = log.failure or error.__cause__
             if isinstance(failure, OSError):
                 raise failure from None
             raise
         log.end_running()
     records = list(log.records.values())
-    write_leaderboard(search.folder / "leaderboard.csv", records)
+    write_leaderboard(search.folder / LEADERBOARD, records)
     return records
 
 
-def fixed_params(
-    family: str, settings: TuneSettings, initial: dict[str, Any] | None
-) -> dict[str, Any]:
+def fixed_params(family: str, config: SearchConfig, initial: Params | None) -> Params:
     """What all trials of a family have in common."""
     start = initial if family == "transfer" and initial else {}
-    return {"max_epochs": settings.max_epochs, "seed": settings.seed} | start
-
-
-def share_resources(
-    settings: TuneSettings, resources: dict[str, float]
-) -> tuple[float, float, int]:
-    """CPUs and GPUs a trial, and how many trials at once.
-
-    Raises RequestError for more than the cluster has.
-    """
-    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    gpus_per_trial = settings.gpus_per_trial
-    if gpus_per_trial is None:
-        gpus_per_trial = 1.0 if gpus >= 1 else 0.0
-    if gpus_per_trial > gpus:
-        raise RequestError(
-            f"--gpus-per-trial must be at most the cluster's GPUs ({gpus:g}), but it is "
-            f"{gpus_per_trial:g}: leave it out, or name a cluster that has them with --address"
-        )
-    if gpus_per_trial > 0:
-        possible = int(min(math.floor(gpus / gpus_per_trial), cpus))
-        concurrent = min(settings.concurrent or possible, possible)
-        return 1.0, gpus_per_trial, concurrent
-    concurrent = settings.concurrent or int(cpus)
-    if concurrent > cpus:
-        raise RequestError(
-            f"--concurrent must be at most the cluster's CPUs ({cpus:g}), as each trial takes one "
-            f"at least, but it is {concurrent}"
-        )
-    return float(max(1, int(cpus // concurrent))), 0.0, concurrent
+    return {"max_epochs": config.tuning.max_epochs, "seed": config.seed} | start

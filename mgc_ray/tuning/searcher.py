@@ -1,9 +1,9 @@
-"""Optuna behind Ray Tune's interface for searchers, with each outcome told as what it was.
+"""Optuna behind Ray Tune's interface for searchers; each trial ends in Optuna as what it was.
 
-Ray's own `OptunaSearch` tells Optuna that a trial which ASHA stopped is complete, with its early
-value, and loses the failed ones; TPE then compares two epochs with thirty. Here a stopped trial is
-told as pruned with the values it reported, a failed one as failed. The study is a journal file, so
-it outlives the driver and opens in optuna-dashboard.
+With Ray's own `OptunaSearch` a trial that ASHA stopped is complete, with its early value, and
+failed ones are lost; TPE then compares two epochs with thirty. Here a stopped trial is pruned, with
+the values it reported, and a failed one failed. The study is a journal file, so it outlives the
+driver and opens in optuna-dashboard.
 """
 
 import math
@@ -21,9 +21,11 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from mgc_ray.training.metrics import METRIC
-from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
+from mgc_ray.results import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
+from mgc_ray.settings import Params
+from mgc_ray.task import score
 from mgc_ray.tuning.space import Suggest, default_params, params_within
+from mgc_ray.tuning.trial import TrialReport
 
 _STATES = {
     COMPLETED: TrialState.COMPLETE,
@@ -32,29 +34,21 @@ _STATES = {
 }
 
 
-def outcome(result: dict[str, Any] | None, error: bool) -> str:
-    """The status of a trial that has ended with this last result (None or {}: before any epoch)."""
-    result = result or {}
-    if error or result.get("failure"):
-        return FAILED
-    return COMPLETED if result.get("finished") else STOPPED_EARLY
-
-
 @dataclass(frozen=True)
-class Earlier:
-    """A search that a new one starts from: its journal, and whether it was over the same dataset.
+class WarmStart:
+    """A search that a new one starts from: its journal, and whether their scores are comparable.
 
-    Over the same dataset its outcomes are known to the new one as if they were its own. Accuracies
-    of another dataset have another level, which would make all of them look good or all bad; of
-    such a search the best settings are tried first, and nothing else is taken over.
+    They are where both have the same dataset and metric; then its results count as if they were the
+    new one's own. Other scores have another level, which would make all of them look good or all
+    bad; of such a search only the best settings are used, which are tried first.
     """
 
     name: str
     journal: Path
-    same_dataset: bool
+    comparable: bool
 
 
-_TRIED_FIRST = 5  # of the best settings found on another dataset
+_TRIED_FIRST = 5  # of the best settings of a search whose scores are not comparable
 
 
 class OptunaSearcher(Searcher):
@@ -65,9 +59,9 @@ class OptunaSearcher(Searcher):
     `warm_start`: earlier searches, whose spaces need not be the same. `earlier`: this search's own
     trials that ended before it was interrupted.
 
-    How a trial ended is told as a Listener of the trial log, after its record was written: a driver
-    that dies in between leaves a record without a word to Optuna, which is made good, and never a
-    trial that Optuna knows and the leaderboard does not.
+    Optuna learns how a trial ended as a Listener of the trial log, after its record was written: a
+    driver that dies in between leaves a record that Optuna does not know, which is mended when the
+    search is resumed, and never a trial that Optuna knows and the leaderboard does not.
     """
 
     def __init__(
@@ -75,10 +69,10 @@ class OptunaSearcher(Searcher):
         journal: Path,
         spaces: dict[str, Suggest],
         seed: int,
-        warm_start: Sequence[Earlier] = (),
+        warm_start: Sequence[WarmStart] = (),
         earlier: Sequence[TrialRecord] = (),
     ) -> None:
-        super().__init__(metric=METRIC, mode="max")
+        super().__init__(metric="best_so_far", mode="max")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._spaces = spaces
         self._trials: dict[str, optuna.Trial] = {}  # that run, by Tune's id
@@ -96,7 +90,7 @@ class OptunaSearcher(Searcher):
         for family, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 record = ended.get(frozen.user_attrs.get("trial", ""))
-                if record:  # the driver died between the record and the study
+                if record:  # the driver died between the two
                     _tell(optuna.Trial(study, frozen._trial_id), record)
                 else:
                     self._unfinished.append((family, frozen))
@@ -105,7 +99,7 @@ class OptunaSearcher(Searcher):
         """Nothing: Tune pickles this for a restore of its own, which is never used."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> Params:
         """Parameters for Tune's trial `trial_id`."""
         if self._unfinished:
             family, frozen = self._unfinished.pop(0)
@@ -126,14 +120,14 @@ class OptunaSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report the best value so far at this epoch."""
-        trial = self._trials[trial_id]
-        if METRIC in result and result["epoch"] not in _reported(trial):
-            trial.report(result["best_so_far"], result["epoch"])
+        trial, report = self._trials[trial_id], TrialReport.of(result)
+        if report.metrics and report.epoch not in _reported(trial):
+            trial.report(report.best_so_far, report.epoch)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing yet: Optuna is told by `on_end`."""
+        """Nothing yet: see `on_end`."""
         self._trials.pop(trial_id, None)
 
     def on_start(self, record: TrialRecord) -> None:
@@ -143,13 +137,13 @@ class OptunaSearcher(Searcher):
         """Nothing: see `on_trial_result`, which the sampler needs before the next suggestion."""
 
     def on_end(self, record: TrialRecord) -> None:
-        """Tell Optuna how the trial ended."""
+        """Write into the study how the trial ended."""
         trial = self._by_name.pop(record.trial, None)
         if trial is not None:
             _tell(trial, record)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the journal holds all. Tune wants a file."""
+        """Nothing to save: the journal has everything. Tune wants a file."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -157,11 +151,11 @@ class OptunaSearcher(Searcher):
 
 
 def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
-    """Tell Optuna what a record says: its figures, and how it ended."""
+    """Write into the study what a record says: its scores, and how it ended."""
     best, known = -math.inf, _reported(trial)
     for number, metrics in enumerate(record.curve, start=1):
-        best = max(best, metrics[METRIC])
-        # Tune does not hand the result on which ASHA stops to on_trial_result
+        best = max(best, score(metrics, record.metric).value)
+        # Tune does not pass the report on which ASHA stops to on_trial_result
         if number not in known and record.status != FAILED:
             trial.report(best, number)
     if record.status == FAILED and record.reason:
@@ -171,7 +165,7 @@ def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
 
 
 def _cut_half_line(journal: Path) -> None:
-    """Cut off what a killed driver had half written: Optuna would write on behind it."""
+    """Cut off what a killed driver had half written: Optuna would append to it."""
     if journal.exists():
         content = journal.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -193,13 +187,13 @@ def _study(
     family: str,
     suggest: Suggest,
     seed: int,
-    warm_start: Sequence[Earlier],
+    warm_start: Sequence[WarmStart],
 ) -> optuna.Study:
     study = optuna.create_study(
         study_name=family, storage=storage, direction="maximize", load_if_exists=True
     )
     known = len(study.get_trials(deepcopy=False))
-    # Chosen on a table of 240 real outcomes, 50 seeds each (results/benchmarks.md): over 400 epochs
+    # Chosen on a table of 240 real trials, 50 seeds each (results/benchmarks.md): over 400 epochs
     # TPE is 1.3 to 2.1 points above random sampling, and each parameter by itself 0.7 points above
     # all together where four trials run at once (one at a time: no difference).
     with warnings.catch_warnings():  # that `constant_liar` is experimental is known and accepted
@@ -218,39 +212,39 @@ def _study(
     return study
 
 
-def _start_from(study: optuna.Study, family: str, suggest: Suggest, earlier: Earlier) -> None:
-    """Add what an earlier search over the same dataset found for a family.
+def _start_from(study: optuna.Study, family: str, suggest: Suggest, earlier: WarmStart) -> None:
+    """Add the trials of an earlier search to a family's study, where scores are comparable.
 
     A trial is added with the parameters that this space would have suggested for the same settings:
-    what the earlier space left alone has its default, what this one leaves alone is dropped. A
-    trial outside of this space is left out.
+    what the earlier space did not suggest has its default, what this one does not is dropped. A
+    trial outside this space is left out.
     """
-    if not earlier.same_dataset:
+    if not earlier.comparable:
         return
-    for found in _ended(earlier, family):
-        trial = params_within(family, suggest, found.params)
+    for frozen in _ended(earlier, family):
+        trial = params_within(family, suggest, frozen.params)
         if trial is None:
             continue
-        name = found.user_attrs.get("trial", found.number)
+        name = frozen.user_attrs.get("trial", frozen.number)
         study.add_trial(
             optuna.trial.create_trial(
                 params=trial.params,
                 distributions=trial.distributions,
-                value=found.value if found.state == TrialState.COMPLETE else None,
-                state=found.state,
-                intermediate_values=found.intermediate_values,
+                value=frozen.value if frozen.state == TrialState.COMPLETE else None,
+                state=frozen.state,
+                intermediate_values=frozen.intermediate_values,
                 user_attrs={"from": f"{earlier.name}/{name}"},
             )
         )
 
 
 def _best_elsewhere(
-    family: str, suggest: Suggest, warm_start: Sequence[Earlier]
+    family: str, suggest: Suggest, warm_start: Sequence[WarmStart]
 ) -> list[dict[str, Any]]:
-    """The best settings of each earlier search over another dataset that this space can give."""
+    """The best settings that this space can give of each search that is not comparable."""
     chosen = []
     for earlier in warm_start:
-        if earlier.same_dataset:
+        if earlier.comparable:
             continue
         complete = [t for t in _ended(earlier, family) if t.state == TrialState.COMPLETE]
         complete.sort(key=lambda t: -t.value if t.value is not None else 0.0)
@@ -259,15 +253,15 @@ def _best_elsewhere(
     return chosen
 
 
-def _ended(earlier: Earlier, family: str) -> list[optuna.trial.FrozenTrial]:
-    """A family's own trials of an earlier search that gave figures."""
+def _ended(earlier: WarmStart, family: str) -> list[optuna.trial.FrozenTrial]:
+    """A family's own trials of an earlier search that have scores."""
     study = load_studies(earlier.journal).get(family)
     ended = (TrialState.COMPLETE, TrialState.PRUNED)
     return study.get_trials(deepcopy=False, states=ended) if study else []
 
 
 def _real_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """All but those that wait in the queue and those of earlier searches."""
+    """All but those in the queue and those of earlier searches."""
     return [
         t
         for t in study.get_trials(deepcopy=False)

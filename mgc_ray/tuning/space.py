@@ -10,20 +10,23 @@ from typing import Any, cast
 import optuna
 
 from mgc_ray import RequestError
-from mgc_ray.models import config_fields
-from mgc_ray.training.config import configure, full_params, train_fields
+from mgc_ray.models import config_fields, configure, family_module, full_params, train_fields
+from mgc_ray.settings import Params
 
-Suggest = Callable[[optuna.Trial], dict[str, Any]]
+Suggest = Callable[[optuna.Trial], Params]
 
 _SAMPLES = 30  # random samples that a space is checked with; a conditional branch is seldom rarer
 
 
 def load_space(family: str) -> Suggest:
-    """`suggest` of search_spaces/FAMILY.py, checked; raises RequestError for a space that is wrong.
+    """`suggest` of search_spaces/FAMILY.py, or of a family outside the package its own; checked.
 
-    Checked are: every name it suggests is a setting, every sample configures the family, and what
-    it returns is what it suggested.
+    Raises RequestError for a space that suggests what is no setting, or gives an invalid sample.
     """
+    own: Suggest | None = getattr(family_module(family), "suggest", None)
+    if own is not None:
+        check_space(family, own)
+        return own
     try:
         module = importlib.import_module(f"search_spaces.{family}")
     except ModuleNotFoundError as error:
@@ -31,7 +34,7 @@ def load_space(family: str) -> Suggest:
             raise _wrong_space(family, "cannot be imported", error) from None
         raise RequestError(
             f"family {family!r} needs a search space: search_spaces/{family}.py with "
-            "suggest(trial) -> dict is missing"
+            "suggest(trial) -> dict is missing, and its own file has none"
         ) from None
     except Exception as error:  # whatever its author wrote
         raise _wrong_space(family, "cannot be imported", error) from None
@@ -42,55 +45,55 @@ def load_space(family: str) -> Suggest:
     return suggest
 
 
-def with_groups(suggest: Suggest, groups: Sequence[str]) -> Suggest:
-    """The space, and where a dataset has several groups of bands, which of them a trial sees.
+def with_features(suggest: Suggest, names: Sequence[str]) -> Suggest:
+    """The space, and where a dataset has several features, which of them a trial reads.
 
     All of them, the first with any of the others, or one alone.
     """
-    if len(groups) < 2:
+    if len(names) < 2:
         return suggest
-    first, *others = groups
+    first, *others = names
     subsets = [s for n in range(len(others)) for s in combinations(others, n)]
     choices = ["all", *("+".join((first, *subset)) for subset in subsets), *others]
 
-    def suggest_with_groups(trial: optuna.Trial) -> dict[str, Any]:
-        return {**suggest(trial), "groups": trial.suggest_categorical("groups", choices)}
+    def suggest_with_features(trial: optuna.Trial) -> Params:
+        return {**suggest(trial), "features": trial.suggest_categorical("features", choices)}
 
-    return suggest_with_groups
+    return suggest_with_features
 
 
-def with_fixed(suggest: Suggest, fixed: dict[str, Any]) -> Suggest:
-    """The space with some settings fixed: they are not suggested, and branches go by them."""
+def with_fixed(suggest: Suggest, fixed: Params) -> Suggest:
+    """The space with some settings fixed: they are not suggested, and branches depend on them."""
     if not fixed:
         return suggest
 
-    def suggest_others(trial: optuna.Trial) -> dict[str, Any]:
-        return suggest(cast(optuna.Trial, _Fixing(trial, fixed))) | fixed
+    def suggest_others(trial: optuna.Trial) -> Params:
+        return suggest(cast(optuna.Trial, _TrialWithFixed(trial, fixed))) | fixed
 
     return suggest_others
 
 
-class _Fixing:
-    """A trial that is not asked for what is fixed."""
+class _TrialWithFixed:
+    """A trial that gives fixed values without asking the sampler."""
 
-    def __init__(self, trial: optuna.Trial, fixed: dict[str, Any]) -> None:
+    def __init__(self, trial: optuna.Trial, fixed: Params) -> None:
         self._trial, self._fixed = trial, fixed
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._trial, name)
+        method = getattr(self._trial, name)
         if not name.startswith("suggest_"):
-            return found
+            return method
 
         def suggest(parameter: str, *args: Any, **kwargs: Any) -> Any:
             if parameter in self._fixed:
                 return self._fixed[parameter]
-            return found(parameter, *args, **kwargs)
+            return method(parameter, *args, **kwargs)
 
         return suggest
 
 
 def check_space(family: str, suggest: Suggest) -> None:
-    """Raise RequestError where a space names what is no setting or gives an invalid sample."""
+    """Raise RequestError where a space suggests what is no setting or gives an invalid sample."""
     known = config_fields(family) | train_fields()
     study = _quiet_study(optuna.samplers.RandomSampler(seed=0))
     for _ in range(_SAMPLES):
@@ -101,13 +104,13 @@ def check_space(family: str, suggest: Suggest) -> None:
             raise _wrong_space(family, "failed in suggest(trial)", error) from None
         if not isinstance(params, dict) or not all(isinstance(name, str) for name in params):
             raise RequestError(
-                f"search_spaces/{family}.py: suggest(trial) must return a dict by names of "
+                f"{_file_of(family)}: suggest(trial) must return a dict by names of "
                 f"settings, but it returned {params!r:.100}"
             )
         unknown = sorted((set(params) | set(trial.params)) - known)
         if unknown:
             raise RequestError(
-                f"search_spaces/{family}.py suggests {', '.join(unknown)}, which is no field of "
+                f"{_file_of(family)} suggests {', '.join(unknown)}, which is no field of "
                 f"{family}'s Config ({', '.join(sorted(config_fields(family)))}) or of "
                 f"TrainConfig ({', '.join(sorted(train_fields()))})"
             )
@@ -115,13 +118,19 @@ def check_space(family: str, suggest: Suggest) -> None:
 
 
 def _wrong_space(family: str, what: str, error: Exception) -> RequestError:
-    """With the line of the file where it stands."""
-    name = f"search_spaces/{family}.py"
+    """With the line of the file where it occurred."""
+    name = _file_of(family)
     steps = traceback.extract_tb(error.__traceback__)
     lines = [step.lineno for step in steps if step.filename.endswith(name)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     where = f"{name}, line {line}," if line else name
     return RequestError(f"{where} {what}: {type(error).__name__}: {error}")
+
+
+def _file_of(family: str) -> str:
+    """Where a family's space is."""
+    module = family_module(family)
+    return str(module.__file__) if hasattr(module, "suggest") else f"search_spaces/{family}.py"
 
 
 def parameter_types(suggest: Suggest) -> dict[str, type]:
@@ -133,10 +142,8 @@ def parameter_types(suggest: Suggest) -> dict[str, type]:
     return types
 
 
-def params_within(
-    family: str, suggest: Suggest, params: dict[str, Any]
-) -> optuna.trial.FixedTrial | None:
-    """What a space suggests where these parameters, and else the defaults, are to come out.
+def params_within(family: str, suggest: Suggest, params: Params) -> optuna.trial.FixedTrial | None:
+    """What a space would have suggested for these parameters, the rest at their defaults.
 
     None where the space cannot give them. `.params` and `.distributions` are what it suggested.
     """
@@ -150,10 +157,10 @@ def params_within(
     return trial
 
 
-def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
-    """The family's defaults for just the names that the space suggests for them.
+def default_params(family: str, suggest: Suggest) -> Params:
+    """The family's defaults for exactly the names that the space suggests.
 
-    Raises RequestError where a default lies outside of the space: it could not be the first trial.
+    Raises RequestError where a default is outside the space: it could not be the first trial.
     """
     trial = optuna.trial.FixedTrial(full_params(family, {}))
     try:
@@ -162,8 +169,8 @@ def default_params(family: str, suggest: Suggest) -> dict[str, Any]:
             suggest(trial)  # type: ignore[arg-type]  # FixedTrial has the same methods
     except (ValueError, UserWarning) as error:
         raise RequestError(
-            f"search_spaces/{family}.py must contain the family's defaults, as the first trial "
-            f"runs them, but: {error} (where it comes by a --set, --set this one too)"
+            f"{_file_of(family)} must contain the family's defaults, as the first trial "
+            f"runs them, but: {error} (where that is because of a --set, --set this one too)"
         ) from None
     return dict(trial.params)
 

@@ -1,16 +1,15 @@
-"""TensorBoard: a folder a search, a run a trial.
+"""TensorBoard: one folder per search, one run per trial.
 
-The HParams tab shows the columns that one summary in the folder itself lists, for all trials: a
-name that only some trials have (it is conditional, or of one family) is an empty cell for the
-others. At a trial's end come what only its best epoch has: the confusion matrix as a picture, a
-precision-recall curve a genre, both of the validation tracks.
+The columns of the HParams tab are listed once, in a summary in the folder itself, for all trials: a
+setting that only some trials have (it is conditional, or of one family) is an empty cell for the
+others. The end of a trial adds what only its best epoch has: the confusion matrix as a picture and
+one precision-recall curve per genre, both for the validation tracks.
 """
 
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -18,19 +17,21 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from mgc_ray.training.metrics import METRIC, confusion_matrix
+from mgc_ray.evaluation.metrics import confusion_matrix
+from mgc_ray.results import TrialRecord
+from mgc_ray.settings import Params
 from mgc_ray.tuning.pictures import confusion_picture, spectrogram_picture
-from mgc_ray.tuning.records import TrialRecord
-from mgc_ray.tuning.trainable import EXAMPLES, VALIDATION
+from mgc_ray.tuning.trial import EXAMPLES, VALIDATION
 
 FOLDER = "tensorboard"  # in a search's folder
-# TensorBoard puts what stands before the slash into one panel
+# TensorBoard shows tags with the same part before the slash in one panel
 _TAGS = {
     "train_loss": "loss/train",
     "val_loss": "loss/validation",
-    METRIC: "accuracy/validation_tracks",
+    "val_track_accuracy": "accuracy/validation_tracks",
     "val_chunk_accuracy": "accuracy/validation_chunks",
     "val_macro_f1": "macro_f1/validation_tracks",
+    "val_log_loss": "loss/validation_tracks",
     "lr": "training/lr",
     "gradient_norm": "training/gradient_norm",
     "epoch_seconds": "speed/epoch_seconds",
@@ -44,15 +45,15 @@ class TensorBoardWriter:
     """Writes each trial's events to SEARCH/tensorboard/RUN, as a Listener of the trial log.
 
     `types`: all names that the families' spaces can suggest, with the type of their values.
-    `defaults`: all settings of each family. Of `earlier` trials those are written that are not
-    there, because another machine ran them.
+    `defaults`: all settings of each family. `earlier` trials are written where they are missing,
+    because another machine ran them.
     """
 
     def __init__(
         self,
         search: Path,
         types: dict[str, type],
-        defaults: dict[str, dict[str, Any]],
+        defaults: dict[str, Params],
         genres: Sequence[str],
         earlier: Sequence[TrialRecord] = (),
     ) -> None:
@@ -65,7 +66,7 @@ class TensorBoardWriter:
                 writer._get_file_writer().add_summary(_columns(types))
         for record in earlier:
             if not (self._folder / self._run(record)).exists():
-                self._write_anew(record)
+                self._write_again(record)
 
     def on_start(self, record: TrialRecord) -> None:
         folder = self._folder / self._run(record)
@@ -84,9 +85,9 @@ class TensorBoardWriter:
             return
         self._write_pictures(writer, record)
         figures = {f"best/{name}": record.best[name] for name in _TAGS if name in record.best}
-        chosen: dict[str, Any] = {"family": record.family, "status": record.status} | record.params
-        # add_hparams would put these into a run of their own, beside the trial's; the first of the
-        # three lists columns from this trial alone, which _columns does for all
+        chosen: Params = {"family": record.family, "status": record.status} | record.params
+        # add_hparams would write these into another run beside the trial's; the first of the three
+        # lists the columns of this trial alone, which _columns does for all
         _, start, end = hparams(chosen, figures)
         for part in (start, end):
             writer._get_file_writer().add_summary(part)
@@ -109,8 +110,8 @@ class TensorBoardWriter:
             writer.add_image("augmented", picture, 1, dataformats="HWC")
         if not (folder / VALIDATION).exists() or not record.best:
             return
-        with np.load(folder / VALIDATION) as found:
-            probs, true = found["probs"].astype(np.float32), found["true"].astype(int)
+        with np.load(folder / VALIDATION) as saved:
+            probs, true = saved["probs"].astype(np.float32), saved["true"].astype(int)
         matrix = confusion_matrix(probs.argmax(1), true, len(self._genres))
         picture = confusion_picture(matrix, self._genres)
         writer.add_image("confusion", picture, record.best_epoch, dataformats="HWC")
@@ -118,15 +119,15 @@ class TensorBoardWriter:
             tag = f"precision_recall/{genre}"
             writer.add_pr_curve(tag, true == number, probs[:, number], record.best_epoch)
 
-    def _write_anew(self, record: TrialRecord) -> None:
+    def _write_again(self, record: TrialRecord) -> None:
         self.on_start(record)
         for number, metrics in enumerate(record.curve, 1):
             self._write_epoch(self._writers[record.trial], metrics, number)
         self.on_end(record)
 
 
-def run_name(record: TrialRecord, defaults: dict[str, Any]) -> str:
-    """Family, number and signature - the first settings that differ from the family's defaults.
+def run_name(record: TrialRecord, defaults: Params) -> str:
+    """Family, number and the first settings that are not at the family's defaults.
 
     E.g. `gru-0003_dropout=0.37_hidden=64_lr=0.0022`: a folder's name, so without slashes.
     """
@@ -141,7 +142,7 @@ def run_name(record: TrialRecord, defaults: dict[str, Any]) -> str:
     return name
 
 
-def _in_markdown(record: TrialRecord, defaults: dict[str, Any]) -> str:
+def _in_markdown(record: TrialRecord, defaults: Params) -> str:
     """All settings of a trial as a table; what was suggested is bold."""
     rows = ["| setting | value |", "|---|---|", f"| family | {record.family} |"]
     for name, value in (defaults | record.params).items():
@@ -162,7 +163,7 @@ def _columns(types: dict[str, type]) -> Summary:
     ]
     figures = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"best/{name}"), display_name=name)
-        for name in (METRIC, *(name for name in _TAGS if name != METRIC))  # the first are shown
+        for name in sorted(_TAGS, key=lambda name: name != "val_track_accuracy")  # first are shown
     ]
     # tensorboard.plugins.hparams.summary would do this, but needs TensorFlow
     content = plugin_data_pb2.HParamsPluginData(

@@ -17,15 +17,16 @@ import numpy as np
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from mgc_ray.training.config import TrainConfig
-from mgc_ray.training.loop import METRIC
-from mgc_ray.tuning.records import TrialRecord
-from mgc_ray.tuning.searcher import OptunaSearcher, outcome
+from mgc_ray.config import TrainConfig
+from mgc_ray.results import COMPLETED, STOPPED_EARLY, TrialRecord
+from mgc_ray.settings import Params
+from mgc_ray.tuning.searcher import OptunaSearcher
 
+ACCURACY = "val_track_accuracy"
 MAX_EPOCHS = 27
 PATIENCE = TrainConfig().patience
 _COST = ("batch_size", "blocks", "channels")  # what an epoch's seconds depend on
-_TOP = 5  # trials whose true worth is looked at: an ensemble has about so many
+_TOP = 5  # trials whose expected accuracy is looked at: an ensemble has about so many
 _TIE = 1e-4  # times the loss: far less than one track is worth
 
 
@@ -34,7 +35,7 @@ class Row:
     """One configuration: what its training reports, epoch by epoch."""
 
     number: int
-    seconds: float  # an epoch
+    seconds: float  # per epoch
     results: list[dict[str, Any]]
     expected: float  # see Table
 
@@ -42,9 +43,9 @@ class Row:
 class Table:
     """The stored curves.
 
-    A row's best figure is partly luck, and a search picks the luckiest. So each row also has an
-    `expected` figure that its own luck has no part in: what the other rows say of it, by a linear
-    model of all parameters and their pairs, fitted without that row.
+    A row's best accuracy is partly luck, and a search picks the luckiest. So each row also has an
+    `expected` accuracy that its own luck has no part in: what the other rows predict for it, by a
+    linear model of all parameters and their pairs, fitted without that row.
     """
 
     def __init__(self, path: Path, grid: dict[str, list[Any]]) -> None:
@@ -59,14 +60,14 @@ class Table:
         for cost, row in zip(costs, rows, strict=True):
             seconds[cost].append(float(row["seconds_an_epoch"]))
         results = [_results(row) for row in rows]
-        self.figures = np.array([r[-1]["best_so_far"] for r in results])
+        self.accuracies = np.array([r[-1]["best_so_far"] for r in results])
         levels = [[grid[name].index(p[name]) for name in grid] for p in params]
-        self.expected, self.explained = _left_out(np.array(levels), self.figures)
+        self.expected, self.explained = _left_out(np.array(levels), self.accuracies)
         self._rows = [
             Row(i, float(np.median(seconds[cost])), *rest)
             for i, (cost, *rest) in enumerate(zip(costs, results, self.expected, strict=True))
         ]
-        self.best = float(self.figures.max())
+        self.best = float(self.accuracies.max())
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,7 +92,7 @@ def _results(row: dict[str, str]) -> list[dict[str, Any]]:
     """What training would report: it ends at the table's last epoch or when patience runs out."""
     accuracy, chunks, loss = (
         [float(value) for value in row[name].split()]
-        for name in (METRIC, "val_chunk_accuracy", "val_loss")
+        for name in (ACCURACY, "val_chunk_accuracy", "val_loss")
     )
     results: list[dict[str, Any]] = []
     best, waited = (-1.0, 0.0), 0
@@ -99,27 +100,24 @@ def _results(row: dict[str, str]) -> list[dict[str, Any]]:
         waited = 0 if score > best else waited + 1
         is_best, best = score > best, max(score, best)
         finished = waited >= PATIENCE or i + 1 == len(accuracy)
-        results.append(
-            {
-                "epoch": i + 1,
-                "training_iteration": i + 1,
-                METRIC: accuracy[i],
-                "val_chunk_accuracy": chunks[i],
-                "val_loss": loss[i],
-                "best": is_best,
-                "best_so_far": best[0],
-                "best_with_loss": best[0] + _TIE * best[1],  # a tie goes to the lower loss
-                "best_chunks": max(chunks[: i + 1]),
-                "least_loss": -min(loss[: i + 1]),
-                "finished": finished,
-            }
-        )
+        metrics = {
+            ACCURACY: accuracy[i],
+            "val_chunk_accuracy": chunks[i],
+            "val_loss": loss[i],
+            "best_so_far": best[0],
+            "best_with_loss": best[0] + _TIE * best[1],  # a tie goes to the lower loss
+            "best_chunks": max(chunks[: i + 1]),
+            "least_loss": -min(loss[: i + 1]),
+        }
+        # the program's searcher reads a TrialReport, the others the metrics themselves
+        report = {"epoch": i + 1, "metrics": metrics, "best": is_best, "finished": finished}
+        results.append(report | metrics | {"training_iteration": i + 1})
         if finished:
             break
     return results
 
 
-def _left_out(keys: np.ndarray, figures: np.ndarray) -> tuple[np.ndarray, float]:
+def _left_out(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
     """Each row's prediction by a linear model of single levels and pairs of them, fitted to all
     other rows, and the share of the variance that these predictions explain.
     """
@@ -131,14 +129,14 @@ def _left_out(keys: np.ndarray, figures: np.ndarray) -> tuple[np.ndarray, float]
     x = np.concatenate([np.ones((len(keys), 1)), *levels, *pairs], axis=1).astype(float)
     hat = x @ np.linalg.pinv(x)
     left = 1 - np.diag(hat)
-    residual = (figures - hat @ figures) / np.where(left < 1e-9, 1, left)
-    return figures - residual, float(1 - residual.var() / figures.var())
+    residual = (values - hat @ values) / np.where(left < 1e-9, 1, left)
+    return values - residual, float(1 - residual.var() / values.var())
 
 
 class Engine(Protocol):
     """A way to search, as the simulated cluster sees it."""
 
-    def suggest(self, name: str) -> dict[str, Any]: ...
+    def suggest(self, name: str) -> Params: ...
     def goes_on(self, name: str, result: dict[str, Any]) -> bool: ...
 
 
@@ -146,15 +144,15 @@ class TuneEngine:
     """A searcher and a scheduler, called as Tune's controller calls them."""
 
     def __init__(
-        self, searcher: Searcher, scheduler: TrialScheduler, fixed: dict[str, Any] | None = None
+        self, searcher: Searcher, scheduler: TrialScheduler, fixed: Params | None = None
     ) -> None:
         self._searcher = searcher
         self._scheduler = scheduler
-        self._fixed = fixed or {}  # what the space leaves alone
+        self._fixed = fixed or {}  # what the space does not suggest
         self._trials: dict[str, Any] = {}
         self._records: dict[str, TrialRecord] = {}
 
-    def suggest(self, name: str) -> dict[str, Any]:
+    def suggest(self, name: str) -> Params:
         config = self._searcher.suggest(name)
         self._trials[name] = SimpleNamespace(trial_id=name)
         self._records[name] = TrialRecord(config.get("trial", name), "", {})
@@ -163,17 +161,17 @@ class TuneEngine:
 
     def goes_on(self, name: str, result: dict[str, Any]) -> bool:
         trial, record = self._trials[name], self._records[name]
-        record.curve.append(result)
+        record.curve.append(result["metrics"])
         decision = self._scheduler.on_trial_result(None, trial, result)
         if decision != TrialScheduler.STOP:
-            # the controller hands no result on that the scheduler stops at
+            # the controller does not pass on the result at which the scheduler stops
             self._searcher.on_trial_result(name, result)
             if not result["finished"]:
                 return True
         self._scheduler.on_trial_complete(None, trial, result)
         self._searcher.on_trial_complete(name, result=result)
-        if isinstance(self._searcher, OptunaSearcher):  # which the program's trial log tells
-            record.status = outcome(result, error=False)
+        if isinstance(self._searcher, OptunaSearcher):  # by the program's trial log
+            record.status = COMPLETED if result["finished"] else STOPPED_EARLY
             self._searcher.on_end(record)
         del self._trials[name], self._records[name]
         return False
@@ -183,7 +181,7 @@ class TuneEngine:
 class Trace:
     """What a search has after each epoch it spent."""
 
-    best: np.ndarray  # the best figure so far
+    best: np.ndarray  # the best accuracy so far
     expected: np.ndarray  # mean of the configurations of the best five trials (see Table)
     seconds: np.ndarray  # on the simulated cluster
     trials: int
@@ -206,7 +204,7 @@ def simulate(
     """
     used: set[int] = set()
     running: list[tuple[float, int, Row, int]] = []  # when its next epoch ends, trial, row, epoch
-    scores: dict[int, tuple[float, float, float]] = {}  # of trials: best figure, -loss, expected
+    scores: dict[int, tuple[float, float, float]] = {}  # of trials: accuracy, -loss, expected
     spent: list[tuple[float, float, float]] = []
     started, free, now = 0, workers, 0.0
     while len(spent) < epochs:
@@ -222,7 +220,7 @@ def simulate(
             break
         now, trial, row, epoch = heapq.heappop(running)
         result = dict(row.results[epoch])
-        score = (result[METRIC], -result["val_loss"], row.expected)
+        score = (result[ACCURACY], -result["val_loss"], row.expected)
         scores[trial] = max(scores.get(trial, score), score)
         top = heapq.nlargest(_TOP, scores.values())
         spent.append((top[0][0], sum(expected for *_, expected in top) / len(top), now))

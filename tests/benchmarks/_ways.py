@@ -10,29 +10,29 @@ from typing import Any
 from unittest import mock
 
 import optuna
-from _replay import MAX_EPOCHS, Engine, Table, Trace, TuneEngine, simulate
+from _replay import ACCURACY, MAX_EPOCHS, Engine, Table, Trace, TuneEngine, simulate
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mgc_ray.training.loop import METRIC
-from mgc_ray.tuning.records import COMPLETED, TrialRecord
-from mgc_ray.tuning.scheduler import asha
-from mgc_ray.tuning.searcher import Earlier, OptunaSearcher
-from mgc_ray.tuning.settings import TuneSettings
+from mgc_ray.config import TuneConfig
+from mgc_ray.results import COMPLETED, TrialRecord
+from mgc_ray.settings import Params
+from mgc_ray.tuning.asha import asha
+from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart
 from mgc_ray.tuning.space import Suggest
 
 FAMILY = "gru"
-# from a folder of its own, a seed, the table and the number of workers
+# from an empty folder, a seed, the table and the number of workers
 Way = Callable[[Path, int, Table, int], Engine]
 
 
-def space(trial: optuna.Trial) -> dict[str, Any]:
+def space(trial: optuna.Trial) -> Params:
     """What the table covers of the space `gru`, with its names and ranges."""
     return {**earlier_space(trial, lr=1e-2), "mixup": trial.suggest_float("mixup", 0.0, 0.4)}
 
 
-def earlier_space(trial: optuna.Trial, lr: float = 3.2e-3) -> dict[str, Any]:
+def earlier_space(trial: optuna.Trial, lr: float = 3.2e-3) -> Params:
     """That of an earlier search: without mixup, and without the highest learning rates."""
     return {
         "lr": trial.suggest_float("lr", 1e-4, lr, log=True),
@@ -43,7 +43,7 @@ def earlier_space(trial: optuna.Trial, lr: float = 3.2e-3) -> dict[str, Any]:
     }
 
 
-def family_defaults(seed: int) -> dict[str, Any]:
+def family_defaults(seed: int) -> Params:
     """The defaults of `gru`. Its batch size (32) and mixup (0.2) lie between the grid's points, so
     seeds take one or the other side in turn.
     """
@@ -66,13 +66,13 @@ class OptunaEngine:
         self._study = study
         self._trials: dict[str, optuna.Trial] = {}
 
-    def suggest(self, name: str) -> dict[str, Any]:
+    def suggest(self, name: str) -> Params:
         self._trials[name] = self._study.ask()
         return space(self._trials[name])
 
     def goes_on(self, name: str, result: dict[str, Any]) -> bool:
         trial = self._trials[name]
-        trial.report(result[METRIC], result["epoch"])
+        trial.report(result[ACCURACY], result["epoch"])
         if result["finished"]:
             self._study.tell(trial, result["best_so_far"])
         elif trial.should_prune():
@@ -82,26 +82,26 @@ class OptunaEngine:
         return False
 
 
-class ToldComplete(OptunaSearcher):
-    """As Ray's own searcher does: what was stopped is told as complete, with its early figure."""
+class StoppedAsComplete(OptunaSearcher):
+    """As Ray's own searcher does: a stopped trial counts as complete, with its early accuracy."""
 
     def on_end(self, record: TrialRecord) -> None:
         super().on_end(replace(record, status=COMPLETED))
 
 
-def telling(figure: str, kind: type[OptunaSearcher] = OptunaSearcher) -> type[OptunaSearcher]:
-    """The searcher, but it tells Optuna this figure instead of the best accuracy so far."""
+def reporting(metric: str, kind: type[OptunaSearcher] = OptunaSearcher) -> type[OptunaSearcher]:
+    """The searcher, but it reports this metric to Optuna instead of the best accuracy so far."""
 
-    class Telling(kind):  # type: ignore[misc,valid-type]
+    class Reporting(kind):  # type: ignore[misc,valid-type]
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            super().on_trial_result(trial_id, {**result, "best_so_far": result[figure]})
+            super().on_trial_result(trial_id, {**result, "best_so_far": result[metric]})
 
         def on_end(self, record: TrialRecord) -> None:
-            lowest = [{METRIC: 0.0}] * (record.epochs - 1)  # all but the last are told already
-            told = {METRIC: record.curve[-1][figure]}
-            super().on_end(replace(record, curve=[*lowest, told]))
+            # all but the last epoch are reported already
+            last = {ACCURACY: record.curve[-1][metric], "val_loss": 0.0}
+            super().on_end(replace(record, curve=[last] * record.epochs))
 
-    return Telling
+    return Reporting
 
 
 def our_searcher(
@@ -111,10 +111,10 @@ def our_searcher(
     sampler: BaseSampler | None = None,
     suggest: Suggest = space,
     defaults_first: bool = True,
-    warm_start: Sequence[Earlier] = (),
+    warm_start: Sequence[WarmStart] = (),
 ) -> OptunaSearcher:
     """The program's searcher on the table's space, with another sampler if one is given."""
-    # the family's true defaults are not in the table
+    # the family's own defaults are not in the table
     with mock.patch("mgc_ray.tuning.space.full_params", lambda _, p: family_defaults(seed) | p):
         searcher = kind(folder / "study.journal", {FAMILY: suggest}, seed, warm_start)
     if not defaults_first:
@@ -130,7 +130,7 @@ def ours(
     sampler: Callable[[int], BaseSampler | None] = lambda seed: None,
     **options: Any,
 ) -> Way:
-    """The program's searcher and scheduler, but for what is named."""
+    """The program's searcher and scheduler, except for what is given."""
     return lambda folder, seed, table, workers: TuneEngine(
         our_searcher(folder, seed, sampler=sampler(seed), **options),
         (scheduler or our_asha())(),
@@ -138,8 +138,8 @@ def ours(
 
 
 def warm(suggest: Suggest, same_dataset: bool = True) -> Way:
-    """Ours, knowing an earlier search of 30 trials over a space. What that leaves alone has its
-    default. With `same_dataset` false the new one only tries the best settings first.
+    """Ours, starting from an earlier search of 30 trials over a space. What that does not suggest
+    has its default. With `same_dataset` false the new one only tries the best settings first.
     """
 
     def make(folder: Path, seed: int, table: Table, workers: int) -> Engine:
@@ -147,18 +147,17 @@ def warm(suggest: Suggest, same_dataset: bool = True) -> Way:
         searcher = our_searcher(folder / "earlier", seed + 500, suggest=suggest)
         engine = TuneEngine(searcher, our_asha()(), fixed=family_defaults(seed))
         simulate(engine, table, workers, trials=30)
-        earlier = Earlier("earlier", folder / "earlier" / "study.journal", same_dataset)
+        earlier = WarmStart("earlier", folder / "earlier" / "study.journal", same_dataset)
         return TuneEngine(our_searcher(folder, seed, warm_start=[earlier]), our_asha()())
 
     return make
 
 
 def our_asha(metric: str = "best_so_far", **settings: int) -> Callable[[], ASHAScheduler]:
-    """The program's scheduler; the settings not named are its defaults."""
+    """The program's scheduler; the settings that are not given are its defaults."""
 
     def make() -> ASHAScheduler:
-        chosen = TuneSettings(max_epochs=MAX_EPOCHS, **settings)
-        scheduler = asha(chosen.max_epochs, chosen.grace_period, chosen.reduction_factor)
+        scheduler = asha(TuneConfig(max_epochs=MAX_EPOCHS, **settings))
         scheduler._metric = metric
         return scheduler
 
@@ -166,8 +165,8 @@ def our_asha(metric: str = "best_so_far", **settings: int) -> Callable[[], ASHAS
 
 
 def stock_asha(**settings: int) -> Callable[[], ASHAScheduler]:
-    """As one would write it after Ray's manual: it compares each epoch's figure."""
-    return lambda: ASHAScheduler(metric=METRIC, mode="max", max_t=MAX_EPOCHS, **settings)
+    """As one would write it after Ray's manual: it compares each epoch's accuracy."""
+    return lambda: ASHAScheduler(metric=ACCURACY, mode="max", max_t=MAX_EPOCHS, **settings)
 
 
 def stock(
@@ -175,9 +174,9 @@ def stock(
 ) -> Way:
     """Ray's `OptunaSearch`."""
     return lambda folder, seed, *_: TuneEngine(
-        OptunaSearch(space, metric=METRIC, mode="max", seed=seed)
+        OptunaSearch(space, metric=ACCURACY, mode="max", seed=seed)
         if sampler is None
-        else OptunaSearch(space, metric=METRIC, mode="max", sampler=sampler(seed)),
+        else OptunaSearch(space, metric=ACCURACY, mode="max", sampler=sampler(seed)),
         scheduler(),
     )
 
@@ -186,7 +185,7 @@ def plain(pruner: Callable[[], optuna.pruners.BasePruner]) -> Way:
     """Optuna without Ray."""
     return lambda folder, seed, *_: OptunaEngine(
         optuna.create_study(
-            study_name="replay",  # Hyperband deals trials to its brackets by name
+            study_name="replay",  # Hyperband assigns trials to its brackets by name
             direction="maximize",
             sampler=TPESampler(seed=seed),
             pruner=pruner(),
@@ -195,15 +194,15 @@ def plain(pruner: Callable[[], optuna.pruners.BasePruner]) -> Way:
 
 
 def tpe(**settings: Any) -> Callable[[int], BaseSampler]:
-    """The program's sampler but for these settings."""
+    """The program's sampler except for these settings."""
     return lambda seed: TPESampler(
         seed=seed, **{"multivariate": False, "constant_liar": True} | settings
     )
 
 
 _SAME = {
-    "grace_period": TuneSettings.grace_period,
-    "reduction_factor": TuneSettings.reduction_factor,
+    "grace_period": TuneConfig().grace_period,
+    "reduction_factor": TuneConfig().reduction_factor,
 }
 MAIN: dict[str, Way] = {
     "ours": ours(),
@@ -224,7 +223,7 @@ def before(
     factor: int = 3,
     **options: Any,
 ) -> Way:
-    """What was the default when the study was made, but for what is named: the defaults of now were
+    """What was the default when the study was made, except for what is given: today's defaults were
     chosen by it.
     """
     scheduler = our_asha(metric, grace_period=grace, reduction_factor=factor)
@@ -235,10 +234,10 @@ def before(
 STUDY: dict[str, Way] = {
     "before": before(),
     "now": ours(),
-    "now, stopped told as complete": ours(kind=ToldComplete),
-    "now, rung: epoch's accuracy": ours(our_asha(METRIC)),
+    "now, stopped as complete": ours(kind=StoppedAsComplete),
+    "now, rung: epoch's accuracy": ours(our_asha(ACCURACY)),
     "defaults not first": before(defaults_first=False),
-    "stopped told as complete": before(kind=ToldComplete),
+    "stopped as complete": before(kind=StoppedAsComplete),
     "no ASHA": before(scheduler=FIFOScheduler),
     "TPE each by itself": before(sampler=tpe()),
     "TPE without group": before(sampler=tpe(multivariate=True)),
@@ -250,38 +249,42 @@ STUDY: dict[str, Way] = {
         for n in (5, 20, 30)
     },
     "random sampler": before(sampler=lambda seed: RandomSampler(seed)),
-    "rung: epoch's accuracy": before(METRIC),
-    "TPE: epoch's accuracy": before(kind=telling(METRIC)),
-    "rung, TPE: epoch's accuracy": before(METRIC, kind=telling(METRIC)),
-    "rung epoch, TPE epoch, complete": before(METRIC, kind=telling(METRIC, ToldComplete)),
+    "rung: epoch's accuracy": before(ACCURACY),
+    "TPE: epoch's accuracy": before(kind=reporting(ACCURACY)),
+    "rung, TPE: epoch's accuracy": before(ACCURACY, kind=reporting(ACCURACY)),
+    "rung epoch, TPE epoch, complete": before(
+        ACCURACY, kind=reporting(ACCURACY, StoppedAsComplete)
+    ),
     "all as OptunaSearch": before(
-        METRIC,
+        ACCURACY,
         tpe(multivariate=True),
-        kind=telling(METRIC, ToldComplete),
+        kind=reporting(ACCURACY, StoppedAsComplete),
         defaults_first=False,
     ),
     "rung: loss breaks ties": before("best_with_loss"),
-    "rung, TPE: loss breaks ties": before("best_with_loss", kind=telling("best_with_loss")),
+    "rung, TPE: loss breaks ties": before("best_with_loss", kind=reporting("best_with_loss")),
     "rung: chunk accuracy": before("best_chunks"),
-    "rung, TPE: chunk accuracy": before("best_chunks", kind=telling("best_chunks")),
+    "rung, TPE: chunk accuracy": before("best_chunks", kind=reporting("best_chunks")),
     "rung: loss": before("least_loss"),
-    "rung, TPE: loss": before("least_loss", kind=telling("least_loss")),
+    "rung, TPE: loss": before("least_loss", kind=reporting("least_loss")),
     **{
         f"grace {grace}, factor {factor}": before(grace=grace, factor=factor)
         for grace in (1, 3, 5)
         for factor in (2, 3, 4)
     },
 }
-# Slow, so only by name (--ways).
+# Slow, so only where they are given (--ways).
 SLOW: dict[str, Way] = {
     "GP": before(sampler=lambda seed: GPSampler(seed=seed)),
-    "GP, told as complete": before(kind=ToldComplete, sampler=lambda seed: GPSampler(seed=seed)),
+    "GP, stopped as complete": before(
+        kind=StoppedAsComplete, sampler=lambda seed: GPSampler(seed=seed)
+    ),
 }
 WARM: dict[str, Way] = {
-    "knows nothing": ours(),
-    "knows 30 trials, other space": warm(earlier_space),
-    "knows 30 trials, same space": warm(space),
-    "tries the best 5 first, other space": warm(earlier_space, same_dataset=False),
+    "no earlier search": ours(),
+    "30 earlier trials, other space": warm(earlier_space),
+    "30 earlier trials, same space": warm(space),
+    "best 5 earlier first, other space": warm(earlier_space, same_dataset=False),
 }
 
 

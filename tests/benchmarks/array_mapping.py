@@ -1,31 +1,31 @@
-"""Does audio give the arrays that were published of it: `GTZAN_ARRAYS` against the arrays.
+"""How far the arrays that `GTZAN_ARRAYS` makes from audio are from the published ones.
 
     python tests/benchmarks/array_mapping.py AUDIO_FOLDER ARRAY_FOLDER
 
-Compares each AUDIO_FOLDER/GENRE/ID.* with ARRAY_FOLDER/GENRE/ID.npy, uint8 [bands, columns]; what
-has no partner is counted. A difference is made minus published, in steps of a track's own range of
-dB, a 256th each, and in dB. Printed for all values and for parts of the bands, row 0 the lowest;
---json prints all figures, with those of each band, as the last line.
+Compares each AUDIO_FOLDER/GENRE/ID.* with ARRAY_FOLDER/GENRE/ID.npy, uint8 [bands, columns]; audio
+without an array is counted. A difference is computed minus published, in steps (256ths of the
+track's own range of dB) and in dB. Printed for ranges of bands, row 0 being the lowest, and for all
+values; --json prints all figures, with those of each band, as the last line.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mgc_ray.data.array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.audio import read_waveform
-from mgc_ray.data.log_mel import LogMel
-from mgc_ray.data.spectrogram import read_array
+from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
+from mgc_ray.data.features.array import read_array
+from mgc_ray.data.features.log_mel import LogMel
 
 LOG_MEL = LogMel(
-    GTZAN_ARRAYS.sample_rate,
-    GTZAN_ARRAYS.n_fft,
-    GTZAN_ARRAYS.hop_length,
-    GTZAN_ARRAYS.n_mels,
+    sample_rate=GTZAN_ARRAYS.sample_rate,
+    n_fft=GTZAN_ARRAYS.n_fft,
+    hop_length=GTZAN_ARRAYS.hop_length,
+    n_mels=GTZAN_ARRAYS.n_mels,
     top_db=GTZAN_ARRAYS.top_db,
 )
 BANDS_PER_LINE = 16
@@ -38,26 +38,28 @@ def pairs(audio: Path, arrays: Path) -> Iterator[tuple[Path, Path]]:
             yield path, array
 
 
-def compare(path: Path, array: Path) -> dict[str, Any]:
-    """One track: what it is, and its differences, int [bands, columns], and in dB."""
+@dataclass(frozen=True)
+class Compared:
+    """One track: its differences [bands, columns] in steps and in dB, and its range of dB."""
+
+    steps: np.ndarray
+    db: np.ndarray
+    frames: int
+    range_db: float
+
+
+def compare(path: Path, array: Path) -> Compared:
     waveform = read_waveform(path)
-    (made,) = GTZAN_ARRAYS.arrays(waveform)
-    published = read_array(array)
+    (computed,) = GTZAN_ARRAYS.arrays(waveform)
     decibel = LOG_MEL.transform(waveform.resampled(LOG_MEL.sample_rate))
-    steps = made.astype(int) - published
-    spread = float(decibel.max() - decibel.min())
-    return {
-        "track": path.stem,
-        "frames": decibel.shape[1],
-        "range_db": spread,
-        "steps": steps,
-        "db": steps * spread / 256,
-    }
+    steps = computed.astype(int) - read_array(array)
+    range_db = float(decibel.max() - decibel.min())
+    return Compared(steps, steps * range_db / 256, decibel.shape[1], range_db)
 
 
-def summary(tracks: list[dict[str, Any]], bands: slice) -> dict[str, float]:
-    steps = np.concatenate([track["steps"][bands].ravel() for track in tracks])
-    db = np.concatenate([track["db"][bands].ravel() for track in tracks])
+def summary(tracks: list[Compared], bands: slice) -> dict[str, float]:
+    steps = np.concatenate([track.steps[bands].ravel() for track in tracks])
+    db = np.concatenate([track.db[bands].ravel() for track in tracks])
     return {
         "equal": float((steps == 0).mean()),
         "different": int((steps != 0).sum()),
@@ -82,14 +84,13 @@ def main() -> None:
     parser.add_argument("arrays", type=Path, help="ARRAY_FOLDER/GENRE/ID.npy")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    found = list(pairs(args.audio, args.arrays))
-    if not found:
-        parser.error(f"no GENRE/ID is in both {args.audio} and {args.arrays}: name other folders")
-    tracks = [compare(*pair) for pair in found]
+    tracks = [compare(*pair) for pair in pairs(args.audio, args.arrays)]
+    if not tracks:
+        parser.error(f"no GENRE/ID is in both {args.audio} and {args.arrays}: give other folders")
     audio = len([path for path in args.audio.glob("*/*") if path.is_file()])
-    ranges = [track["range_db"] for track in tracks]
-    counts = sorted({track["frames"] for track in tracks})
-    identical = sum(not track["steps"].any() for track in tracks)
+    ranges = [track.range_db for track in tracks]
+    counts = sorted({track.frames for track in tracks})
+    identical = sum(not track.steps.any() for track in tracks)
     print(f"{len(tracks)} of {audio} audio files have an array; {identical} arrays are identical")
     print(f"range {min(ranges):.1f} to {max(ranges):.1f} dB; frames {counts}\n")
     print(f"{'bands':>10} {'equal':>11} {'different':>10} {'largest':>8} {'mean dB':>10} ", end="")

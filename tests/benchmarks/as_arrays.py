@@ -1,11 +1,10 @@
-"""Audio as the arrays that GTZAN's were published as, so that models of those can learn from it.
+"""Convert audio to arrays like GTZAN's published ones, so that models of those can learn from it.
 
     python -m mgc_ray.synth --out corpus --tracks-per-genre 100
     python tests/benchmarks/as_arrays.py corpus/tracks.csv corpus-arrays
     python -m mgc_ray.search --tracks corpus-arrays/tracks.csv --chunks-per-track 1 ...
 
-Each track gives its first excerpt of 30 s as OUT/PATH.npy; OUT/tracks.csv is the table with the
-paths exchanged.
+The first 30 s of each track become OUT/PATH.npy; OUT/tracks.csv is the table with these paths.
 """
 
 import argparse
@@ -16,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mgc_ray.data.array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.audio import read_waveform
+from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 
 
 def convert(source: Path, out: Path, path: str) -> None:
-    place = (out / path).with_suffix(".npy")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    np.save(place, GTZAN_ARRAYS.arrays(read_waveform(source / path))[0])
+    target = (out / path).with_suffix(".npy")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.save(target, GTZAN_ARRAYS.arrays(read_waveform(source / path))[0])
 
 
 def main() -> None:

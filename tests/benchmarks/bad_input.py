@@ -1,9 +1,9 @@
-"""Ten thousand damaged files of music and ten thousand tables, spaces and models.
+"""Ten thousand damaged files of music, and as many tables, spaces and models together.
 
     python tests/benchmarks/bad_input.py --count 10000 --models MODEL ...
 
-MODEL: checkpoints and ensembles to damage (with results/gtzan/model). Prints how many had a result,
-how many were refused, and each case that had neither, hung or took more than 1 GiB.
+MODEL: checkpoints and ensembles to damage, besides results/gtzan/model. Prints how many had a
+result, how many were refused, and each case that had neither, hung or took more than 1 GiB.
 """
 
 import argparse
@@ -35,9 +35,9 @@ def main() -> int:
     for kind, cases in kinds.items():
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            outcomes, wrong = fuzzing.judge(cases(Path(folder)))
+            counts, wrong = fuzzing.run_cases(cases(Path(folder)))
         print(
-            f"{kind}: {outcomes['result']} with a result, {outcomes['refused']} refused, "
+            f"{kind}: {counts['result']} with a result, {counts['refused']} refused, "
             f"{len(wrong)} wrong, {time.monotonic() - started:.0f} s",
             *wrong,
             sep="\n  ",

@@ -1,8 +1,8 @@
-"""A search whose driver is killed at random moments, and gone on with until it ends.
+"""A search whose driver is killed at random moments, and resumed until it finishes.
 
     python tests/benchmarks/killed.py --kills 20 --repeat 3
 
-Says what was found: when the kills came, how many trials had ended and how many were running.
+Prints when the kills came, and how many states of running trials each left.
 """
 
 import argparse

@@ -20,48 +20,61 @@ from typing import Any
 
 import numpy as np
 
-SMALL = {"blocks": 3, "channels": 8, "batch_size": 32, "max_epochs": 1}  # quick beside the reading
+SMALL = {
+    "blocks": 3,
+    "channels": 8,
+    "batch_size": 32,
+    "max_epochs": 1,
+}  # quick compared with reading
 
 
 def write_dataset(folder: Path, gib: float) -> int:
     """Random spectrograms with as many tracks as fill `gib`; the number of chunks."""
+    from mgc_ray.config import DatasetConfig
     from mgc_ray.data.dataset import (
         TRACKS_PER_SHARD,
         DatasetInfo,
+        TrackPlace,
         finish,
+        shard_path,
         write_shard,
         write_tracks,
     )
-    from mgc_ray.data.spectrogram import Inspection, LogMel
+    from mgc_ray.data.features import FeatureSet, TrackFeatures
+    from mgc_ray.data.features.log_mel import LogMel
     from mgc_ray.data.tracks import Track
 
-    features = LogMel()
-    chunk_bytes = features.bands * features.frames * 4
-    tracks = round(gib * 2**30 / chunk_bytes / 10)
+    feature = LogMel()
+    features = FeatureSet({"log_mel": feature})
+    tracks = round(gib * 2**30 / features.chunk_bytes / 10)
     genres = tuple(f"genre {i}" for i in range(10))
     names = [f"{i:06d}" for i in range(tracks)]
     table = [
         Track(f"/{n}.wav", genres[i % 10], n, "", n, "train" if i < 0.8 * tracks else "valid")
         for i, n in enumerate(names)
     ]
-    info = DatasetInfo(
-        features, genres, "grouped", 0, "random", "", -(-tracks // TRACKS_PER_SHARD), tracks
-    )
+    shards = -(-tracks // TRACKS_PER_SHARD)
+    config = DatasetConfig(tracks="random", protocol="given")
+    info = DatasetInfo(config, features, "", genres, tracks, shards)
     random = np.random.default_rng(0)
-    shape = (10, features.bands, features.frames)
-    for shard in range(info.shards):
-        part = table[shard * TRACKS_PER_SHARD : (shard + 1) * TRACKS_PER_SHARD]
-        rows = [(t, random.normal(-40, 15, shape).astype(np.float32), [t.split] * 10) for t in part]
-        write_shard(folder, shard, info, rows)
-    write_tracks(folder, table, [Inspection(30.0, 10, n) for n in names])
+    shape = (10, feature.bands, feature.frames)
+    places = []
+    for shard in range(shards):
+        rows = []
+        for track in table[shard * TRACKS_PER_SHARD : (shard + 1) * TRACKS_PER_SHARD]:
+            x = random.normal(-40, 15, shape).astype(np.float32)
+            places.append((track, TrackPlace(shard, len(rows), 10, 30.0, track.track_id)))
+            rows.append((track, TrackFeatures({"log_mel": x}, 30.0, track.track_id)))
+        write_shard(shard_path(folder, shard), info, rows, [])
+    write_tracks(folder, places)
     finish(folder, info)
     return 10 * tracks
 
 
 def train_one_epoch(
-    folder: Path, limit: float | None, memory: float | None, answers: Any, threads: int
+    folder: Path, limit: float | None, memory: float | None, results: Any, threads: int
 ) -> None:
-    """In a process of its own: its speed and the most memory it had."""
+    """In a separate process: its speed and the most memory it had."""
     import torch
 
     from mgc_ray.data.chunks import open_chunks
@@ -77,7 +90,7 @@ def train_one_epoch(
         chunks = open_chunks(folder, ("train", "valid"), size)
         opened = time.perf_counter() - started
         epoch = next(train("cnn", SMALL, chunks))
-        answers.put(
+        results.put(
             {
                 "how": type(chunks).__name__,
                 "chunks_per_second": epoch.metrics["chunks_per_second"],
@@ -87,17 +100,17 @@ def train_one_epoch(
             }
         )
     except Exception as error:
-        answers.put({"how": "failed", "error": f"{type(error).__name__}: {error}"})
+        results.put({"how": "failed", "error": f"{type(error).__name__}: {error}"})
 
 
 def in_process(*args: Any, threads: int) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    process = context.Process(target=train_one_epoch, args=(*args, answers, threads))
+    results = context.Queue()
+    process = context.Process(target=train_one_epoch, args=(*args, results, threads))
     process.start()
-    answer: dict[str, Any] = answers.get()
+    result: dict[str, Any] = results.get()
     process.join()
-    return answer
+    return result
 
 
 def main() -> None:
@@ -109,33 +122,33 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    figures: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         if "bounded" in args.parts:
             chunks = write_dataset(Path(name) / "large", args.gib)
             print(f"{chunks} chunks, {args.gib} GiB; the process may use {args.limit} GiB")
             for what, memory in (("streamed", None), ("loaded", 1e6)):
-                figures[what] = in_process(
+                found[what] = in_process(
                     Path(name) / "large", args.limit, memory, threads=args.threads
                 )
-                print(f"{what}: {figures[what]}", flush=True)
+                print(f"{what}: {found[what]}", flush=True)
         if "cost" in args.parts:
             write_dataset(Path(name) / "small", min(args.gib, 0.5))
             speeds: dict[str, list[float]] = {"streamed": [], "resident": []}
             for _ in range(args.repeats):
                 for what, memory in (("streamed", 0.0), ("resident", 1e6)):
-                    answer = in_process(Path(name) / "small", None, memory, threads=args.threads)
-                    speeds[what].append(answer["chunks_per_second"])
+                    result = in_process(Path(name) / "small", None, memory, threads=args.threads)
+                    speeds[what].append(result["chunks_per_second"])
             ratios = np.array(speeds["streamed"]) / np.array(speeds["resident"])
-            figures["cost"] = {
+            found["cost"] = {
                 **{what: float(np.median(values)) for what, values in speeds.items()},
                 "streamed / resident": float(np.median(ratios)),
                 "least and most": [float(ratios.min()), float(ratios.max())],
                 "n": args.repeats,
             }
-            print(f"cost: {figures['cost']}", flush=True)
+            print(f"cost: {found['cost']}", flush=True)
     if args.json:
-        print(json.dumps(figures))
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

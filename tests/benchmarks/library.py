@@ -1,11 +1,11 @@
-"""Songs a second a core of a whole library, and whether memory grows with it.
+"""Songs per second and core of a whole library, and whether memory grows with its size.
 
     PYTHONPATH=. python tests/benchmarks/library.py --songs 200 --seconds 30
     PYTHONPATH=. python tests/benchmarks/library.py --songs 1000 10000 --seconds 2
 
-The songs are links to ten generated ones, of which each is decoded and predicted as any other. The
-time is of predicting alone, without Ray's start. Memory: the most that the command's own process
-had, and the most of any process of Ray's that predicted.
+The songs are links to ten generated ones; each link is decoded and predicted like any other song.
+The time is that of predicting, without the start of Ray. Memory: the peak of the driver's process,
+and the highest peak of Ray's worker processes.
 """
 
 import argparse
@@ -16,26 +16,28 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mgc_ray.data.corpus import write_corpus
+from mgc_ray.corpus.files import write_corpus
 
-# in a process of its own, as the most memory that it ever had is what counts
+# in a process of its own, whose peak of memory is measured
 PROGRAM = """
 import json, os, resource, sys, time
 from pathlib import Path
-import ray
-from mgc_ray.ensembling.artefact import shipped_model
-from mgc_ray.jobs.library import predict_library
-from mgc_ray.tuning.cluster import connected
+from mgc_ray.terminal.process import prepare_process
+prepare_process()
+from mgc_ray.config import ClusterConfig
+from mgc_ray.ensembling.saved import shipped_model
+from mgc_ray.pipeline.library import predict_library
+from mgc_ray.tuning.cluster import ray_cluster
 
 def peak(pid):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
 
-with connected() as resources:
+with ray_cluster(ClusterConfig()) as cluster:
     predict_library(Path(sys.argv[2]), Path(sys.argv[3] + ".warm.parquet"), shipped_model())
     started = time.perf_counter()
-    found = predict_library(Path(sys.argv[1]), Path(sys.argv[3]), shipped_model())
+    library = predict_library(Path(sys.argv[1]), Path(sys.argv[3]), shipped_model())
     seconds = time.perf_counter() - started
     workers = []
     for name in os.listdir("/proc"):
@@ -44,8 +46,8 @@ with connected() as resources:
                 workers.append(peak(name))
         except OSError:
             pass
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([found.files, seconds, resources["CPU"], own, max(w for w in workers if w)]))
+    driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps([library.files, seconds, cluster.cpus, driver, max(filter(None, workers))]))
 """
 
 
@@ -71,11 +73,11 @@ def main() -> None:
                 check=True,
                 text=True,
             )
-            files, seconds, cpus, own, worker = json.loads(done.stdout)
+            files, seconds, cpus, driver, worker = json.loads(done.stdout)
             print(
                 f"{files} songs of {args.seconds:g} s on {cpus:g} CPUs: {seconds:.1f} s, "
-                f"{files / seconds / cpus:.2f} songs a second a core; memory {own:.0f} MiB, "
-                f"a process of Ray's {worker:.0f} MiB",
+                f"{files / seconds / cpus:.2f} songs per second and core; memory of the driver "
+                f"{driver:.0f} MiB, of a worker {worker:.0f} MiB",
                 flush=True,
             )
 

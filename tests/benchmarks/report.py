@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python tests/benchmarks/report.py results/gru-001 --trials 1000
 
-RESULTS is any finished search; the trials are made up (tests/many_trials.py), the rest is its own.
-Opened: from asking for the page to its load event, with the first plot drawn; each time in a new
-browser profile.
+RESULTS is any finished search; its trials are replaced by random ones (tests/many_trials.py).
+Opened: from requesting the page to its load event; first plot: from scrolling to it until it is
+drawn. Each time in a new browser profile.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from mgc_ray.reporting.page import write_report
 from tests.many_trials import with_many_trials
 
 
-def opened(page: Path) -> tuple[float, float]:
-    """Seconds to the load event, and until a first plot was drawn after it came into view."""
+def open_page(page: Path) -> tuple[float, float]:
+    """Seconds to the load event, and from scrolling to the first plot until it is drawn."""
     options = Options()
     options.binary_location = str(shutil.which("chromium"))
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -51,20 +51,19 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--times", type=int, default=5)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "many"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "many"
         with_many_trials(args.search, folder, args.trials)
         started = time.monotonic()
         write_report([folder], folder / "report.html")
         written = time.monotonic() - started
         size = (folder / "report.html").stat().st_size
-        times = [opened(folder / "report.html") for _ in range(args.times)]
+        times = [open_page(folder / "report.html") for _ in range(args.times)]
     print(f"{args.trials} trials: written in {written:.1f} s, {size / 1e6:.1f} MB")
     for what, seconds in zip(("opened", "first plot"), zip(*times, strict=True), strict=True):
-        middle = statistics.median(seconds)
         print(
-            f"{what}: median {middle:.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, "
-            f"n = {len(seconds)})"
+            f"{what}: median {statistics.median(seconds):.2f} s "
+            f"({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})"
         )
 
 

@@ -1,10 +1,10 @@
-"""What a search of 10,000 trials on 1,000 GPUs asks of its one driver: measured, then simulated.
+"""The load of the one driver of a search of 10,000 trials on 1,000 GPUs: measured, then simulated.
 
     python tests/benchmarks/scale.py --parts suggest
     python tests/benchmarks/scale.py --parts simulate --suggest-ms 30 0.1 --trial-ms 30
 
-suggest   milliseconds of a suggestion of the space `gru` (and of telling its outcome) when so many
-          outcomes are known
+suggest   milliseconds of a suggestion of the space `gru` (and of reporting its result) when so many
+          results are known
 simulate  a discrete-event simulation of one driver that serves reports, suggestions and endings one
           after the other, and workers that wait for it between trials: how busy each is
 """
@@ -21,10 +21,10 @@ import numpy as np
 
 
 def suggestion_cost(known: int, asked: int, running: int = 8) -> dict[str, float]:
-    """Milliseconds of the program's own searcher, with `known` outcomes in its study."""
+    """Milliseconds of the program's own searcher, with `known` results in its study."""
     import optuna
 
-    from mgc_ray.tuning.records import COMPLETED, TrialRecord
+    from mgc_ray.results import COMPLETED, TrialRecord
     from mgc_ray.tuning.searcher import OptunaSearcher, load_studies
     from mgc_ray.tuning.space import load_space
 
@@ -56,10 +56,11 @@ def suggestion_cost(known: int, asked: int, running: int = 8) -> dict[str, float
             started = time.perf_counter()
             name = searcher.suggest(f"t{i}")["trial"]
             asks.append(time.perf_counter() - started)
-            value = {"val_track_accuracy": 0.5, "best_so_far": 0.5, "epoch": 3, "finished": True}
+            metrics = {"val_track_accuracy": 0.5, "val_loss": 1.0}
+            report = {"metrics": metrics, "best_so_far": 0.5, "epoch": 3, "finished": True}
             started = time.perf_counter()
-            searcher.on_trial_result(f"t{i}", value)
-            searcher.on_end(TrialRecord(name, "gru", {}, COMPLETED, curve=[value] * 3))
+            searcher.on_trial_result(f"t{i}", report)
+            searcher.on_end(TrialRecord(name, "gru", {}, status=COMPLETED, curve=[metrics] * 3))
             tells.append(time.perf_counter() - started)
     return {
         "known": known,
@@ -80,7 +81,7 @@ def simulate(
 ) -> dict[str, float]:
     """Shares of time: how busy the driver is, and how long workers wait for it.
 
-    All costs in seconds; a suggestion costs suggest[0] + suggest[1] * outcomes known. Two thirds of
+    All costs in seconds; a suggestion costs suggest[0] + suggest[1] * results known. Two thirds of
     the trials that reach epoch 3 or 9 end there, as with ASHA; the epoch times of configurations
     differ (log-normal, deviation 0.5).
     """
@@ -88,7 +89,7 @@ def simulate(
     free = 0.0  # when the driver has served all that came before
     busy = waited = trained = last = 0.0
     started = ended = 0
-    # (moment, worker, epochs done, epochs of this trial, seconds an epoch)
+    # (moment, worker, epochs done, epochs of this trial, seconds per epoch)
     events: list[tuple[float, int, int, int, float]] = []
 
     def begin(moment: float, worker: int) -> None:
@@ -112,7 +113,7 @@ def simulate(
         free = max(free, moment) + report
         busy += report
         last = max(last, moment)
-        if done < stop:  # a worker goes on while the driver reads its report
+        if done < stop:  # a worker continues while the driver reads its report
             heapq.heappush(events, (max(moment, free - pace) + pace, worker, done + 1, stop, pace))
             continue
         free += trial_end
@@ -126,7 +127,7 @@ def simulate(
         "hours": last / 3600,
         "driver_busy": busy / last,
         "workers_training": trained / (last * workers),
-        "seconds_waited_a_trial": waited / trials,
+        "seconds_waited_per_trial": waited / trials,
     }
 
 

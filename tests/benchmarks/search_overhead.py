@@ -1,13 +1,13 @@
-"""What a search costs beside training: from trial to trial, a report, memory and disk a trial.
+"""What a search costs besides training: between trials, per report, memory and disk per trial.
 
     python tests/benchmarks/search_overhead.py --parts gap report growth
     python tests/benchmarks/search_overhead.py --parts growth --trials 1000
 
-All with a family that learns nothing and takes no time, so that what is left is the search itself.
+All with a family that learns nothing and takes no time, so that only the search itself is measured.
 
 gap      seconds from one trial's last step to the next one's first, one trial at a time: this
          program (`run_trials`) against Ray Tune as its documentation starts it
-report   the driver's CPU time a report
+report   the driver's CPU time per report
 growth   the driver's memory and the results folder between the first hundred trials and the last
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-TRIVIAL_MODEL = '''
+TRIVIAL_FAMILY = '''
 """Learns nothing; notes when it is built and when it computes."""
 import os, time
 from dataclasses import dataclass
@@ -52,8 +52,7 @@ class Model(nn.Module):
     def forward(self, x):
         note("step")
         return self.linear(x.mean(2)) * self.slope
-'''
-TRIVIAL_SPACE = """
+
 def suggest(trial):
     return {
         "width": trial.suggest_int("width", 1, 64),
@@ -61,24 +60,20 @@ def suggest(trial):
         "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
         "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64]),
     }
-"""
+'''
 
 
-def add_trivial_family() -> None:
-    """Let this process find the family; Ray calls it in each worker too."""
-    import mgc_ray.models
-    import search_spaces
+def register_trivial_family() -> None:
+    """Make the family known to this process; Ray calls it in each worker too."""
+    from mgc_ray.models import register_family
 
-    folder = os.environ["TRIVIAL_FAMILY"]
-    mgc_ray.models.__path__.append(f"{folder}/models")
-    search_spaces.__path__.append(f"{folder}/search_spaces")
+    register_family(Path(os.environ["TRIVIAL_FAMILY"]))
 
 
 def write_family(folder: Path, events: Path | None) -> None:
-    for name, text in (("models", TRIVIAL_MODEL), ("search_spaces", TRIVIAL_SPACE)):
-        (folder / name).mkdir()
-        (folder / name / "trivial.py").write_text(text)
-    os.environ["TRIVIAL_FAMILY"] = str(folder)
+    path = folder / "trivial.py"
+    path.write_text(TRIVIAL_FAMILY)
+    os.environ["TRIVIAL_FAMILY"] = str(path)
     if events:
         os.environ["TRIVIAL_EVENTS"] = str(events)
 
@@ -92,26 +87,29 @@ def tiny_chunks() -> Any:
 
 def ours(folder: Path, trials: int, epochs: int, concurrent: int) -> int:
     """Trials through this program; the number of reports."""
-    from mgc_ray.data.storage import Exchange
-    from mgc_ray.tuning.cluster import connected
+    from mgc_ray.config import ClusterConfig, SearchConfig, TuneConfig
+    from mgc_ray.data.storage import SharedFolder
+    from mgc_ray.tuning.cluster import ray_cluster
     from mgc_ray.tuning.run import run_trials
-    from mgc_ray.tuning.settings import TuneSettings
+    from mgc_ray.tuning.space import load_space
 
-    settings = TuneSettings(
+    tuning = TuneConfig(
         trials=trials, max_epochs=epochs, concurrent=concurrent, grace_period=epochs, keep=5
     )
-    with connected() as resources:
-        records = run_trials(
-            Exchange(folder, None), ["trivial"], tiny_chunks(), settings, resources
-        )
+    config = SearchConfig(family=("trivial",), tuning=tuning)
+    spaces = {"trivial": load_space("trivial")}
+    with ray_cluster(ClusterConfig()) as cluster:
+        resources = cluster.share(tuning)
+        shared = SharedFolder(folder, None)
+        records = run_trials(shared, config, spaces, tiny_chunks(), resources)
     return sum(record.epochs for record in records)
 
 
 def stock_space(trial: Any) -> None:
     """OptunaSearch pickles its space, so it is a function of a module."""
-    from search_spaces.trivial import suggest
+    from mgc_ray.models import family_module
 
-    suggest(trial)
+    family_module("trivial").suggest(trial)
 
 
 def stock(folder: Path, trials: int, epochs: int, concurrent: int) -> int:
@@ -147,13 +145,13 @@ def stock(folder: Path, trials: int, epochs: int, concurrent: int) -> int:
 
 def gaps(events: Path) -> list[float]:
     """Seconds from the last step of a trial to the first of the next."""
-    found, last = [], None
+    seconds, last = [], None
     for line in events.read_text().splitlines():
         what, moment = line.split()
         if what == "first" and last is not None:
-            found.append(float(moment) - last)
+            seconds.append(float(moment) - last)
         last = float(moment)
-    return found
+    return seconds
 
 
 def in_process(function: Callable[..., int], *args: Any, events: bool = False) -> dict[str, Any]:
@@ -162,12 +160,12 @@ def in_process(function: Callable[..., int], *args: Any, events: bool = False) -
     pid = os.fork()
     if pid == 0:
         os.close(parent)
-        told, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115  a line a trial
+        errors, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115  one line per trial
         with tempfile.TemporaryDirectory() as name, os.fdopen(child, "w") as pipe:
             try:
                 json.dump(_cost(Path(name), function, args, events), pipe)
             except BaseException:
-                traceback.print_exc(file=told)
+                traceback.print_exc(file=errors)
         os._exit(0)
     os.close(child)
     with os.fdopen(parent) as pipe:
@@ -182,7 +180,10 @@ def _cost(
     noted = folder / "events"
     (folder / "family").mkdir()
     write_family(folder / "family", noted if events else None)
-    add_trivial_family()
+    from mgc_ray.terminal.process import prepare_process
+
+    prepare_process()
+    register_trivial_family()
     import ray
 
     ray.init(
@@ -190,7 +191,7 @@ def _cost(
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"worker_process_setup_hook": add_trivial_family},
+        runtime_env={"worker_process_setup_hook": register_trivial_family},
     )
     results = folder / "results"
     samples: list[tuple[int, int]] = []  # (trials ended, resident KiB of the driver)
@@ -230,12 +231,14 @@ def _resident() -> int:
 def measure_gap(trials: int) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for name, function in (("ours", ours), ("stock", stock)):
-        found = in_process(function, trials, 3, 1, events=True)["gaps"][1:]  # the first starts Ray
+        seconds = in_process(function, trials, 3, 1, events=True)["gaps"][
+            1:
+        ]  # the first starts Ray
         figures[name] = {
-            "median": float(np.median(found)),
-            "90 %": float(np.quantile(found, 0.9)),
-            "max": max(found),
-            "n": len(found),
+            "median": float(np.median(seconds)),
+            "90 %": float(np.quantile(seconds, 0.9)),
+            "max": max(seconds),
+            "n": len(seconds),
         }
         print(f"gap, {name}: {_rounded(figures[name])}", flush=True)
     figures["ratio"] = figures["stock"]["median"] / figures["ours"]["median"]
@@ -244,15 +247,15 @@ def measure_gap(trials: int) -> dict[str, Any]:
 
 
 def measure_report() -> dict[str, Any]:
-    """A few long trials and many short ones: the CPU time a report and a trial."""
+    """A few long trials and many short ones: the CPU time per report and per trial."""
     long, short = in_process(ours, 20, 100, 2), in_process(ours, 200, 2, 2)
     a = np.array([[20, long["reports"]], [200, short["reports"]]])
     cost = np.array([long["driver_cpu_seconds"], short["driver_cpu_seconds"]])
     trial, report = np.linalg.solve(a, cost)
     figures = {
-        "driver_ms_a_report": 1e3 * long["driver_cpu_seconds"] / long["reports"],
-        "driver_ms_a_report_alone": 1e3 * float(report),
-        "driver_ms_a_trial_alone": 1e3 * float(trial),
+        "driver_ms_per_report": 1e3 * long["driver_cpu_seconds"] / long["reports"],
+        "driver_ms_per_report_alone": 1e3 * float(report),
+        "driver_ms_per_trial_alone": 1e3 * float(trial),
         "reports": [long["reports"], short["reports"]],
     }
     print(f"report: {_rounded(figures)}", flush=True)
@@ -266,10 +269,10 @@ def measure_growth(trials: int) -> dict[str, Any]:
     few = in_process(ours, 50, 3, 2)
     figures = {
         "trials": trials,
-        "driver_kib_a_trial": slope,
+        "driver_kib_per_trial": slope,
         "driver_mib_at_the_end": int(many[-1, 1]) / 1024,
-        "disk_kib_a_trial": (cost["disk"] - few["disk"]) / 1024 / (trials - 50),
-        "seconds_a_trial": cost["seconds"] / trials,
+        "disk_kib_per_trial": (cost["disk"] - few["disk"]) / 1024 / (trials - 50),
+        "seconds_per_trial": cost["seconds"] / trials,
     }
     print(f"growth: {_rounded(figures)}", flush=True)
     return figures

@@ -1,12 +1,12 @@
-"""How good is a search: real outcomes, trained once, replayed for several ways of searching.
+"""How good is a search: real curves, trained once, replayed for several ways of searching.
 
     python tests/benchmarks/search_quality.py train --tracks GTZAN/log_mel.csv --table TABLE.csv
     python tests/benchmarks/search_quality.py replay --table TABLE.csv --seeds 50 --plot PLOT.svg
 
 `train` trains every configuration of a grid over the space of `gru` to its last epoch, on arrays
-reduced so that the whole takes under an hour on two cores, and stores each curve. `replay` lets the
+reduced so that all of it takes about an hour on two cores, and stores each curve. `replay` lets the
 program's own searcher and scheduler, and others, search that table on a simulated cluster, where an
-epoch takes as long as it took in truth.
+epoch takes as long as it really took.
 """
 
 import argparse
@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _replay import MAX_EPOCHS, Table, Trace
+from _replay import ACCURACY, MAX_EPOCHS, Table, Trace
 from _ways import MAIN, SLOW, STUDY, WARM, run
 
+from mgc_ray.config import ClusterConfig, DatasetConfig
 from mgc_ray.data.chunks import Chunks, load_chunks
-from mgc_ray.data.spectrogram import Precomputed
-from mgc_ray.training.loop import METRIC, train
+from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features.array import Array
+from mgc_ray.settings import Params
+from mgc_ray.training.loop import train
 
 # Every combination is trained: 240 configurations. Names and ranges are those of the space `gru`.
 GRID: dict[str, list[Any]] = {
@@ -37,9 +40,9 @@ GRID: dict[str, list[Any]] = {
     "mixup": [0.0, 0.4],
 }
 # Epochs over which methods are compared as a whole. A search of 20 trials has fewer; with many more
-# the quickest to stop have run the whole table.
-WAY = 400
-FIGURES = (METRIC, "val_chunk_accuracy", "val_loss")
+# those that stop trials early have run the whole table.
+COMPARED = 400
+METRICS = (ACCURACY, "val_chunk_accuracy", "val_loss")
 
 
 def reduced(chunks: Chunks, chunks_per_track: int) -> Chunks:
@@ -52,19 +55,19 @@ def reduced(chunks: Chunks, chunks_per_track: int) -> Chunks:
             for i in range(len(chunks.tracks))
         ]
     )
-    x = chunks.spectrograms[rows].astype(np.float32)
+    x = chunks.features["array"][rows].astype(np.float32)
     x = x.reshape(len(x), -1, 2, x.shape[2]).mean(2)
-    features = Precomputed(x.shape[1], x.shape[2], "float32")
+    feature = Array(bands=x.shape[1], frames=x.shape[2], value_type="float32")
     return Chunks(
-        replace(chunks.info, features=features),
+        replace(chunks.info, features=FeatureSet({"array": feature})),
         chunks.track[rows],
         chunks.split[rows],
         chunks.tracks,
-        x,
+        {"array": x},
     )
 
 
-def curve(job: tuple[dict[str, Any], Chunks]) -> dict[str, Any]:
+def curve(job: tuple[Params, Chunks]) -> dict[str, Any]:
     """One configuration to its last epoch."""
     import torch
 
@@ -77,27 +80,28 @@ def curve(job: tuple[dict[str, Any], Chunks]) -> dict[str, Any]:
     return {
         **params,
         "seconds_an_epoch": seconds,
-        **{name: " ".join(f"{metrics[name]:.4f}" for metrics in epochs) for name in FIGURES},
+        **{name: " ".join(f"{metrics[name]:.4f}" for metrics in epochs) for name in METRICS},
     }
 
 
 def make_table(tracks: str, table: Path, chunks_per_track: int) -> None:
     import tempfile
 
-    from mgc_ray.data.request import DatasetRequest
-    from mgc_ray.jobs.preprocess import preprocess
+    from mgc_ray.pipeline.preprocess import preprocess
+    from mgc_ray.pipeline.tables import read_tables
 
+    tables = read_tables(DatasetConfig(tracks=tracks, protocol="given"))
     with tempfile.TemporaryDirectory() as name:
-        preprocess(DatasetRequest(str(tracks), "given"), name)
+        preprocess(tables, Path(name), ClusterConfig())
         chunks = reduced(load_chunks(name, ("train", "valid")), chunks_per_track)
     grid = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
-    np.random.default_rng(0).shuffle(grid)  # the time left can be told from the first ones
+    np.random.default_rng(0).shuffle(grid)  # so that the first ones show how much time is left
     started = time.perf_counter()
     with (
         open(table, "w", newline="") as file,
         multiprocessing.get_context("spawn").Pool(2) as pool,
     ):
-        writer = csv.DictWriter(file, [*GRID, "seconds_an_epoch", *FIGURES])
+        writer = csv.DictWriter(file, [*GRID, "seconds_an_epoch", *METRICS])
         writer.writeheader()
         for done, row in enumerate(pool.imap_unordered(curve, [(p, chunks) for p in grid]), 1):
             writer.writerow(row)
@@ -136,7 +140,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 def figures(
     traces: dict[str, list[Trace]], table: Table, budgets: list[int]
 ) -> dict[str, dict[str, Any]]:
-    """Each method's figures in points: means and intervals over seeds, and the differences of the
+    """Results of each method in points: means and intervals over seeds, and the differences of the
     first method from it, seed by seed.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -148,8 +152,8 @@ def figures(
             ahead = 100 * np.array([getattr(trace, kind) for trace in first]) - mine
             row[kind] = {b: interval(mine[:, b - 1]) for b in budgets}
             row[f"{kind}_behind"] = {b: interval(ahead[:, b - 1]) for b in budgets}
-            # one figure for the whole way; later on, all have found what there is
-            row[f"{kind}_behind"]["mean"] = interval(ahead[:, :WAY].mean(1))
+            # one number for the whole search; later, all have found the best of the table
+            row[f"{kind}_behind"]["mean"] = interval(ahead[:, :COMPARED].mean(1))
         near = [np.flatnonzero(trace.best >= table.best - 0.01) for trace in runs]
         epochs = [int(where[0]) + 1 if len(where) else np.inf for where in near]
         row["near_epochs"], row["near_share"] = np.median(epochs), np.isfinite(epochs).mean()
@@ -160,15 +164,15 @@ def figures(
 
 def print_figures(found: dict[str, dict[str, Any]], budgets: list[int]) -> None:
     texts = {
-        "best": "Best validation track accuracy after so many epochs",
-        "expected": "True worth of the best five trials",
+        "best": "Best validation track accuracy after this many epochs",
+        "expected": "Expected accuracy of the best five trials",
         "best_behind": f"{next(iter(found))!r} minus each, best accuracy",
-        "expected_behind": f"{next(iter(found))!r} minus each, true worth of the best five",
+        "expected_behind": f"{next(iter(found))!r} minus each, expected accuracy of the best five",
     }
     width = max(map(len, found))
     for kind, text in texts.items():
         columns = list(next(iter(found.values()))[kind])
-        names = [f"1 to {WAY}" if c == "mean" else str(c) for c in columns]
+        names = [f"1 to {COMPARED}" if c == "mean" else str(c) for c in columns]
         print(f"\n{text}: mean, 95 % interval")
         extra = "  within 1 point: median epochs, share; trials" if kind == "best" else ""
         print(" " * width + "".join(f"{name:>24}" for name in names) + extra)
@@ -184,12 +188,12 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Replay, print and plot."""
     table = Table(args.table, GRID)
     print(
-        f"{len(table)} configurations, best {table.best:.1%}, median"
-        f" {np.median(table.figures):.1%}; true worth at most {table.expected.max():.1%} (explains"
-        f" {table.explained:.0%} of the variance); {args.seeds} seeds"
+        f"{len(table)} configurations, best {table.best:.1%}, median "
+        f"{np.median(table.accuracies):.1%}; expected accuracy at most {table.expected.max():.1%} "
+        f"(explains {table.explained:.0%} of the variance); {args.seeds} seeds"
     )
     names = args.ways or list(STUDY if args.study else WARM if args.warm else MAIN)
-    answer: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     plots = {}
     for workers in args.workers:
         started = time.perf_counter()
@@ -200,14 +204,14 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         print(f"\n--- {workers} worker{'s' * (workers > 1)} ({seconds:.0f} s)")
         print_figures(found, budgets)
-        answer[str(workers)] = found
+        results[str(workers)] = found
     if args.plot:
         plot(plots, table, args.plot)
-    return answer
+    return results
 
 
 def plot(traces: dict[int, dict[str, list[Trace]]], table: Table, path: Path) -> None:
-    """Figures against epochs for each number of workers, against seconds, and true worth."""
+    """Accuracy against epochs for each number of workers, against seconds, and expected."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -216,7 +220,7 @@ def plot(traces: dict[int, dict[str, list[Trace]]], table: Table, path: Path) ->
     most = max(traces)
     panels = [("best", "epochs", w) for w in sorted(traces)]
     panels += [("best", "seconds", most), ("expected", "epochs", most)]
-    plt.rcParams["svg.hashsalt"] = "search_quality"  # the same file from the same figures
+    plt.rcParams["svg.hashsalt"] = "search_quality"  # the same file from the same numbers
     columns = 2
     fig, grid = plt.subplots(
         -(-len(panels) // columns), columns, figsize=(10, 4 * -(-len(panels) // columns) + 0.6)
@@ -237,7 +241,10 @@ def plot(traces: dict[int, dict[str, list[Trace]]], table: Table, path: Path) ->
         axis.axhline(top, color="0.4", linewidth=0.8)
         axis.text(x[0], top + 0.1, "best of the table", fontsize=8, color="0.35", va="bottom")
         axis.set_ylim(min(lows), top + 0.08 * (top - min(lows)))
-        what = {"best": "Best figure so far", "expected": "True worth of the best five trials"}
+        what = {
+            "best": "Best accuracy so far",
+            "expected": "Expected accuracy of the best five trials",
+        }
         axis.set_title(f"{what[kind]}, {workers} worker{'s' * (workers > 1)}", fontsize=10)
         axis.set_xlabel("epochs spent" if unit == "epochs" else f"seconds, {workers} workers")
         axis.set_ylabel("validation track accuracy (%)")
@@ -255,8 +262,8 @@ def plot(traces: dict[int, dict[str, list[Trace]]], table: Table, path: Path) ->
     plt.close(fig)
 
 
-_NOT_SHOWN = ("Optuna, SuccessiveHalving", "Optuna, Hyperband")  # they stand in the tables
-# colours that the colour-blind can tell (Okabe and Ito), and dashes for who prints in grey
+_NOT_SHOWN = ("Optuna, SuccessiveHalving", "Optuna, Hyperband")  # they are in the tables
+# colours for the colour-blind (Okabe and Ito), and dashes for prints in grey
 _STYLES: list[dict[str, Any]] = [
     {"color": color, "linestyle": dash, "linewidth": 2.4 if i == 0 else 1.5}
     for i, (color, dash) in enumerate(
@@ -273,7 +280,7 @@ _STYLES: list[dict[str, Any]] = [
 
 
 def _on_one_axis(runs: list[Trace], kind: str, unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the axis, and each run's figure there [runs, points]."""
+    """Points of the axis, and the accuracy of each run there [runs, points]."""
     if unit == "epochs":
         x = np.unique(np.geomspace(25, len(runs[0].best), 80).round().astype(int))
         return x, np.array([getattr(trace, kind)[x - 1] for trace in runs])
@@ -291,31 +298,31 @@ def _bands(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    outcomes = commands.add_parser("train", help="train the grid and store the curves")
-    outcomes.add_argument("--tracks", required=True)
-    outcomes.add_argument("--table", type=Path, required=True)
-    outcomes.add_argument("--chunks-per-track", type=int, default=2)
+    training = commands.add_parser("train", help="train the grid and store the curves")
+    training.add_argument("--tracks", required=True)
+    training.add_argument("--table", type=Path, required=True)
+    training.add_argument("--chunks-per-track", type=int, default=2)
     search = commands.add_parser("replay", help="search the stored curves in several ways")
     search.add_argument("--table", type=Path, required=True)
     search.add_argument("--seeds", type=int, default=50)
     search.add_argument("--first-seed", type=int, default=0)
-    search.add_argument("--epochs", type=int, default=WAY, help="that a search may spend")
+    search.add_argument("--epochs", type=int, default=COMPARED, help="that a search may spend")
     search.add_argument("--budgets", type=int, nargs="+", default=[50, 100, 200, 400])
     search.add_argument("--workers", type=int, nargs="+", default=[1, 4])
     search.add_argument("--jobs", type=int, default=2, help="replays at once")
-    search.add_argument("--again", action="store_true", help="rows may be run again at once")
-    search.add_argument("--study", action="store_true", help="the settings that were weighed up")
-    search.add_argument("--warm", action="store_true", help="knowing an earlier search or not")
-    search.add_argument("--ways", nargs="+", choices=MAIN | STUDY | WARM | SLOW, help="just these")
+    search.add_argument("--again", action="store_true", help="rows may be used several times")
+    search.add_argument("--study", action="store_true", help="the settings that were compared")
+    search.add_argument("--warm", action="store_true", help="with and without an earlier search")
+    search.add_argument("--ways", nargs="+", choices=MAIN | STUDY | WARM | SLOW, help="only these")
     search.add_argument("--plot", type=Path, metavar="FILE.svg")
     search.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.command == "train":
         make_table(args.tracks, args.table, args.chunks_per_track)
         return
-    answer = compare(args)
+    results = compare(args)
     if args.json:
-        print(json.dumps(answer))
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

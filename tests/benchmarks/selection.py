@@ -1,91 +1,96 @@
-"""What other ways of putting members together would have given, from finished searches alone.
+"""What other ways of selecting members would have given, from finished searches alone.
 
-    python tests/benchmarks/selection.py results/all0-*
+    PYTHONPATH=. python tests/benchmarks/selection.py results/all0-*
 
-Of each search with --refit-folds, the out-of-fold predictions of its families are parted by group
-into five; members are chosen on four parts and judged on the fifth (nested), so that ways can be
-compared without the test part. What each would have on the test part stands beside it, for the
-record: it must not be chosen by. A way's difference to the first is paired, with a 95 % bootstrap
-over groups.
+Of each search with --refit-folds, the out-of-fold predictions of its families are split by group
+into five; members are selected on four parts and evaluated on the fifth (nested), so that ways can
+be compared without the test part. What each would have on the test part is printed as well, for the
+record: it must not be chosen by. The difference of a way to the first is paired, with a 95 %
+bootstrap over groups.
 """
 
 import argparse
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from mgc_ray.ensembling.calibration import fit_temperature, log_loss, temper
-from mgc_ray.ensembling.selection import select
+from mgc_ray.ensembling.calibrate import fit_temperature
+from mgc_ray.ensembling.select import select
+from mgc_ray.evaluation.metrics import accuracy, apply_temperature, log_loss
+from mgc_ray.results import ENSEMBLE, OUT_OF_FOLD, TEST, load_search
 
 ROUNDS = 25
+Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # probs [families, tracks, genres], true, group
 
 
 def best_one(probs: np.ndarray, true: np.ndarray) -> np.ndarray:
-    return np.eye(len(probs))[np.argmax([np.mean(p.argmax(1) == true) for p in probs])]
+    return np.eye(len(probs))[np.argmax([accuracy(p.argmax(1), true) for p in probs])]
 
 
 def all_of_them(probs: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.full(len(probs), 1 / len(probs))
 
 
-def by_log_loss(probs: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Greedy with replacement as `select`, by the log-loss of the mean instead of its accuracy."""
-    counts, best = np.zeros(len(probs)), (np.inf, np.zeros(len(probs)))
+def by_accuracy(probs: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Greedy with replacement as `select`, by the accuracy of the mean, ties by its log-loss."""
+    counts, best = np.zeros(len(probs)), ((-1.0, -np.inf), np.zeros(len(probs)))
     for size in range(1, ROUNDS + 1):
         steps = counts + np.eye(len(probs))
-        losses = [log_loss(np.tensordot(step / size, probs, 1), true) for step in steps]
-        counts = steps[int(np.argmin(losses))]
-        if min(losses) < best[0]:
-            best = (min(losses), counts)
+        means = [np.tensordot(step / size, probs, 1) for step in steps]
+        scores = [
+            (accuracy(mean.argmax(1), true), -round(log_loss(mean, true), 9)) for mean in means
+        ]
+        chosen = max(range(len(probs)), key=lambda member: (*scores[member], -member))
+        counts = steps[chosen]
+        if scores[chosen] > best[0]:
+            best = (scores[chosen], counts)
     return best[1] / best[1].sum()
 
 
+# how members are selected, and whether they are calibrated before
 WAYS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], bool]] = {
-    "greedy by accuracy (the program's)": (select, False),
-    "greedy by accuracy, calibrated members": (select, True),
-    "greedy by log-loss": (by_log_loss, False),
-    "greedy by log-loss, calibrated members": (by_log_loss, True),
-    "the one that looks best": (best_one, False),
+    "greedy by log-loss, calibrated (the program's)": (select, True),
+    "greedy by log-loss": (select, False),
+    "greedy by accuracy, calibrated": (by_accuracy, True),
+    "greedy by accuracy": (by_accuracy, False),
+    "the one with the best accuracy": (best_one, False),
     "the mean of all": (all_of_them, False),
 }
 
 
-def read(search: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each part: probs [families, tracks, genres], true [tracks], group [tracks]."""
-    found: dict[str, dict[str, list[list[str]]]] = {"out_of_fold": {}, "test": {}}
-    with (search / "ensemble" / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        genres = next(reader)[5:]
-        for model, part, *row in reader:
-            if model != "ensemble":
-                found[part].setdefault(model, []).append(row)
+def read(search: Path) -> dict[str, Part]:
+    """The families' predictions for the tracks of each part."""
     parts = {}
-    for part, models in found.items():
-        rows = [sorted(models[name]) for name in sorted(models)]
-        probs = np.array([[row[3:] for row in model] for model in rows], float)
-        true = np.array([genres.index(row[2]) for row in rows[0]])
-        parts[part] = probs, true, np.array([row[1] for row in rows[0]])
+    for part in (OUT_OF_FOLD, TEST):
+        families = [
+            one
+            for one in load_search(search).predictions.predictions
+            if one.part == part and one.model != ENSEMBLE
+        ]
+        if not families:
+            raise SystemExit(f"{search} must have been refitted and tested: no {part} predictions")
+        first = families[0]
+        parts[part] = np.stack([one.probs for one in families]), first.true, first.group
     return parts
 
 
 def right(
     way: str,
-    chosen_on: tuple[np.ndarray, np.ndarray],
-    judged_on: tuple[np.ndarray, np.ndarray],
+    selected_on: tuple[np.ndarray, np.ndarray],
+    evaluated_on: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Which tracks are right, where members are chosen on others; each (probs, true)."""
+    """Which tracks are right, where members are selected on others; each (probs, true)."""
     choose, calibrated = WAYS[way]
-    probs, judged = chosen_on[0], judged_on[0]
+    probs, other = selected_on[0], evaluated_on[0]
     if calibrated:
-        temperatures = [fit_temperature(p, chosen_on[1]) for p in probs]
-        probs, judged = (
-            np.array([temper(p, t) for p, t in zip(of, temperatures, strict=True)])
-            for of in (probs, judged)
+        temperatures = [fit_temperature(p, selected_on[1]) for p in probs]
+        probs, other = (
+            np.array([apply_temperature(p, t) for p, t in zip(of, temperatures, strict=True)])
+            for of in (probs, other)
         )
-    mean = np.tensordot(choose(probs, chosen_on[1]), judged, 1)
-    return mean.argmax(1) == judged_on[1]
+    mean = np.tensordot(choose(probs, selected_on[1]), other, 1)
+    return mean.argmax(1) == evaluated_on[1]
 
 
 def interval(difference: np.ndarray, group: np.ndarray) -> tuple[float, float]:
@@ -105,19 +110,19 @@ def main() -> None:
     for way in WAYS:
         nested, groups, test = [], [], []
         for number, parts in enumerate(searches):
-            probs, true, group = parts["out_of_fold"]
+            probs, true, group = parts[OUT_OF_FOLD]
             order = np.random.default_rng(number).permutation(np.unique(group))
             for part in range(5):
                 out = np.isin(group, order[part::5])
                 kept, left = (probs[:, ~out], true[~out]), (probs[:, out], true[out])
                 nested.append(right(way, kept, left))
                 groups.append(group[out])
-            test.append(right(way, (probs, true), parts["test"][:2]))
+            test.append(right(way, (probs, true), parts[TEST][:2]))
         all_nested = np.concatenate(nested).astype(float)
         first = first if len(first) else all_nested
         low, high = interval(all_nested - first, np.concatenate(groups))
         print(
-            f"{way:40s} nested {100 * all_nested.mean():.1f} % of {len(all_nested)} "
+            f"{way:48s} nested {100 * all_nested.mean():.1f} % of {len(all_nested)} "
             f"({100 * (all_nested - first).mean():+.1f}, 95 % {low:+.1f} to {high:+.1f}), "
             f"test {100 * np.concatenate(test).mean():.1f} %"
         )

@@ -1,16 +1,15 @@
-"""An hour of searches on a cluster whose nodes are killed and brought back at random.
+"""An hour of searches on a cluster whose nodes are killed and started again at random.
 
     python tests/benchmarks/soak.py --minutes 60
 
-A head and three workers in network namespaces of their own (root and iproute2 are needed). Searches
-run back to back; every 20 to 60 seconds a worker is killed with all its processes and started again
-after 5 to 20, and now and then the driver is killed and gone on with. Prints a line a search, and
-at the end how many searches, trials, kills and losses there were.
+A head and three workers in their own network namespaces (root and iproute2 are needed). Searches
+run one after the other; every 20 to 60 seconds a worker is killed with all its processes and
+started again after 5 to 20, and some drivers are killed and their searches resumed. Prints one line
+per search, and at the end how many searches, trials, kills and losses there were.
 """
 
 import argparse
 import csv
-import json
 import random
 import shutil
 import signal
@@ -22,13 +21,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from mgc_ray.results import load_search
 from tests.cluster.nodes import PORT, Node, machines, start_cluster, why_not
 
 TRIALS = 8
 
 
 class Chaos(threading.Thread):
-    """Kills workers and brings them back until it is stopped."""
+    """Kills workers and starts them again until it is stopped."""
 
     def __init__(self, head: Node, workers: list[Node], draw: random.Random) -> None:
         super().__init__(daemon=True)
@@ -53,7 +53,7 @@ class Chaos(threading.Thread):
 
 
 def search(head: Node, name: str, storage: str, draw: random.Random) -> tuple[int, float]:
-    """One search to its end, its driver killed in one of three; kills of it, and seconds."""
+    """Run one search, of which a third are killed once; kills of the driver, and seconds."""
     started, kills = time.monotonic(), 0
     common = ["--address", f"{head.address}:{PORT}", "--storage", storage]
     options = ["--smoke", "--family", "gru", "statistics", "--trials", str(TRIALS)]
@@ -66,9 +66,9 @@ def search(head: Node, name: str, storage: str, draw: random.Random) -> tuple[in
         )
         try:
             limit = draw.uniform(10, 60) if not kills and draw.random() < 1 / 3 else 900
-            said = process.communicate(timeout=limit)[1]
+            printed = process.communicate(timeout=limit)[1]
             if process.returncode:
-                raise AssertionError(f"{name}: exit status {process.returncode}: {said[-2000:]}")
+                raise AssertionError(f"{name}: exit status {process.returncode}: {printed[-2000:]}")
             return kills, time.monotonic() - started
         except subprocess.TimeoutExpired:
             if kills:
@@ -81,18 +81,18 @@ def search(head: Node, name: str, storage: str, draw: random.Random) -> tuple[in
 
 
 def losses(folder: Path) -> list[str]:
-    """What should not be, of a finished search."""
-    found = []
+    """What a finished search should not have, in words."""
+    wrong = []
     with (folder / "leaderboard.csv").open() as file:
         rows = [(row["trial"], row["status"]) for row in csv.DictReader(file)]
     if len(rows) != TRIALS or len(dict(rows)) != TRIALS:
-        found.append(f"{len(rows)} rows instead of {TRIALS}")
-    found += [f"{trial} failed" for trial, status in rows if status == "failed"]
-    if not json.loads((folder / "search.json").read_text())["finished"]:
-        found.append("unfinished")
+        wrong.append(f"{len(rows)} rows instead of {TRIALS}")
+    wrong += [f"{trial} failed" for trial, status in rows if status == "failed"]
+    if not load_search(folder).finished:
+        wrong.append("unfinished")
     if list(folder.rglob("state.safetensors")) or list(folder.rglob(".*.tmp")):
-        found.append("files of trials that run")
-    return found
+        wrong.append("files of running trials")
+    return wrong
 
 
 def main() -> int:

@@ -1,21 +1,21 @@
-"""How long until a good figure: the program's search, stock Ray Tune and plain Optuna.
+"""How long until a good accuracy: the program's search, stock Ray Tune and plain Optuna.
 
     python tests/benchmarks/time_to_figure.py --dataset DIR --seeds 0 1 2 --minutes 3.5 --json
 
 DIR is a dataset made by `python -m mgc_ray.preprocess`. All sides search the same space
 (search_spaces/FAMILY.py) on the same chunks (--chunks-per-track of each track, so that a trial
-takes a minute or less) with at most --max-epochs a trial; the first trial of each is the family's
-defaults. Each side is a process of its own, and its time counts from the start of that, with
-imports, reading the dataset and starting Ray.
+takes a minute or less) with at most --max-epochs per trial; the first trial of each is the family's
+defaults. Each side is a separate process, and its time counts from the start of that, with imports,
+reading the dataset and starting Ray.
 
 - ours: `run_trials` as `mgc_ray.search` calls it, with its defaults.
 - ray: stock Ray Tune; a function trainable with the usual loop (training.py), which reports each
-  epoch with a checkpoint, OptunaSearch, ASHAScheduler and loggers as they come, one CPU a trial.
+  epoch with a checkpoint, OptunaSearch, ASHAScheduler and the default loggers, one CPU per trial.
 - optuna: plain Optuna; the usual loop on all cores, one trial after the other, TPE, MedianPruner.
 
-The goal is the best validation track accuracy that `optuna` reaches within its minutes. Printed is
-when each side first has it, and the ratios of these times. A side that does not come so far is
-marked: its time is more than its minutes, and the ratio a bound.
+The goal is the best validation track accuracy that `optuna` reaches within its minutes. Printed:
+when each side first reaches it, and the ratios of these times. A side that does not reach it is
+marked: its time is more than its minutes, and the ratio is a bound.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+ACCURACY = "val_track_accuracy"
 SIDES = ("ours", "ray", "optuna")
 
 
@@ -49,22 +50,24 @@ ONLY_OURS = {
 def search_ours(args: argparse.Namespace) -> list[list[float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from mgc_ray.data.storage import Exchange
-    from mgc_ray.tuning.cluster import connected
+    from mgc_ray.config import ClusterConfig, SearchConfig, TuneConfig
+    from mgc_ray.data.storage import SharedFolder
+    from mgc_ray.terminal.process import prepare_process
+    from mgc_ray.tuning.cluster import ray_cluster
     from mgc_ray.tuning.run import run_trials
-    from mgc_ray.tuning.settings import TuneSettings
+    from mgc_ray.tuning.tensorboard import FOLDER
 
-    narrow_space(args.family)
-    with tempfile.TemporaryDirectory() as name, connected() as resources:
-        settings = TuneSettings(
-            trials=100_000,
-            max_epochs=args.max_epochs,
-            seed=args.seed,
-            time_limit=left(args),
-        )
-        run_trials(Exchange(Path(name), None), [args.family], load(args), settings, resources)
+    prepare_process()
+    spaces = {args.family: narrow_space(args.family)}
+    with tempfile.TemporaryDirectory() as name, ray_cluster(ClusterConfig()) as cluster:
+        tuning = TuneConfig(trials=100_000, max_epochs=args.max_epochs, time_limit=left(args))
+        config = SearchConfig(family=(args.family,), seed=args.seed, tuning=tuning)
+        shared, resources = SharedFolder(Path(name), None), cluster.share(tuning)
+        run_trials(shared, config, spaces, load(args), resources)
         events = []
-        for folder in Path(name, "trials").iterdir():
+        for folder in Path(name, FOLDER).iterdir():
+            if not folder.is_dir():
+                continue
             curves = EventAccumulator(str(folder)).Reload()
             if "accuracy/validation_tracks" in curves.Tags()["scalars"]:
                 events += [
@@ -79,8 +82,6 @@ def search_ray(args: argparse.Namespace) -> list[list[float]]:
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    from mgc_ray.training.loop import METRIC
-
     chunks, suggest, defaults = load(args), *space(args.family)
     clock = Clock(args.started)
     with tempfile.TemporaryDirectory() as name:
@@ -90,11 +91,11 @@ def search_ray(args: argparse.Namespace) -> list[list[float]]:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                metric=METRIC,
+                metric=ACCURACY,
                 mode="max",
                 search_alg=OptunaSearch(
                     space=suggest,
-                    metric=METRIC,
+                    metric=ACCURACY,
                     mode="max",
                     points_to_evaluate=[defaults],
                     seed=args.seed,
@@ -125,8 +126,6 @@ def search_optuna(args: argparse.Namespace) -> list[list[float]]:
     import torch
     from training import usual
 
-    from mgc_ray.training.loop import METRIC
-
     torch.set_num_threads(os.cpu_count() or 1)
     chunks, suggest, defaults = load(args), *space(args.family)
     clock = Clock(args.started)
@@ -135,9 +134,9 @@ def search_optuna(args: argparse.Namespace) -> list[list[float]]:
         best = 0.0
         params = fixed(args) | suggest(trial)
         for step, (metrics, _) in enumerate(usual(args.family, params, chunks)):
-            clock.note(metrics[METRIC])
-            best = max(best, metrics[METRIC])
-            trial.report(metrics[METRIC], step)
+            clock.note(metrics[ACCURACY])
+            best = max(best, metrics[ACCURACY])
+            trial.report(metrics[ACCURACY], step)
             if left(args) <= 0:
                 trial.study.stop()
             if left(args) <= 0 or trial.should_prune():
@@ -155,7 +154,7 @@ def search_optuna(args: argparse.Namespace) -> list[list[float]]:
 
 
 class Clock:
-    """Notes when which accuracy was known."""
+    """Records when each accuracy was known."""
 
     def __init__(self, started: float) -> None:
         self._started = started
@@ -168,13 +167,11 @@ class Clock:
         """The same, as Tune calls it with each result."""
         from ray import tune
 
-        from mgc_ray.training.loop import METRIC
-
         note = self.note
 
         class Notes(tune.Callback):
             def on_trial_result(self, result: dict[str, Any], **info: Any) -> None:
-                note(result[METRIC])
+                note(result[ACCURACY])
 
             def __getstate__(self) -> dict[str, Any]:
                 return {}
@@ -198,20 +195,17 @@ def load(args: argparse.Namespace) -> Any:
     taken = np.concatenate(rows)
     return replace(
         chunks,
-        spectrograms=chunks.spectrograms[taken],
+        features={name: x[taken] for name, x in chunks.features.items()},
         track=chunks.track[taken],
         split=chunks.split[taken],
     )
 
 
 def space(family: str) -> tuple[Any, dict[str, Any]]:
-    """`suggest` of the family's search space, and the defaults as it would suggest them.
-
-    Without `mgc_ray.tuning`, whose import switches off some of what stock Ray Tune does.
-    """
+    """`suggest` of the family's search space, and the defaults as it would suggest them."""
     from optuna.trial import FixedTrial
 
-    from mgc_ray.training.config import full_params
+    from mgc_ray.models import full_params
 
     suggest = narrow_space(family)
     trial = FixedTrial(full_params(family, {}))
@@ -220,7 +214,7 @@ def space(family: str) -> tuple[Any, dict[str, Any]]:
 
 
 def narrow_space(family: str) -> Any:
-    """The family's `suggest` without what the usual loop does not have: all sides search that."""
+    """The family's `suggest` without what the usual loop lacks: all sides search that."""
     module: Any = importlib.import_module(f"search_spaces.{family}")
     whole = importlib.import_module("search_spaces.common").suggest_training
 
@@ -244,7 +238,7 @@ def left(args: argparse.Namespace) -> float:
 
 
 def run_side(side: str, seed: int, args: argparse.Namespace) -> list[list[float]]:
-    """Run one side in a process of its own; its events, in order of time."""
+    """Run one side in a separate process; its events, in order of time."""
     with tempfile.TemporaryDirectory() as name:
         out, log = Path(name) / "events.json", Path(name) / "log"
         command = [
@@ -317,14 +311,14 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def bound(slow: float | None, fast: float | None) -> str:
-    """What a ratio is worth: known, at least, at most, or nothing (neither came so far)."""
+    """How a ratio is known: exactly, at least, at most, or not at all (neither reached it)."""
     if slow is not None:
         return "" if fast is not None else "at most "
     return "at least " if fast is not None else "unknown, taken as "
 
 
 def improvements(events: list[list[float]]) -> list[list[float]]:
-    """The events that were better than all before."""
+    """The events that were better than all earlier ones."""
     best, kept = -1.0, []
     for seconds, accuracy in events:
         if accuracy > best:

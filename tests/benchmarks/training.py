@@ -1,4 +1,4 @@
-"""How fast is training: the program's loop against the usual one, and what threads cost.
+"""How fast is training: the program's loop against the usual one, and the effect of threads.
 
     python tests/benchmarks/training.py --synthetic --json
     python tests/benchmarks/training.py --dataset DIR --parts speed accuracy --epochs 30 --json
@@ -13,12 +13,12 @@ sample, a DataLoader (of --workers the fastest number, tried first), mixup in th
 NCHW, torch's plain Adam, `loss.item()` in each step. Network, settings, number of epochs and
 threads are the same.
 
-- speed: the loops take turns, an epoch each; ratios of chunks a second, after a first epoch that
+- speed: the loops take turns, one epoch each; ratios of chunks per second, after a first epoch that
   does not count. Epochs with validation are compared as well.
 - accuracy: best validation track accuracy of both after the same epochs, over the seeds.
 - threads: on random arrays of the same size; a trial alone on 1 and on --threads threads, and two
-  trials of 1 thread each at the same time. The control is a matrix product instead of a trial: what
-  the machine itself loses with both cores busy.
+  trials of 1 thread each at the same time. The control is a matrix product instead of a trial: how
+  much slower the machine itself is with both cores busy.
 """
 
 import argparse
@@ -39,20 +39,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mgc_ray.config import ClusterConfig, DatasetConfig, TrainConfig
+from mgc_ray.corpus.files import write_corpus
 from mgc_ray.data.chunks import Chunks, load_chunks
-from mgc_ray.data.corpus import write_corpus
 from mgc_ray.data.dataset import DatasetInfo
-from mgc_ray.data.request import DatasetRequest
-from mgc_ray.data.spectrogram import Precomputed
+from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features.array import Array
 from mgc_ray.data.tracks import Track
-from mgc_ray.jobs.preprocess import preprocess
+from mgc_ray.evaluation.metrics import accuracy, log_loss, track_probs
+from mgc_ray.models import configure
 from mgc_ray.models._classifier import Classifier
-from mgc_ray.training.config import TrainConfig, configure
-from mgc_ray.training.loop import METRIC, share_of_lr, train
-from mgc_ray.training.metrics import accuracy, track_probs
+from mgc_ray.pipeline.preprocess import preprocess
+from mgc_ray.pipeline.tables import read_tables
+from mgc_ray.settings import Params
+from mgc_ray.training.descent import share_of_lr
+from mgc_ray.training.loop import train
 
+ACCURACY = "val_track_accuracy"
 BASELINE_SIZE = (128, 258)  # bands, frames
-ENDLESS = {"max_epochs": 100_000, "patience": 100_000}
+ENDLESS: Params = {"max_epochs": 100_000, "patience": 100_000}
 
 
 # The usual loop
@@ -60,7 +65,7 @@ ENDLESS = {"max_epochs": 100_000, "patience": 100_000}
 
 def usual(
     family: str,
-    params: dict[str, Any],
+    params: Params,
     chunks: Chunks,
     device: str | torch.device = "cpu",
     workers: int = 0,
@@ -85,7 +90,7 @@ def usual(
         **loading,
     )
     valid_loader = DataLoader(Spectrograms(chunks, valid_rows, None), 256, **loading)
-    network = Classifier(family, config, chunks.info.features.bands, genres).network.to(device)
+    network = Classifier(family, config, chunks.info.features, genres).network.to(device)
     network.convolutions.register_forward_pre_hook(_as_nchw)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     optimizer = kind(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
@@ -122,15 +127,14 @@ def usual(
                 parts.append(network(x.to(device)).softmax(1).cpu().numpy())
         probs, genre_of = np.concatenate(parts), chunks.genre[valid_rows]
         tracks, by_track = track_probs(probs, chunks.track[valid_rows])
-        right = probs[np.arange(len(probs)), genre_of]
         metrics = {
             "train_loss": total / steps,
-            "val_loss": float(-np.log(np.maximum(right, 1e-12)).mean()),
-            METRIC: accuracy(by_track.argmax(1), chunks.track_genre[tracks]),
+            "val_loss": log_loss(probs, genre_of),
+            ACCURACY: accuracy(by_track.argmax(1), chunks.track_genre[tracks]),
             "epoch_seconds": time.perf_counter() - started,
             "chunks_per_second": len(train_rows) / trained,
         }
-        score = (metrics[METRIC], -metrics["val_loss"])
+        score = (metrics[ACCURACY], -metrics["val_loss"])
         waited = 0 if score > best else waited + 1
         best = max(score, best)
         yield metrics, network
@@ -139,12 +143,13 @@ def usual(
 
 
 class Spectrograms(Dataset):
-    """Standardised float32 spectrograms and genres; with settings, each is augmented on its own."""
+    """Standardised float32 spectrograms and genres; with settings, each is augmented separately."""
 
     def __init__(self, chunks: Chunks, rows: np.ndarray, settings: TrainConfig | None) -> None:
-        mean, deviation = chunks.band_statistics
+        ((name, self._spectrograms),) = chunks.features.items()
+        mean, deviation = chunks.band_statistics[name]
         self._mean, self._deviation = mean[:, None], deviation[:, None]
-        self._spectrograms, self._genre = chunks.spectrograms, chunks.genre
+        self._genre = chunks.genre
         self._rows, self._settings = rows, settings
 
     def __len__(self) -> int:
@@ -171,7 +176,7 @@ def _spec_augment_one(x: np.ndarray, settings: TrainConfig) -> None:
 
 
 def _range(length: int, widest: int) -> tuple[int, int]:
-    # torch's generator, as each worker gets a seed of its own for it
+    # torch's generator, for which each worker gets another seed
     width = int(torch.randint(min(widest, length) + 1, ()))
     start = int(torch.randint(length - width + 1, ()))
     return start, start + width
@@ -187,7 +192,7 @@ def usual_metrics(*args: Any) -> Iterator[dict[str, float]]:
 
 
 def ours(
-    family: str, params: dict[str, Any], chunks: Chunks, device: str | torch.device = "cpu"
+    family: str, params: Params, chunks: Chunks, device: str | torch.device = "cpu"
 ) -> Iterator[dict[str, float]]:
     return (epoch.metrics for epoch in train(family, params, chunks, device))
 
@@ -196,7 +201,7 @@ def ours(
 
 
 def random_chunks(train_chunks: int, valid_chunks: int, bands: int, frames: int) -> Chunks:
-    """Noise: one chunk a track, ten genres, float32."""
+    """Noise: one chunk per track, ten genres, float32."""
     random = np.random.default_rng(0)
     count = train_chunks + valid_chunks
     genres = tuple(f"genre{i}" for i in range(10))
@@ -206,24 +211,36 @@ def random_chunks(train_chunks: int, valid_chunks: int, bands: int, frames: int)
         for i in range(count)
     ]
     info = DatasetInfo(
-        Precomputed(bands, frames, "float32"), genres, "given", 0, "", "", 0, count, True
+        config=DatasetConfig(tracks="random", protocol="given"),
+        features=FeatureSet({"array": Array(bands=bands, frames=frames, value_type="float32")}),
+        listing="",
+        genres=genres,
+        tracks=count,
+        finished=True,
     )
     x = random.normal(-40, 15, (count, bands, frames)).astype(np.float32)
-    return Chunks(info=info, track=np.arange(count), split=split, tracks=tracks, spectrograms=x)
+    return Chunks(info, np.arange(count), split, tracks, {"array": x})
 
 
 def built_in_corpus(tracks_per_genre: int, seconds: float) -> Chunks:
     with tempfile.TemporaryDirectory() as name:
         table = write_corpus(Path(name) / "corpus", tracks_per_genre, 0, seconds)
-        preprocess(DatasetRequest(str(table)), Path(name) / "dataset")
+        tables = read_tables(DatasetConfig(tracks=str(table)))
+        preprocess(tables, Path(name) / "dataset", ClusterConfig())
         return load_chunks(Path(name) / "dataset", ("train", "valid"))
+
+
+def size_of(chunks: Chunks) -> tuple[int, int]:
+    """Bands and frames of the only feature."""
+    (feature,) = chunks.info.features.columns.values()
+    return feature.bands, feature.frames
 
 
 # Speed
 
 
 def speed(family: str, chunks: Chunks, args: argparse.Namespace) -> dict[str, Any]:
-    """Chunks a second and seconds an epoch of both loops, and their ratios."""
+    """Chunks per second and seconds per epoch of both loops, and their ratios."""
     torch.set_num_threads(args.threads)
     params = ENDLESS | {"seed": 0}
     candidates = {n: usual_metrics(family, params, chunks, args.device, n) for n in args.workers}
@@ -245,7 +262,7 @@ def speed(family: str, chunks: Chunks, args: argparse.Namespace) -> dict[str, An
     seconds = [found[side]["epoch_seconds"] for side in ("usual", "ours")]
     result = {
         "chunks": {split: len(chunks.rows(split)) for split in ("train", "valid")},
-        "size": list(chunks.spectrograms.shape[1:]),
+        "size": list(size_of(chunks)),
         "threads": args.threads,
         "usual_by_workers": tried,
         "workers": best,
@@ -279,7 +296,7 @@ def compare_accuracy(family: str, chunks: Chunks, args: argparse.Namespace) -> d
             ("usual", usual_metrics(family, params, chunks, args.device, args.workers[0])),
         ):
             epochs = list(loop)
-            best[side].append(max(metrics[METRIC] for metrics in epochs))
+            best[side].append(max(metrics[ACCURACY] for metrics in epochs))
             seconds[side].append(sum(metrics["epoch_seconds"] for metrics in epochs))
         last = {side: f"{best[side][-1]:.3f} in {seconds[side][-1]:.0f} s" for side in best}
         print(f"{family}, seed {seed}, {args.epochs} epochs: {last}", flush=True)
@@ -318,7 +335,7 @@ def threads(family: str, size: tuple[int, int], args: argparse.Namespace) -> dic
     rates: dict[str, list[float]] = defaultdict(list)
     busy: dict[str, list[float]] = defaultdict(list)
     for repeat in range(args.repeats):
-        # the other way round every second time, so that a drift of the machine cancels
+        # in reverse order every second time, so that a drift of the machine cancels
         for name, (work, processes, count) in list(runs.items())[:: 1 if repeat % 2 == 0 else -1]:
             found = _side_by_side(work, processes, count, size, args.window)
             rates[name].append(sum(rate for rate, _ in found))
@@ -326,7 +343,7 @@ def threads(family: str, size: tuple[int, int], args: argparse.Namespace) -> dic
     alone, both, wide, product, products = (rates[name] for name in runs)
     result = {
         "rate": {name: summary(rates[name]) for name in runs},
-        "busy_cores_a_process": {name: summary(busy[name]) for name in runs},
+        "busy_cores_per_process": {name: summary(busy[name]) for name in runs},
         "two_trials_to_twice_one": summary([b / (2 * a) for a, b in zip(alone, both, strict=True)]),
         "control_two_products_to_twice_one": summary(
             [b / (2 * a) for a, b in zip(product, products, strict=True)]
@@ -336,7 +353,9 @@ def threads(family: str, size: tuple[int, int], args: argparse.Namespace) -> dic
     print(f"threads, {family}, chunks of {list(size)}, windows of {args.window:g} s")
     for name in runs:
         cores = statistics.median(busy[name])
-        print(f"  {name:28} {in_words(result['rate'][name])} a second, {cores:.2f} cores busy each")
+        print(
+            f"  {name:28} {in_words(result['rate'][name])} per second, {cores:.2f} cores busy each"
+        )
     print(f"  two trials / twice one        {in_words(result['two_trials_to_twice_one'])}")
     print(
         f"  control: products             {in_words(result['control_two_products_to_twice_one'])}"
@@ -348,7 +367,7 @@ def threads(family: str, size: tuple[int, int], args: argparse.Namespace) -> dic
 def _side_by_side(
     work: str | None, processes: int, count: int, size: tuple[int, int], window: float
 ) -> list[tuple[float, float]]:
-    """Units of work a second and cores busy of each of the processes, which start together."""
+    """Units of work per second and busy cores of each of the processes, which start together."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
     children = [
@@ -368,7 +387,7 @@ def _child(
 ) -> None:
     torch.set_num_threads(count)
     unit = _matrix_product() if work is None else _trial(work, size)
-    unit()  # whatever only the first time needs
+    unit()  # includes what only the first call needs
     barrier.wait()
     started, cpu = time.perf_counter(), time.process_time()
     done, elapsed, busy = 0.0, 0.0, 0.0
@@ -376,7 +395,7 @@ def _child(
         amount = unit()
         now = time.perf_counter() - started
         if now > window and done:
-            break  # this last one does not count: it only kept the others company to their end
+            break  # this last one does not count: it only kept the cores busy for the others
         done, elapsed, busy = done + amount, now, time.process_time() - cpu
     results.put((done / elapsed, busy / elapsed))
 
@@ -404,7 +423,7 @@ def _matrix_product() -> Callable[[], float]:
     return unit
 
 
-# Figures
+# Results
 
 
 def summary(values: list[float]) -> dict[str, Any]:
@@ -452,7 +471,7 @@ def main() -> None:
         type=float,
         nargs=2,
         default=[30, 6.0],
-        help="the built-in corpus: tracks a genre, seconds a track",
+        help="the built-in corpus: tracks per genre, seconds per track",
     )
     parser.add_argument("--window", type=float, default=10.0, help="seconds, for threads")
     parser.add_argument("--json", action="store_true")
@@ -473,7 +492,7 @@ def main() -> None:
         labelled = chunks if args.dataset else built_in_corpus(int(args.corpus[0]), args.corpus[1])
         found["accuracy"] = {f: compare_accuracy(f, labelled, args) for f in args.families}
     if "threads" in args.parts:
-        size = chunks.spectrograms.shape[1:]
+        size = size_of(chunks)
         found["threads"] = {family: threads(family, size, args) for family in args.families}
     if args.json:
         print(json.dumps(found))

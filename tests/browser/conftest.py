@@ -1,4 +1,4 @@
-"""A headless Chromium, driven as a person would; these tests skip where there is none."""
+"""A headless Chromium; tests that need it are skipped where there is none."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator["selenium.webdriver.Chrome"]:
-    """One browser for all tests; `get_log("browser")` has what pages complained of."""
+    """One browser for all tests; `get_log("browser")` has the errors of pages."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not program or not driver:
         pytest.skip("chromium and chromedriver (Debian's chromium-driver) are not installed")

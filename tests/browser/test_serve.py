@@ -1,16 +1,13 @@
 """The server as programs and people use it: real HTTP, real songs, a real browser."""
 
 import base64
+import io
 import json
-import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,72 +18,26 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
-from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
+from mgc_ray.config import DatasetConfig
+from mgc_ray.data.features import audio_features
+from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 from tests.commands import command
+from tests.made_models import Member, register_own_family, write_ensemble
+from tests.server import post_song, running_server
 
 pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("multipart", reason="python-multipart is not installed")
 
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def started(port: int, *options: str) -> subprocess.Popen[str]:
-    """`python -m mgc_ray.serve`, once it answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mgc_ray.serve", "--port", str(port), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # a signal that the tests' own process ignores would be ignored there too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        try:
-            urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
-            return process
-        except OSError:
-            time.sleep(0.3)
-    process.kill()
-    raise AssertionError("it does not answer")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    port = free_port()
-    process = started(port, "--max-megabytes", "3", "--max-seconds", "60", "--replicas", "1")
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 0, said
-        assert "Traceback" not in said
-
-
-def post(address: str, name: str, content: bytes, query: str = "") -> tuple[int, dict[str, Any]]:
-    """What the server says of a file: status and answer."""
-    border = uuid.uuid4().hex
-    head = f'--{border}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
-    body = head.encode() + content + f"\r\n--{border}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/form-data; boundary={border}"}
-    try:
-        with urlopen(Request(f"{address}/predict{query}", body, kind), timeout=120) as answer:
-            return answer.status, json.load(answer)
-    except HTTPError as error:
-        text = error.read().decode()
-        try:
-            return error.code, json.loads(text)
-        except json.JSONDecodeError:
-            return error.code, {"detail": text}
+    options = ("--max-megabytes", "3", "--max-seconds", "60", "--replicas", "1")
+    with running_server(*options) as address:
+        yield address
 
 
 def song(path: Path, seconds: float = 2.0, seed: int = 0) -> Path:
@@ -95,32 +46,72 @@ def song(path: Path, seconds: float = 2.0, seed: int = 0) -> Path:
     return path
 
 
-def test_it_answers_what_predict_says(server: str, tmp_path: Path) -> None:
+def picture_size(data_uri: str) -> tuple[int, int]:
+    """Width and height of the PNG in a data URI."""
+    start = "data:image/png;base64,"
+    assert data_uri.startswith(start)
+    return Image.open(io.BytesIO(base64.b64decode(data_uri.removeprefix(start)))).size
+
+
+# --- HTTP ---
+
+
+def test_a_song_gets_the_probabilities_that_predict_gives(server: str, tmp_path: Path) -> None:
     path = song(tmp_path / "noise.wav", 40.0)
-    status, answer = post(server, "noise.wav", path.read_bytes(), "?picture=true")
+    status, response = post_song(server, "noise.wav", path.read_bytes(), "?picture=true")
     assert status == 200
     expected = load_ensemble(shipped_model()).predict(path)
-    assert list(answer["genres"]) == list(expected)
-    for genre, share in expected.items():
-        assert answer["genres"][genre] == pytest.approx(share, abs=2e-6)
-    assert answer["seconds"] == 40.0
-    assert answer["parts"][0]["start"] == 0
-    assert answer["parts"][-1]["end"] == pytest.approx(40.0, abs=0.02)
-    for part in answer["parts"]:
+    assert list(response["genres"]) == list(expected)
+    assert response["genres"] == pytest.approx(expected, abs=2e-6)
+    assert response["seconds"] == 40.0
+    assert response["parts"][0]["start"] == 0
+    assert response["parts"][-1]["end"] == pytest.approx(40.0, abs=0.02)
+    for part in response["parts"]:
         assert sum(part["genres"].values()) == pytest.approx(1, abs=1e-4)
-    assert answer["picture"].startswith("data:image/png;base64,")
+    assert picture_size(response["picture"])[1] == 128
 
 
-def test_it_describes_itself(server: str) -> None:
-    with urlopen(f"{server}/openapi.json", timeout=20) as answer:
-        described = json.load(answer)
+def test_members_may_read_several_features_and_be_of_a_family_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = register_own_family(tmp_path, monkeypatch)
+    features = audio_features(DatasetConfig(features=("mfcc", "log_mel"), chunk_seconds=1.0))
+    model = write_ensemble(
+        tmp_path / "ensemble",
+        features,
+        [
+            Member("my_family", {"features": "log_mel+mfcc"}, 0.75, temperature=1.5),
+            Member("my_family", {"features": "mfcc"}, 0.25, temperature=0.5),
+        ],
+        temperature=1.2,
+    )
+    path = song(tmp_path / "noise.wav", 3.0)
+    options = ("--model", str(model), "--family", str(family), "--replicas", "1")
+    with running_server(*options) as address:
+        status, response = post_song(address, "noise.wav", path.read_bytes(), "?picture=true")
+    assert status == 200, response
+    assert response["genres"] == pytest.approx(load_ensemble(model).predict(path), abs=2e-6)
+    assert [part["start"] for part in response["parts"]] == [0, 1, 2]
+    assert picture_size(response["picture"]) == (3 * 87, 128)  # log_mel, not mfcc of 20 bands
+
+
+def test_the_server_describes_its_interface_and_its_model(server: str) -> None:
+    with urlopen(f"{server}/openapi.json", timeout=20) as response:
+        described = json.load(response)
     assert set(described["paths"]) == {"/health", "/model", "/predict"}
     assert set(described["paths"]["/predict"]["post"]["responses"]) >= {"200", "413", "415", "503"}
-    with urlopen(f"{server}/model", timeout=20) as answer:
-        about = json.load(answer)
-    assert len(about["genres"]) == 10
-    assert about["trained_on"]
-    assert about["limits"]["megabytes"] == 3
+    with urlopen(f"{server}/model", timeout=20) as response:
+        model = json.load(response)
+    info = load_ensemble(shipped_model()).info
+    assert model["genres"] == list(info.genres)
+    assert model["members"] == [member.name for member in info.members]
+    assert model["trained_on"][-1] == {
+        "source": "GTZAN/log_mel.csv",
+        "protocol": "given",
+        "task": "genres",
+    }
+    assert model["figures"] is None  # it was not tested
+    assert model["limits"] == {"megabytes": 3, "seconds": 60, "timeout": 60, "queue": 64}
 
 
 @pytest.mark.parametrize(
@@ -133,19 +124,19 @@ def test_it_describes_itself(server: str) -> None:
         ("array.npy", b"\x93NUMPY", 415, "array.npy cannot be used"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_reason(
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(
     server: str, name: str, content: bytes, status: int, reason: str
 ) -> None:
-    found, answer = post(server, name, content)
-    assert found == status, answer
-    assert answer["detail"].startswith(reason)
+    given_status, response = post_song(server, name, content)
+    assert given_status == status, response
+    assert response["detail"].startswith(reason)
 
 
 def test_a_song_that_is_too_long_is_refused(server: str, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", np.full(8000 * 61, 0.1), 8000)
-    status, answer = post(server, "long.wav", (tmp_path / "long.wav").read_bytes())
+    status, response = post_song(server, "long.wav", (tmp_path / "long.wav").read_bytes())
     assert status == 413
-    assert answer["detail"].startswith("a song may be 60 s long at most")
+    assert response["detail"].startswith("a song may be 60 s long at most")
 
 
 _FIELD = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\n\r\nab\r\n'
@@ -158,13 +149,13 @@ _FIELD = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\
             "application/x-www-form-urlencoded",
             b"",
             422,
-            "of the field `file` there is none: send one",
+            "there is no song in the field `file`: send one",
         ),
         (
             "audio/mpeg",
             b"ID3\x04\x00\xff\xfb\x90",
             422,
-            "of the field `file` there is none: send one",
+            "there is no song in the field `file`: send one",
         ),
         (
             "multipart/form-data; boundary=x",
@@ -176,30 +167,30 @@ _FIELD = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\
             "multipart/form-data; boundary=x",
             _FIELD % b"song" + b"--x--\r\n",
             422,
-            "of the field `file` there is none",
+            "there is no song in the field `file`",
         ),
         (
             "multipart/form-data; boundary=x",
             2 * (_FIELD % b"file") + b"--x--\r\n",
             422,
-            "of the field `file` there are several: send one",
+            "there are several songs in the field `file`: send one",
         ),
     ],
     ids=["nothing", "no form", "broken form", "other field", "two files"],
 )
-def test_a_request_that_is_no_form_with_one_song_is_told_how(
+def test_a_request_that_is_not_a_form_with_one_song_is_refused_with_an_example(
     server: str, kind: str, body: bytes, status: int, reason: str
 ) -> None:
     with pytest.raises(HTTPError) as error:
         urlopen(Request(f"{server}/predict", body, {"Content-Type": kind}), timeout=20)
     assert error.value.code == status
-    said = json.load(error.value)["detail"]
-    assert said.startswith(reason)
-    assert "curl -F file=@song.mp3" in said
+    detail = json.load(error.value)["detail"]
+    assert detail.startswith(reason)
+    assert "curl -F file=@song.mp3" in detail
 
 
-def test_an_endless_file_is_refused_before_its_end(server: str) -> None:
-    port, sent, answer = int(server.rsplit(":", 1)[1]), 0, b""
+def test_an_endless_upload_is_refused_before_its_end(server: str) -> None:
+    port, sent, response = int(server.rsplit(":", 1)[1]), 0, b""
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(
@@ -207,17 +198,17 @@ def test_an_endless_file_is_refused_before_its_end(server: str) -> None:
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
         )
         block = head + bytes(2**20)
-        while not answer and sent < 1e9:
+        while not response and sent < 1e9:
             connection.sendall(b"%x\r\n%s\r\n" % (len(block), block))
             sent += len(block)
             readable, _, _ = select.select([connection], [], [], 0.02)
-            answer = connection.recv(2**12) if readable else b""
+            response = connection.recv(2**12) if readable else b""
             block = bytes(2**20)
-    assert b" 413 " in answer.splitlines()[0]
+    assert b" 413 " in response.splitlines()[0]
     assert sent < 250e6
 
 
-def test_it_listens_on_this_machine_alone(server: str) -> None:
+def test_by_default_only_this_machine_can_connect(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
     with open("/proc/net/tcp") as file:
         listening = [line.split()[1] for line in file if line.split()[3] == "0A"]
@@ -226,41 +217,37 @@ def test_it_listens_on_this_machine_alone(server: str) -> None:
     ]
 
 
-def test_too_many_at_once_are_refused_and_all_others_answered(tmp_path: Path) -> None:
-    port = free_port()
-    process = started(port, "--replicas", "1", "--queue", "2")
+def test_too_many_songs_at_once_are_refused_and_all_others_predicted(tmp_path: Path) -> None:
     content = song(tmp_path / "noise.wav", 30.0).read_bytes()
-    found: list[tuple[int, str]] = []
-
-    def ask() -> None:
-        status, answer = post(f"http://127.0.0.1:{port}", "noise.wav", content)
-        found.append((status, str(answer.get("detail", ""))))
-
-    try:
-        threads = [threading.Thread(target=ask) for _ in range(60)]
+    statuses: list[int] = []
+    with running_server("--replicas", "1", "--queue", "2", stop=signal.SIGTERM) as address:
+        threads = [
+            threading.Thread(
+                target=lambda: statuses.append(post_song(address, "noise.wav", content)[0])
+            )
+            for _ in range(60)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(200)
-        counts = Counter(status for status, _ in found)
+        counts = Counter(statuses)
         assert sum(counts.values()) == 60
         assert set(counts) == {200, 503}, counts
         assert counts[200] >= 10
-        assert post(f"http://127.0.0.1:{port}", "noise.wav", content)[0] == 200  # and goes on
-    finally:
-        process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, said
-    assert said.splitlines()[-1] == "stopped by SIGTERM"
+        assert post_song(address, "noise.wav", content)[0] == 200  # and afterwards as before
 
 
-def test_a_port_that_is_taken_is_told(server: str, tmp_path: Path) -> None:
+def test_a_port_that_is_in_use_is_refused(server: str, tmp_path: Path) -> None:
     port = server.rsplit(":", 1)[1]
     done = command("serve", "--port", port, cwd=tmp_path, status=2)
-    assert "cannot be listened on (Address already in use)" in done.stderr
+    assert "must be free to listen on, but it is not (Address already in use)" in done.stderr
 
 
-def test_a_song_is_dropped_and_its_genres_are_read(
+# --- the page ---
+
+
+def test_a_song_dropped_on_the_page_shows_its_genres(
     chromium: Any, server: str, tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.by import By
@@ -274,9 +261,9 @@ def test_a_song_is_dropped_and_its_genres_are_read(
         const bytes = Uint8Array.from(atob(arguments[0]), letter => letter.charCodeAt(0));
         const transfer = new DataTransfer();
         transfer.items.add(new File([bytes], arguments[1], { type: "audio/wav" }));
-        const there = document.getElementById("drop");
+        const target = document.getElementById("drop");
         for (const kind of ["dragenter", "dragover", "drop"])
-          there.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true }));
+          target.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true }));
         """,
         base64.b64encode(path.read_bytes()).decode(),
         path.name,
@@ -287,8 +274,8 @@ def test_a_song_is_dropped_and_its_genres_are_read(
         assert time.monotonic() < deadline, chromium.find_element(By.ID, "status").text
         time.sleep(0.1)
     expected = next(iter(load_ensemble(shipped_model()).predict(path).items()))
-    said = chromium.find_element(By.ID, "status").text
-    assert said.startswith(f"my song.wav: {expected[0]}, {100 * expected[1]:.0f} %")
+    status = chromium.find_element(By.ID, "status").text
+    assert status.startswith(f"my song.wav: {expected[0]}, {100 * expected[1]:.0f} %")
     rows = chromium.find_elements(By.CSS_SELECTOR, "#genres tbody tr")
     assert len(rows) == 10
     assert rows[0].text.startswith(expected[0])
@@ -305,7 +292,7 @@ def test_a_song_is_dropped_and_its_genres_are_read(
     assert [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
-def test_a_bad_file_says_why_on_the_page(chromium: Any, server: str, tmp_path: Path) -> None:
+def test_the_page_shows_why_a_file_is_refused(chromium: Any, server: str, tmp_path: Path) -> None:
     from selenium.webdriver.common.by import By
 
     (tmp_path / "letter.mp3").write_text("dear reader")

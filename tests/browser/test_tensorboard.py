@@ -1,4 +1,4 @@
-"""A real TensorBoard of two hundred trials, as someone sees it who opens it in a browser."""
+"""A real TensorBoard of two hundred trials in a real browser."""
 
 import contextlib
 import socket
@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
-from mgc_ray.training.config import full_params
-from mgc_ray.tuning.records import read_records
+from mgc_ray.models import full_params
+from mgc_ray.results import read_records
+from mgc_ray.settings import Params
+from mgc_ray.tuning.space import parameter_types
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from tests.conftest import GENRES
 from tests.many_trials import with_many_trials
 
+pytestmark = pytest.mark.slow
 MANY = 200
-# TensorBoard is made of elements with shadow roots, into which the browser's own search never looks
+FAMILIES = ("gru", "cnn")
+# TensorBoard's elements have shadow roots, which the browser's own search does not enter
 ALL_TEXT = """
 const skipped = new Set(["STYLE", "SCRIPT", "NOSCRIPT"]);
 const read = node => {
@@ -31,19 +36,27 @@ return read(document.body);
 """
 
 
+def suggest(trial: optuna.Trial) -> Params:
+    """A space so small that its settings have room in the names of runs and in the table."""
+    params: Params = {
+        "lr": trial.suggest_float("lr", 1e-5, 1e-2, log=True),
+        "dropout": trial.suggest_float("dropout", 0, 0.6),
+        "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64]),
+        "schedule": trial.suggest_categorical("schedule", ["constant", "cosine"]),
+    }
+    if params["schedule"] == "cosine":
+        params["warmup_epochs"] = trial.suggest_int("warmup_epochs", 0, 3)
+    return params
+
+
 @pytest.fixture(scope="module")
 def tensorboard(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a TensorBoard that shows a search of two hundred trials."""
     folder = tmp_path_factory.mktemp("many") / "many"
-    with_many_trials(home / "results/first", folder, MANY, ("tensorboard", "*.html"))
-    defaults = {family: full_params(family, {}) for family in ("gru", "cnn")}
-    types = {
-        "lr": float,
-        "dropout": float,
-        "batch_size": int,
-        "schedule": str,
-        "warmup_epochs": int,
-    }
+    first = home / "results/first"
+    with_many_trials(first, folder, MANY, FAMILIES, suggest, without=("tensorboard", "*.html"))
+    defaults = {family: full_params(family, {}) for family in FAMILIES}
+    types = parameter_types(suggest)
     TensorBoardWriter(folder, types, defaults, GENRES, read_records(folder / "trials"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -67,8 +80,8 @@ def tensorboard(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         server.wait(20)
 
 
-def shown(chromium: Any, address: str, tab: str, *wanted: str) -> str:
-    """All text of a tab once it has what is wanted."""
+def text_of(chromium: Any, address: str, tab: str, *wanted: str) -> str:
+    """All text of a tab, once all that is wanted is in it."""
     chromium.get("about:blank")
     deadline = time.monotonic() + 120
     chromium.get(f"{address}#{tab}")
@@ -82,10 +95,10 @@ def shown(chromium: Any, address: str, tab: str, *wanted: str) -> str:
     raise AssertionError(f"{missing} are not shown in {tab}: {text[:3000]}")
 
 
-def test_scalars_are_shown_with_runs_that_say_what_is_special(
+def test_scalars_are_shown_by_runs_that_are_named_by_their_settings(
     chromium: Any, tensorboard: str
 ) -> None:
-    text = shown(chromium, tensorboard, "timeseries", "gru-0000_", "cards", "accuracy")
+    text = text_of(chromium, tensorboard, "timeseries", "gru-0000_", "cards", "accuracy")
     assert "gru-0000_lr=" in text
     assert "batch_size=" in text
 
@@ -94,11 +107,11 @@ def test_hparams_shows_every_trial_with_its_settings_and_figures(
     chromium: Any, tensorboard: str
 ) -> None:
     all_of_them = f"Number of matching session groups: {MANY}"
-    text = shown(chromium, tensorboard, "hparams", all_of_them, "Trial ID", "_lr=")
+    text = text_of(chromium, tensorboard, "hparams", all_of_them, "Trial ID", "_lr=")
     for name in ("lr", "dropout", "batch_size", "warmup_epochs", "family", "status"):
         assert f" {name} " in text
     assert "val_track_accuracy" in text
-    rows = sum(f"-{number:04d}_" in text for number in range(MANY))
-    assert rows >= 20  # those in sight; which trials there are in all, tests/tuning asks the server
+    visible = sum(f"-{number:04d}_" in text for number in range(MANY))
+    assert visible >= 20  # tests/tuning asks the server for all of them
     assert "constant" in text
     assert "cosine" in text

@@ -1,8 +1,8 @@
-"""A schema of KubeRay's manifests as strict as its operator's: unknown fields are refused.
+"""A schema of KubeRay's manifests that is as strict as its operator's: unknown fields are refused.
 
 The names and types are those of the operator's API `ray.io/v1` (RayClusterSpec, RayJobSpec) and of
-Kubernetes' core/v1 pods. Of the pods it has what a cluster of ours may need, not all there is; an
-operator has all of it, so what passes here passes there.
+Kubernetes' core/v1 pods. Of pods it has only the fields that a cluster of this program may need;
+the operator knows all fields, so what is accepted here is accepted there.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def _some(**fields: Schema) -> Schema:
 
 
 def _with(*needed: str, **fields: Schema) -> Schema:
-    """The same, where some fields must be there."""
+    """The same, with some required fields."""
     return _some(**fields) | {"required": list(needed)}
 
 

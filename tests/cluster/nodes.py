@@ -1,7 +1,7 @@
-"""A Ray cluster of several machines on one: each node in a network namespace of its own.
+"""A Ray cluster of several machines on one machine: each node in its own network namespace.
 
-And in a mount namespace: the folder HOME of each is another, under one path, so that nothing is
-shared by it. Needs root and iproute2; see `why_not`.
+Each node also has its own mount namespace, in which the same path HOME is another folder, so that
+the nodes share no folder. Needs root and iproute2; see `why_not`.
 """
 
 import os
@@ -23,7 +23,7 @@ RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def why_not() -> str:
-    """Why no such cluster can be made here; "" where it can."""
+    """Why no such cluster can be started here; "" where it can."""
     if not all(shutil.which(tool) for tool in ("ip", "unshare", "nsenter", "mount")):
         return "needs iproute2 and util-linux"
     done = subprocess.run(["ip", "netns", "add", f"{PREFIX}-try"], capture_output=True, text=True)
@@ -56,14 +56,14 @@ class Node:
         )
 
     def run(self, *command: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run a command on the node to its end; what it said."""
+        """Run a command on the node to its end; status and output."""
         process = self.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            out, said = process.communicate(timeout=timeout)
+            out, printed = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError(f"{command} hangs: {process.communicate()[1][-3000:]}") from None
-        return subprocess.CompletedProcess(command, process.returncode, out, said)
+        return subprocess.CompletedProcess(command, process.returncode, out, printed)
 
     def join(self, head: "Node", cpus: int) -> None:
         """Start Ray here, as the head itself or as a worker of it."""
@@ -85,7 +85,7 @@ class Node:
         return [int(pid) for pid in done.stdout.split() if int(pid) != self.holder.pid]
 
     def die(self) -> None:
-        """As if the power went off: all that runs on the node is killed at once."""
+        """As in a power failure: kill all processes of the node at once."""
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -95,7 +95,7 @@ class Node:
 
 @contextmanager
 def machines(root: Path, names: list[str]) -> Iterator[list[Node]]:
-    """Nodes without Ray, in a network of their own with this machine."""
+    """Nodes without Ray, in a private network with this machine."""
     root.mkdir(parents=True)
     (root / "home").mkdir()
     _run("ip", "link", "add", f"{PREFIX}-br", "type", "bridge")
@@ -127,10 +127,10 @@ def _machine(root: Path, name: str, address: str) -> Node:
         "link set lo up",
     ):
         _run("ip", "-n", space, *command.split())
-    own = root / name
-    (own / "tmp").mkdir(parents=True)
+    folder = root / name
+    (folder / "tmp").mkdir(parents=True)
     home = root / "home"
-    hold = f"mount --bind {own} {home} && echo ready && exec sleep infinity"
+    hold = f"mount --bind {folder} {home} && echo ready && exec sleep infinity"
     holder = subprocess.Popen(
         [*("ip", "netns", "exec", space, "unshare", "-m", "sh", "-c"), hold],
         stdout=subprocess.PIPE,
@@ -146,11 +146,11 @@ def _machine(root: Path, name: str, address: str) -> Node:
         "RAY_AUTH_MODE": "token",
         **KEYS,
     }
-    return Node(name, address, holder, home, own, environment)
+    return Node(name, address, holder, home, folder, environment)
 
 
 def start_cluster(nodes: list[Node]) -> None:
-    """The first as head, which has no CPU for trials; the others as workers of one CPU."""
+    """Start Ray: the first node is the head, without a CPU for trials; the others have one each."""
     head, *workers = nodes
     done = head.run(RAY, "get-auth-token", "--generate", timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

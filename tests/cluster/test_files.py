@@ -1,4 +1,4 @@
-"""The files that start a cluster, as far as they can be checked without the clouds they name.
+"""The files that start a cluster, as far as they can be checked without a cloud.
 
 `ray up` files by the schema and the checks of the installed Ray; the Slurm script by bash and
 shellcheck, and by running it with a Slurm of one machine; manifests by a schema of the operator's
@@ -40,7 +40,7 @@ def test_a_file_for_ray_up_fits_rays_schema(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_its_head_runs_no_trials_and_everyone_needs_the_token(name: str) -> None:
+def test_the_head_runs_no_trials_and_all_nodes_need_the_token(name: str) -> None:
     content = _read(name)
     (head,) = [line for line in content["head_start_ray_commands"] if "ray start" in line]
     (worker,) = [line for line in content["worker_start_ray_commands"] if "ray start" in line]
@@ -53,7 +53,7 @@ def test_its_head_runs_no_trials_and_everyone_needs_the_token(name: str) -> None
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_has_the_fields_that_the_operator_knows_and_no_others(name: str) -> None:
+def test_a_manifest_has_only_fields_that_the_operator_knows(name: str) -> None:
     content = _read(name)
     schema = SCHEMAS[content["kind"]]
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -94,7 +94,7 @@ def test_a_manifest_is_a_cluster_of_this_ray_with_a_token(name: str) -> None:
         for container in pod["containers"]:
             needs = container["resources"]
             assert needs["requests"] == needs["limits"]
-            for variable in container["env"]:  # no secret stands in the file
+            for variable in container["env"]:  # no secret is written in the file
                 assert set(variable) == {"name", "valueFrom"}
     for group in spec["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
@@ -118,15 +118,16 @@ def test_the_image_installs_the_lock_file() -> None:
     assert "RAY_AUTH_MODE=token" in lines
 
 
-def test_the_slurm_script_is_sound() -> None:
+def test_the_slurm_script_has_no_faults() -> None:
     subprocess.run(["bash", "-n", HERE / "slurm.sh"], check=True)
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
     subprocess.run(["shellcheck", HERE / "slurm.sh"], check=True)
 
 
-def test_the_slurm_script_searches_with_a_slurm_of_one_machine(tmp_path: Path) -> None:
-    """Slurm's two commands stand in by what they do where all nodes are one machine."""
+@pytest.mark.slow
+def test_the_slurm_script_runs_a_search_with_a_slurm_of_one_machine(tmp_path: Path) -> None:
+    """Slurm's two commands are replaced by what they do where all nodes are one machine."""
     commands = tmp_path / "bin"
     commands.mkdir()
     (commands / "scontrol").write_text("#!/bin/sh\necho localhost\n")

@@ -1,4 +1,4 @@
-"""`ray job submit`: a search that is a job of a cluster, with the code that was sent along."""
+"""`ray job submit`: a search as a job of a cluster, with the code that is sent with it."""
 
 import json
 import os
@@ -16,11 +16,13 @@ RAY = str(Path(sys.executable).with_name("ray"))
 ROOT = Path(__file__).parents[2]
 PORT, DASHBOARD = 26379, 28265
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
 
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A cluster of one node, started by hand; the environment of who may use it."""
-    # a place of its own, short for Ray's sockets: else other Rays here would find and join this one
+    """A cluster of one node, started by hand; the environment in which it may be used."""
+    # its own folder, with a short path for Ray's sockets: else other Rays here would join this one
     place = Path("/tmp/mgc-job")
     environment = os.environ | {
         "HOME": str(tmp_path),
@@ -32,7 +34,7 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
         [
             *(RAY, "start", "--head", f"--port={PORT}", f"--dashboard-port={DASHBOARD}"),
             *("--num-cpus=2", "--disable-usage-stats", "--dashboard-host=127.0.0.1", "--block"),
-            # else one port for all Rays of a machine, which another that runs here would have
+            # else the port that all Rays of a machine use, which may be taken
             f"--dashboard-agent-listen-port={DASHBOARD + 1}",
         ],
         env=environment,
@@ -52,17 +54,16 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def _code_with(place: Path, family: str) -> Path:
-    """The program with a family of one's own, which nobody has installed."""
+    """The program with another family, which is not installed anywhere."""
     for name in ("mgc_ray", "search_spaces"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for room in ("mgc_ray/models", "search_spaces"):
-        shutil.copy(place / room / "gru.py", place / room / f"{family}.py")
+    for folder in ("mgc_ray/models", "search_spaces"):
+        shutil.copy(place / folder / "gru.py", place / folder / f"{family}.py")
     return place
 
 
-@pytest.mark.timeout(400)
 def test_a_search_is_submitted_with_its_code(head: dict[str, str], tmp_path: Path) -> None:
-    """The family stands in the folder that is sent alone: nobody has it installed."""
+    """The family is only in the folder that is sent: it is installed nowhere."""
     code = _code_with(tmp_path / "code", "own")
     done = subprocess.run(
         [
@@ -81,7 +82,6 @@ def test_a_search_is_submitted_with_its_code(head: dict[str, str], tmp_path: Pat
     assert content["best_trial"]["trial"].startswith("own-")
 
 
-@pytest.mark.timeout(400)
 def test_ray_address_and_a_family_that_workers_lack(head: dict[str, str], tmp_path: Path) -> None:
     code = _code_with(tmp_path / "code", "mine")
     done = subprocess.run(

@@ -1,6 +1,6 @@
-"""A search over a head and three workers that share no folder, and what a node's death costs.
+"""A search over a head and three workers that share no folder, and the death of a node.
 
-Each test takes one to two minutes on two cores, as four nodes have to share them.
+Each test takes up to a minute on two cores, which the four nodes share.
 """
 
 import contextlib
@@ -16,14 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from mgc_ray.data.corpus import write_track
+from mgc_ray.corpus.files import write_track
 from mgc_ray.data.storage import Storage
-from mgc_ray.ensembling.artefact import load_ensemble, shipped_model
+from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+from mgc_ray.results import TrialRecord, load_search, read_records
 from tests.cluster.nodes import HOST, PORT, Node, machines, start_cluster, why_not
 from tests.s3 import KEYS, s3_server
 
 _missing = why_not()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(bool(_missing), reason=f"a cluster of several machines {_missing}"),
     pytest.mark.timeout(900),
 ]
@@ -55,15 +57,15 @@ def _search(head: Node, name: str, *options: str) -> list[str]:
     ]
 
 
-def _check(search: Path, trials: int = 6) -> list[dict[str, str]]:
-    """That a search has come to its end with each trial once; the records of its trials."""
+def _check(search: Path, trials: int = 6) -> list[TrialRecord]:
+    """Assert that a search has finished with each trial once; the records of its trials."""
     with (search / "leaderboard.csv").open() as file:
         rows = [row["trial"] for row in csv.DictReader(file)]
     assert len(set(rows)) == len(rows) == trials
-    assert json.loads((search / "search.json").read_text())["finished"]
-    records = [json.loads(path.read_text()) for path in search.glob("trials/*/trial.json")]
-    assert sorted(record["trial"] for record in records) == sorted(rows)
-    assert {record["status"] for record in records} <= {"completed", "stopped_early"}
+    assert load_search(search).finished
+    records = read_records(search / "trials")
+    assert sorted(record.trial for record in records) == sorted(rows)
+    assert {record.status for record in records} <= {"completed", "stopped_early"}
     assert not list(search.rglob("state.safetensors"))
     return records
 
@@ -74,13 +76,13 @@ def _when(
     deadline = time.monotonic() + seconds
     while not holds():
         if process.poll() is not None:
-            said = process.stderr.read() if process.stderr else ""
-            pytest.fail(f"ended before {what}: {said}")
+            printed = process.stderr.read() if process.stderr else ""
+            pytest.fail(f"ended before {what}: {printed}")
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.02)
 
 
-def test_nodes_that_share_no_folder_are_told_apart(cluster: list[Node]) -> None:
+def test_nodes_that_share_no_folder_are_refused_without_a_storage(cluster: list[Node]) -> None:
     head = cluster[0]
     done = head.run(*_search(head, "refused", *SMALL))
     assert done.returncode == 2, done.stderr
@@ -89,13 +91,13 @@ def test_nodes_that_share_no_folder_are_told_apart(cluster: list[Node]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_stranger_without_the_token_is_turned_away(cluster: list[Node]) -> None:
+def test_a_client_without_the_token_is_refused(cluster: list[Node]) -> None:
     head, worker, *_ = cluster
     token = worker.outside / ".ray/auth_token"
     kept = token.read_text()
     token.write_text("0" * len(kept))
     try:
-        done = worker.run(*_search(head, "stranger", *SMALL), timeout=120)
+        done = worker.run(*_search(head, "intruder", *SMALL), timeout=120)
     finally:
         token.write_text(kept)
     assert done.returncode != 0
@@ -103,13 +105,13 @@ def test_a_stranger_without_the_token_is_turned_away(cluster: list[Node]) -> Non
     assert "looking at" not in done.stderr  # nothing was run
 
 
-def test_the_whole_road_over_three_workers_and_a_bucket(cluster: list[Node], bucket: str) -> None:
+def test_a_whole_search_over_three_workers_and_a_bucket(cluster: list[Node], bucket: str) -> None:
     head, *workers = cluster
     options = [*SMALL, "--refit-folds", "2", "--top-k", "2", "--storage", bucket]
-    done = head.run(*_search(head, "road", *options))
+    done = head.run(*_search(head, "whole", *options))
     assert done.returncode == 0, done.stderr
-    records = _check(head.outside / "results/road")
-    nodes = {record["node"] for record in records}
+    records = _check(head.outside / "results/whole")
+    nodes = {record.node for record in records}
     assert len(nodes) > 1
     assert nodes <= {worker.address for worker in workers}  # the head runs no trials
     for worker in workers:
@@ -118,16 +120,16 @@ def test_the_whole_road_over_three_workers_and_a_bucket(cluster: list[Node], buc
     for path in (head.outside / "results").rglob("*.json"):
         assert "secret" not in path.read_text()
     song = next((head.outside / "results/corpora").rglob("*.wav")).relative_to(head.outside)
-    answer = head.run(
-        *(sys.executable, "-m", "mgc_ray.predict", "--model", "results/road/ensemble", str(song))
+    predicted = head.run(
+        *(sys.executable, "-m", "mgc_ray.predict", "--model", "results/whole/ensemble", str(song))
     )
-    assert answer.returncode == 0, answer.stderr
+    assert predicted.returncode == 0, predicted.stderr
 
 
-def test_another_head_goes_on_with_what_is_in_the_bucket(
+def test_another_head_resumes_from_what_is_in_the_bucket(
     cluster: list[Node], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The driver is killed, and all that its machine held is lost."""
+    """The driver is killed, and all files of its machine are lost."""
     head = cluster[0]
     process = head.start(
         *_search(head, "moved", *SMALL, "--trials", "8", "--storage", bucket),
@@ -157,8 +159,8 @@ def test_another_head_goes_on_with_what_is_in_the_bucket(
         assert (search / "trials" / name / "trial.json").read_text() == record
 
 
-def test_the_server_s_replicas_stand_on_all_workers(cluster: list[Node]) -> None:
-    """And answer songs that the head is sent, the model being on the head alone."""
+def test_the_replicas_of_a_server_run_on_all_workers(cluster: list[Node]) -> None:
+    """They answer requests to the head, where alone the model is."""
     head, *workers = cluster
     write_track(head.outside / "song.wav", "rock", 0, 0, 5.0)
     log = head.outside / "serve.log"
@@ -183,10 +185,10 @@ def test_the_server_s_replicas_stand_on_all_workers(cluster: list[Node]) -> None
     finally:
         server.send_signal(signal.SIGTERM)
         out, _ = server.communicate(timeout=60)
-        said = log.read_text()
-    assert server.returncode == 0, said
-    assert said.splitlines()[-1] == "stopped by SIGTERM"
-    assert not out  # of Ray's
+        printed = log.read_text()
+    assert server.returncode == 0, printed
+    assert printed.splitlines()[-1] == "stopped by SIGTERM"
+    assert not out  # no message of Ray
 
 
 # sends the song by six threads
@@ -215,7 +217,7 @@ def _replicas(node: Node) -> int:
 
 @pytest.mark.parametrize("stage", ["preprocessing", "search", "refit"])
 def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: str) -> None:
-    """Over a folder that all nodes share as storage; the node comes back afterwards."""
+    """With a folder that all nodes share as storage; the node joins again afterwards."""
     head, _, victim, _ = cluster
     shared = head.home.parent / f"shared-{stage}"
     search = head.outside / "results" / stage
@@ -227,18 +229,18 @@ def test_a_worker_that_dies_costs_nothing_but_time(cluster: list[Node], stage: s
     process = head.start(
         *_search(head, stage, *options, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    begun = {
+    has_begun = {
         "preprocessing": lambda: any(shared.glob("datasets/*/tracks-*/*")),
         "search": lambda: any(shared.rglob("state.safetensors")),
         "refit": lambda: any(search.glob("refit/*/fold-1/held.npz")),
     }[stage]
-    _when(process, begun, stage)
+    _when(process, has_begun, stage)
     victim.die()
-    out, said = process.communicate(timeout=600)
+    out, printed = process.communicate(timeout=600)
     try:
-        assert process.returncode == 0, said
-        assert json.loads(out)["finished"]  # Ray's word of the death is not among it
-        assert ("are streamed from disk" in said) == (stage == "refit")
+        assert process.returncode == 0, printed
+        assert json.loads(out)["finished"]  # no message of Ray about the death is among it
+        assert ("are streamed from disk" in printed) == (stage == "refit")
         _check(search)
         assert len(list(search.glob("refit/*/fold-*/held.npz"))) == 6
     finally:

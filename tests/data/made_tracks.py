@@ -1,4 +1,4 @@
-"""Tracks that tests of the split are about."""
+"""Tracks for tests of the split."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ GENRES = ("blues", "jazz", "rock")
 
 
 def tracks_of(counts: dict[str, int], **fields: str) -> list[Track]:
-    """As many tracks of each genre as said, each of an artist of its own."""
+    """This many tracks of each genre, each by an artist of its own."""
     return [
         Track(f"/music/{genre}/{i}.wav", genre, f"{genre}.{i}", **fields)
         for genre, count in counts.items()
@@ -23,7 +23,7 @@ def table_of(tracks: Sequence[Track]) -> TrackTable:
 
 
 def of_artists(sizes: dict[str, Sequence[int]]) -> list[Track]:
-    """Tracks of artists who play one genre each; `sizes` says how many tracks each has."""
+    """Tracks of artists who play one genre each; `sizes`: how many tracks each artist has."""
     return [
         Track(f"{genre}-{a}-{i}.wav", genre, f"{genre}-{a}-{i}", f"{genre} {a}", f"{genre} {a}")
         for genre, artists in sizes.items()

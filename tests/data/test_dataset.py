@@ -1,4 +1,4 @@
-"""The dataset on disk: what is written is what is read, and what is not whole is refused."""
+"""The dataset on disk: what is written is what is read; damage and other settings are refused."""
 
 import json
 import shutil
@@ -13,175 +13,164 @@ import pyarrow.parquet as pq
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.data.chunks import Chunks, load_chunks
+from mgc_ray.config import DatasetConfig
 from mgc_ray.data.dataset import (
-    DatasetInfo,
-    describe,
-    finish,
+    ShardContent,
+    ShardTrack,
+    read_dataset_tracks,
     read_info,
-    read_track_rows,
+    read_shard,
+    read_shard_content,
+    read_skipped,
     shard_path,
+    table_name,
     write_shard,
     write_skipped,
     write_tracks,
 )
-from mgc_ray.data.files import read_json, write_csv, write_json, written_whole
-from mgc_ray.data.spectrogram import BandGroups, Inspection, LogMel, Precomputed
-from mgc_ray.data.tracks import Skipped, Track
+from mgc_ray.data.features import TrackFeatures, audio_features
+from mgc_ray.data.files import write_json
+from mgc_ray.data.tracks import Skipped
+from tests.data.made_dataset import (
+    BANDS,
+    FRAMES,
+    array_of,
+    chunks_of,
+    features_of,
+    info_of,
+    place_of,
+    track_of,
+    written_dataset,
+)
 
-BANDS, FRAMES = 2, 3
-SPLIT_OF = {"a": "train", "b": "valid", "c": "train", "d": "test"}
-GENRE_OF = {"a": "jazz", "b": "jazz", "c": "blues", "d": "blues"}
+# --- shards ---
 
 
-def info_of(**changed: Any) -> DatasetInfo:
-    info = DatasetInfo(
-        features=Precomputed(BANDS, FRAMES, "float32"),
-        genres=("blues", "jazz"),
-        protocol="grouped",
-        seed=3,
-        source="music",
-        listing="abc",
-        shards=2,
-        tracks=4,
+def test_a_shard_returns_the_chunks_of_the_wanted_tracks(tmp_path: Path) -> None:
+    path = shard_path(written_dataset(tmp_path), 0)  # of tracks b and a
+    both = read_shard(path, info_of(), [0, 1], ["array"])
+    np.testing.assert_array_equal(both["array"], [*chunks_of("b"), *chunks_of("a")])
+    assert both["array"].dtype == np.float32
+    one = read_shard(path, info_of(), [1], ["array"])
+    np.testing.assert_array_equal(one["array"], chunks_of("a"))
+    assert read_shard(path, info_of(), [], ["array"])["array"].shape == (0, BANDS, FRAMES)
+
+
+def test_a_shard_records_its_tracks_and_what_was_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "chunks/00000.parquet"
+    skipped = [Skipped("/music/x.wav", "empty file")]
+    tracks = [(track_of("a"), features_of("a", 3)), (track_of("c"), features_of("c", 1))]
+    write_shard(path, info_of(), tracks, skipped)
+    assert read_shard_content(path, info_of()) == ShardContent(
+        (
+            ShardTrack("/music/a.wav", 0, 3, 9.0, "hash a"),
+            ShardTrack("/music/c.wav", 1, 1, 3.0, "hash c"),
+        ),
+        tuple(skipped),
     )
-    return replace(info, **changed)
+    assert pq.ParquetFile(path).num_row_groups == 2
 
 
-def track_of(name: str) -> Track:
-    return Track(f"/music/{name}.wav", GENRE_OF[name], name, "Ella", "Ella", SPLIT_OF[name])
+def test_a_shard_whose_tracks_were_all_skipped_has_no_rows(tmp_path: Path) -> None:
+    path = shard_path(tmp_path, 0)
+    write_shard(path, info_of(), [], [Skipped("/music/x.wav", "empty file")])
+    assert pq.read_table(path).num_rows == 0
+    assert len(read_shard_content(path, info_of()).skipped) == 1
 
 
-def chunks_of(name: str, count: int = 2) -> np.ndarray:
-    """[count, 2, 3] numbers that are found nowhere else: 100 for each track, 10 for each chunk."""
-    base = 100 * "abcd".index(name) + 10 * np.arange(count)
-    return (base[:, None, None] + np.arange(6).reshape(2, 3)).astype(np.float32)
+def test_the_duration_of_an_array_is_not_known(tmp_path: Path) -> None:
+    features = replace(features_of("a"), seconds=float("nan"))
+    path = shard_path(tmp_path, 0)
+    write_shard(path, info_of(), [(track_of("a"), features)], [])
+    assert np.isnan(read_shard_content(path, info_of()).tracks[0].seconds)
 
 
-def written_dataset(folder: Path, info: DatasetInfo | None = None) -> Path:
-    """Tracks a and b in the first shard, c and d in the second; two chunks each."""
-    info = info or info_of()
-    for shard, names in enumerate(("ab", "cd")):
-        dtype = info.features.dtype
-        rows = [(track_of(n), chunks_of(n).astype(dtype), [SPLIT_OF[n]] * 2) for n in names]
-        assert write_shard(folder, shard, info, rows) == 4
-    found = [Inspection(6.0, 2, f"hash {name}") for name in "abcd"]
-    write_tracks(folder, [track_of(name) for name in "abcd"], found)
-    finish(folder, info)
-    return folder
+def test_several_features_are_columns_of_their_own_shape_and_type(tmp_path: Path) -> None:
+    info = info_of(audio_features(DatasetConfig(features=("log_mel", "mfcc"), chunk_seconds=1)))
+    shapes = {name: (f.bands, f.frames) for name, f in info.features.columns.items()}
+    assert shapes == {"log_mel": (128, 87), "mfcc": (20, 87)}
+    random = np.random.default_rng(0)
+    columns = {n: random.normal(size=(2, *shape)).astype("f4") for n, shape in shapes.items()}
+    path = shard_path(tmp_path, 0)
+    write_shard(path, info, [(track_of("a"), TrackFeatures(columns, 2.0, "hash"))], [])
+    table = pq.read_table(path)
+    assert table.column_names == ["track_id", "chunk", "log_mel", "mfcc"]
+    for name, shape in shapes.items():
+        assert table.schema.field(name).type == pa.fixed_shape_tensor(pa.float32(), shape)
+        (column,) = read_shard(path, info, [0], [name]).values()
+        np.testing.assert_array_equal(column, columns[name])
 
 
-# --- what is written is what is read ---
+def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    wrong = TrackFeatures({"array": np.zeros((2, BANDS, FRAMES + 1), np.float32)}, 6.0, "hash")
+    with pytest.raises((ValueError, TypeError, pa.ArrowException)):
+        write_shard(shard_path(tmp_path, 0), info_of(), [(track_of("a"), wrong)], [])
+    assert list((tmp_path / "chunks").iterdir()) == []
 
 
-def test_all_chunks_come_back_in_their_order(tmp_path: Path) -> None:
-    chunks = load_chunks(written_dataset(tmp_path), ["train", "valid", "test"])
-    assert chunks.info == info_of(finished=True)
-    np.testing.assert_array_equal(
-        chunks.spectrograms, np.concatenate([chunks_of(name) for name in "abcd"])
-    )
-    assert chunks.spectrograms.dtype == np.float32
-    assert chunks.tracks == [track_of(name) for name in "abcd"]
-    np.testing.assert_array_equal(chunks.track, [0, 0, 1, 1, 2, 2, 3, 3])
-    assert list(chunks.split) == ["train"] * 2 + ["valid"] * 2 + ["train"] * 2 + ["test"] * 2
-    np.testing.assert_array_equal(chunks.track_genre, [1, 1, 0, 0])
-    np.testing.assert_array_equal(chunks.genre, [1, 1, 1, 1, 0, 0, 0, 0])
-    np.testing.assert_array_equal(chunks.rows("train"), [0, 1, 4, 5])
+# --- tracks and skipped files ---
 
 
-def test_bytes_stay_bytes(tmp_path: Path) -> None:
-    info = info_of(features=Precomputed(BANDS, FRAMES, "uint8"))
-    chunks = load_chunks(written_dataset(tmp_path, info), ["train"])
-    assert chunks.spectrograms.dtype == np.uint8
-    expected = np.concatenate([chunks_of("a"), chunks_of("c")]).astype(np.uint8)
-    np.testing.assert_array_equal(chunks.spectrograms, expected)
-
-
-def test_rows_of_unwanted_splits_are_not_returned(tmp_path: Path) -> None:
-    written_dataset(tmp_path)
-    chunks = load_chunks(tmp_path, ["train", "valid"])
-    assert set(chunks.split) == {"train", "valid"}
-    assert [track.track_id for track in chunks.tracks] == ["a", "b", "c"]
-    np.testing.assert_array_equal(chunks.track, [0, 0, 1, 1, 2, 2])
-    assert chunks.spectrograms.max() < 300
-    test = load_chunks(tmp_path, ["test"])
-    assert [track.track_id for track in test.tracks] == ["d"]
-    np.testing.assert_array_equal(test.track, [0, 0])
-    np.testing.assert_array_equal(test.spectrograms, chunks_of("d"))
-
-
-def test_a_part_that_no_track_is_in_is_empty(tmp_path: Path) -> None:
-    chunks = load_chunks(written_dataset(tmp_path), ["elsewhere"])
-    assert chunks.spectrograms.shape == (0, BANDS, FRAMES)
-    assert chunks.tracks == []
-    assert len(chunks.track) == len(chunks.split) == 0
-
-
-def test_chunks_of_one_track_may_be_in_two_parts(tmp_path: Path) -> None:
-    info = info_of(protocol="random-chunks", shards=1, tracks=1)
-    track = replace(track_of("a"), split="")
-    write_shard(tmp_path, 0, info, [(track, chunks_of("a", 3), ["train", "valid", "train"])])
-    write_tracks(tmp_path, [track], [Inspection(9.0, 3, "hash a")])
-    finish(tmp_path, info)
-    assert info.leaky
-    train, valid = load_chunks(tmp_path, ["train"]), load_chunks(tmp_path, ["valid"])
-    np.testing.assert_array_equal(train.spectrograms, chunks_of("a", 3)[[0, 2]])
-    np.testing.assert_array_equal(valid.spectrograms, chunks_of("a", 3)[[1]])
-    assert train.tracks == valid.tracks == [track]
-
-
-def test_a_shard_without_rows_can_be_written(tmp_path: Path) -> None:
-    assert write_shard(tmp_path, 0, info_of(), []) == 0
-    assert pq.read_table(shard_path(tmp_path, 0)).num_rows == 0
-
-
-def test_tracks_and_findings_come_back(tmp_path: Path) -> None:
-    tracks = [track_of("a"), replace(track_of("b"), artist="Ünï – 音", split="")]
-    found = [Inspection(1.5, 1, "x"), Inspection(float("nan"), 10, "y")]
-    write_tracks(tmp_path, tracks, found)
-    tracks_read, found_read = read_track_rows(tmp_path)
+def test_tracks_and_places_are_read_as_they_were_written(tmp_path: Path) -> None:
+    tracks = [track_of("a"), replace(track_of("b"), artist="Ünï – 音", split="", added=True)]
+    places = [place_of(3, 1, 1, "a"), replace(place_of(0, 0, 10, "b"), seconds=float("nan"))]
+    write_tracks(tmp_path, list(zip(tracks, places, strict=True)))
+    tracks_read, places_read = read_dataset_tracks(tmp_path)
     assert tracks_read == tracks
-    assert found_read[0] == found[0]
-    assert np.isnan(found_read[1].seconds)
-    assert (found_read[1].chunks, found_read[1].content_hash) == (10, "y")
+    assert places_read[0] == places[0]
+    assert np.isnan(places_read[1].seconds)
+    assert replace(places_read[1], seconds=0.0) == replace(places[1], seconds=0.0)
 
 
-def test_reasons_with_commas_and_line_ends_stay_one_row(tmp_path: Path) -> None:
-    write_skipped(tmp_path, [Skipped("a, b.wav", 'no "audio"\nat all')])
+def test_a_reason_with_commas_and_line_ends_stays_one_row(tmp_path: Path) -> None:
+    skipped = [Skipped("a, b.wav", 'no "audio"\nat all')]
+    write_skipped(tmp_path, skipped)
     rows = pd.read_csv(tmp_path / "skipped.csv")
     assert rows.to_dict("records") == [{"path": "a, b.wav", "reason": 'no "audio"\nat all'}]
+    assert read_skipped(tmp_path) == skipped
+    assert read_skipped(tmp_path / "elsewhere") == []
 
 
-# --- readable by others ---
+@pytest.mark.parametrize("content", [None, b"", b"no parquet"])
+def test_a_missing_or_damaged_list_of_tracks_is_refused(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "tracks.parquet").write_bytes(content)
+    with pytest.raises(
+        RequestError,
+        match=r"tracks\.parquet is missing or damaged .*: make the dataset again with --overwrite",
+    ):
+        read_dataset_tracks(tmp_path)
+
+
+def test_a_list_of_tracks_of_another_program_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.wav"]}), tmp_path / "tracks.parquet")
+    with pytest.raises(RequestError, match=r"tracks\.parquet is missing or damaged \('shard'\)"):
+        read_dataset_tracks(tmp_path)
+
+
+# --- readable by other programs ---
 
 
 def test_plain_pyarrow_sees_a_fixed_shape_tensor_and_the_settings(tmp_path: Path) -> None:
     written_dataset(tmp_path)
     table = pq.read_table(shard_path(tmp_path, 1))
-    assert table.column_names == ["track_id", "chunk", "genre", "group", "split", "log_mel"]
-    assert table.schema.field("log_mel").type == pa.fixed_shape_tensor(pa.float32(), [2, 3])
-    tensor = table["log_mel"].combine_chunks().to_numpy_ndarray()
-    np.testing.assert_array_equal(tensor, np.concatenate([chunks_of("c"), chunks_of("d")]))
-    assert table["track_id"].to_pylist() == ["c", "c", "d", "d"]
+    assert table.column_names == ["track_id", "chunk", "array"]
+    assert table.schema.field("array").type == pa.fixed_shape_tensor(pa.float32(), [2, 3])
+    tensor = table["array"].combine_chunks().to_numpy_ndarray()
+    np.testing.assert_array_equal(tensor, [*chunks_of("d"), *chunks_of("c")])
+    assert table["track_id"].to_pylist() == ["d", "d", "c", "c"]
     assert table["chunk"].to_pylist() == [0, 1, 0, 1]
-    assert table["genre"].to_pylist() == ["blues"] * 4
-    assert table["group"].to_pylist() == ["Ella"] * 4
-    assert table["split"].to_pylist() == ["train", "train", "test", "test"]
-    assert json.loads(table.schema.metadata[b"mgc_ray"]) == {
-        "features": {"kind": "precomputed", "bands": 2, "frames": 3, "value_type": "float32"},
-        "genres": ["blues", "jazz"],
-        "protocol": "grouped",
-        "seed": 3,
-        "source": "music",
-        "listing": "abc",
-        "shards": 2,
-        "tracks": 4,
-    }
+    content = json.loads(table.schema.metadata[b"mgc_ray"])
+    assert content["listing"] == "abc"
+    assert content["features"] == array_of().to_json()
+    assert [track["path"] for track in content["tracks"]] == ["/music/d.wav", "/music/c.wav"]
 
 
 def test_the_folder_of_shards_is_one_table_for_pyarrow(tmp_path: Path) -> None:
     written_dataset(tmp_path)
-    (tmp_path / "chunks" / ".00002.parquet.1.tmp").write_bytes(b"a shard that was never whole")
+    (tmp_path / "chunks" / ".00002.parquet.1.tmp").write_bytes(b"a shard that was never complete")
     assert pq.read_table(tmp_path / "chunks").num_rows == 8
 
 
@@ -190,136 +179,98 @@ def test_pandas_gives_each_chunk_as_a_flat_array(tmp_path: Path) -> None:
     # by row, so `cell.reshape(bands, frames)` is the chunk again.
     written_dataset(tmp_path)
     frame = pd.read_parquet(shard_path(tmp_path, 0))
-    assert list(frame["track_id"]) == ["a", "a", "b", "b"]
-    cell = frame["log_mel"][1]
+    assert list(frame["track_id"]) == ["b", "b", "a", "a"]
+    cell = frame["array"][3]
     assert isinstance(cell, np.ndarray)
     assert (cell.shape, cell.dtype) == ((6,), np.float32)
     np.testing.assert_array_equal(cell.reshape(BANDS, FRAMES), chunks_of("a")[1])
 
 
-# --- statistics ---
+# --- damaged shards, and those of other settings ---
 
 
-def test_statistics_are_those_of_the_train_rows_alone(tmp_path: Path) -> None:
-    chunks = load_chunks(written_dataset(tmp_path), ["train", "valid", "test"])
-    mean, deviation = chunks.band_statistics
-    train = np.concatenate([chunks_of("a"), chunks_of("c")])
-    np.testing.assert_allclose(mean, train.mean((0, 2)), rtol=1e-6)
-    np.testing.assert_allclose(deviation, train.std((0, 2)), rtol=1e-6)
-    # a: 0 1 2 and 10 11 12; c: 200 more; the second band is 3 more than the first
-    np.testing.assert_allclose(mean, [106, 109])
-    assert mean.dtype == deviation.dtype == np.float32
-
-
-def test_statistics_of_many_chunks_are_numpys() -> None:
-    random = np.random.default_rng(0)
-    info = info_of(features=Precomputed(4, 5, "float32"))
-    spectrograms = random.normal([[-40], [0], [20], [3]], 5, (700, 4, 5)).astype(np.float32)
-    split = random.choice(["train", "valid"], 700)
-    chunks = _chunks(info, spectrograms, split)
-    train = spectrograms[split == "train"].astype(np.float64)
-    mean, deviation = chunks.band_statistics
-    np.testing.assert_allclose(mean, train.mean((0, 2)), rtol=1e-5)
-    np.testing.assert_allclose(deviation, train.std((0, 2)), rtol=1e-5)
-
-
-def test_a_band_that_never_changes_does_not_divide_by_zero() -> None:
-    spectrograms = np.full((4, 2, 3), -80.1, np.float32)
-    spectrograms[:, 1] = np.arange(3)
-    mean, deviation = _chunks(info_of(), spectrograms, np.array(["train"] * 4)).band_statistics
-    np.testing.assert_allclose(mean, [-80.1, 1], rtol=1e-6)
-    np.testing.assert_allclose(deviation, [1e-3, np.sqrt(2 / 3)], rtol=1e-6)
-
-
-def _chunks(info: DatasetInfo, spectrograms: np.ndarray, split: np.ndarray) -> Chunks:
-    return Chunks(info, np.zeros(len(split), np.int64), split, [track_of("a")], spectrograms)
-
-
-# --- what is refused ---
-
-
-def test_an_unfinished_dataset_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    written_dataset(tmp_path)
-    info_of().write(tmp_path)
-    assert not read_info(tmp_path).finished
-    with pytest.raises(
-        RequestError,
-        match=rf"is unfinished: run the same command .*--tracks music --dataset {tmp_path}\)",
-    ):
-        load_chunks(tmp_path, ["train"])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"seed": 4},
-        {"protocol": "random-chunks"},
-        {"listing": "abd"},
-        {"features": Precomputed(BANDS, FRAMES, "uint8")},
-        {"genres": ("blues", "rock")},
-        {"fold": "1/5"},
-        {"synthetic": 1},
-    ],
-)
+@pytest.mark.parametrize("changed", [{"listing": "abd"}, {"features": array_of("uint8")}])
 def test_a_shard_of_other_settings_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     written_dataset(tmp_path / "one")
     written_dataset(tmp_path / "other", info_of(**changed))
-    shutil.copy(shard_path(tmp_path / "other", 1), shard_path(tmp_path / "one", 1))
-    with pytest.raises(
-        RequestError,
-        match=r"00001\.parquet was made with other settings than dataset\.json says: delete the",
-    ):
-        load_chunks(tmp_path / "one", ["train"])
+    path = shard_path(tmp_path / "one", 1)
+    shutil.copy(shard_path(tmp_path / "other", 1), path)
+    refusal = (
+        r"00001\.parquet was made with other settings than dataset\.json says: delete the folder "
+        r"and make it again: python -m mgc_ray\.preprocess --tracks music --dataset"
+    )
+    with pytest.raises(RequestError, match=refusal):
+        read_shard(path, info_of(), [0], ["array"])
+    with pytest.raises(RequestError, match=refusal):
+        read_shard_content(path, info_of())
 
 
-def test_a_parquet_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_shard_does_not_depend_on_the_split(tmp_path: Path) -> None:
     written_dataset(tmp_path)
-    pq.write_table(pa.table({"split": ["train"]}), shard_path(tmp_path, 0))
+    other = info_of(split_seed=4, protocol="random-chunks")
+    assert len(read_shard_content(shard_path(tmp_path, 0), other).tracks) == 2
+
+
+def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "00000.parquet"
+    pq.write_table(pa.table({"split": ["train"]}), path)
     with pytest.raises(RequestError, match="was made with other settings"):
-        load_chunks(tmp_path, ["train"])
+        read_shard(path, info_of(), [0], ["array"])
 
 
-def test_a_missing_shard_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    written_dataset(tmp_path)
-    shard_path(tmp_path, 1).unlink()
-    with pytest.raises(
-        RequestError,
-        match=rf"00001\.parquet is missing or damaged .*: delete it and run again: python -m "
-        rf"mgc_ray\.preprocess --tracks music --dataset {tmp_path}$",
-    ):
-        load_chunks(tmp_path, ["train"])
-
-
-@pytest.mark.parametrize("damage", ["empty", "text", "head", "middle", "tail"])
-def test_a_damaged_shard_is_refused(tmp_path: Path, damage: str) -> None:
-    written_dataset(tmp_path)
-    path = shard_path(tmp_path, 0)
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "head", "middle", "tail"])
+def test_a_missing_or_damaged_shard_is_refused_with_the_remedy(tmp_path: Path, damage: str) -> None:
+    path = shard_path(written_dataset(tmp_path), 0)
     content = path.read_bytes()
     middle = bytearray(content)
-    middle[4:400] = b"\xff" * 396
-    path.write_bytes(
-        {
-            "empty": b"",
-            "text": b"no shard at all\n" * 9,
-            "head": content[: len(content) // 2],
-            "middle": bytes(middle),
-            "tail": content[len(content) // 2 :],
-        }[damage]
-    )
-    with pytest.raises(RequestError, match=r"00000\.parquet is missing or damaged \("):
-        load_chunks(tmp_path, ["train", "valid"])
+    middle[4:300] = b"\xff" * 296
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(
+            {
+                "empty": b"",
+                "text": b"no shard at all\n" * 9,
+                "head": content[: len(content) // 2],
+                "middle": bytes(middle),
+                "tail": content[len(content) // 2 :],
+            }[damage]
+        )
+    with pytest.raises(
+        RequestError,
+        match=rf"00000\.parquet is missing or damaged \(.*\): delete it and run again: python -m "
+        rf"mgc_ray\.preprocess --tracks music --dataset {tmp_path}$",
+    ):
+        read_shard(path, info_of(), [0, 1], ["array"])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no parquet"])
-def test_a_missing_or_damaged_list_of_tracks_is_refused(
-    tmp_path: Path, content: bytes | None
-) -> None:
-    written_dataset(tmp_path)
-    (tmp_path / "tracks.parquet").unlink()
-    if content is not None:
-        (tmp_path / "tracks.parquet").write_bytes(content)
-    with pytest.raises(RequestError, match=r"tracks\.parquet is missing or damaged .* --anew"):
-        load_chunks(tmp_path, ["train"])
+def test_a_row_group_that_a_shard_does_not_have_is_refused(tmp_path: Path) -> None:
+    path = shard_path(written_dataset(tmp_path), 0)
+    with pytest.raises(RequestError, match="is missing or damaged"):
+        read_shard(path, info_of(), [7], ["array"])
+
+
+# --- dataset.json ---
+
+
+def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    changed = {"protocol": "cross-validation", "fold": "1/3", "chunks_per_track": 1, "synthetic": 5}
+    for info in (info_of(), info_of(finished=True, **changed)):
+        info.write(tmp_path)
+        assert read_info(tmp_path) == info
+
+
+def test_equal_settings_mean_equal_rows(tmp_path: Path) -> None:
+    # whether it is finished is no setting
+    assert info_of().settings == info_of(finished=True).settings
+    others = [
+        info_of(split_seed=4),
+        info_of(protocol="random-chunks"),
+        info_of(listing="abd"),
+        info_of(array_of("uint8")),
+        info_of(genres=("blues", "rock")),
+        info_of(synthetic=1),
+    ]
+    assert all(info.settings != info_of().settings for info in others)
 
 
 def test_a_folder_without_a_dataset_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -331,115 +282,47 @@ def test_a_folder_without_a_dataset_is_refused_with_the_remedy(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("changed", "reason"),
     [
-        ("", "is no dataset: dataset.json: Expecting value"),
-        ("no json", "is no dataset: dataset.json: Expecting value"),
-        ('{"genres": ["a"', "is no dataset: dataset.json: Expecting"),
-        ("[1, 2]", "is no dataset: dataset.json holds no object"),
-        ("{}", r"was made by another version of this program \('features'\): make it with"),
-        ('{"features": "log_mel", "genres": []}', "features must be one of"),
-        ('{"features": {"kind": "mfcc"}, "genres": []}', "features must be one of"),
-        ('{"features": {"kind": "log_mel"}}', r"another version of this program \('genres'\)"),
-        ('{"features": {"kind": "log_mel"}, "genres": 5}', "another version of this program"),
-        ('{"features": {"kind": "log_mel"}, "genres": []}', "another version .* missing"),
+        ({"config": None}, "DatasetConfig must be settings by name, but it is None"),
+        ({"config": {"compression": "zstd"}}, "there is no setting 'compression'"),
+        ({"config": {"split_seed": -1}}, "--split-seed must be a whole number from 0"),
+        ({"features": "log_mel"}, "the description of features is damaged or from another version"),
+        ({"features": {"columns": {"onsets": {}}}}, "there is no feature 'onsets'"),
+        ({"genres": 5}, r"another version of this program \('int' object is not iterable\)"),
+        ({"tracks": "many"}, "another version of this program .*: make it with: python -m mgc_ray"),
     ],
 )
-def test_garbage_in_dataset_json_is_refused(tmp_path: Path, text: str, told: str) -> None:
-    (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(RequestError, match=told):
-        load_chunks(tmp_path, ["train"])
-
-
-def test_dataset_json_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "dataset.json").write_bytes(b"\xff\xfe{}")
-    with pytest.raises(RequestError, match="is no dataset: dataset.json: 'utf-8' codec"):
-        read_info(tmp_path)
-
-
-def test_a_field_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    written_dataset(tmp_path)
-    content = json.loads((tmp_path / "dataset.json").read_text())
-    write_json(tmp_path / "dataset.json", content | {"compression": "zstd"})
-    with pytest.raises(RequestError, match=r"another version of this program \(.*compression"):
-        read_info(tmp_path)
-
-
-# --- files that are whole or not there ---
-
-
-class Interruption(BaseException):
-    """Like KeyboardInterrupt: no Exception, may come anywhere."""
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Interruption])
-def test_a_block_that_raises_leaves_the_old_file_and_no_other(
-    tmp_path: Path, error: type[BaseException]
+def test_a_damaged_description_is_refused(
+    tmp_path: Path, changed: dict[str, Any], reason: str
 ) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(error), written_whole(path) as temporary:
-        temporary.write_text("half")
-        raise error
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    info_of().write(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | changed)
+    with pytest.raises(RequestError, match=reason):
+        read_info(tmp_path)
 
 
-def test_a_block_that_raises_leaves_no_new_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="half"), written_whole(tmp_path / "a") as temporary:
-        temporary.write_text("half")
-        raise ValueError("half")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    "name", ["config", "features", "listing", "genres", "tracks", "shards", "finished"]
+)
+def test_a_description_without_a_field_is_refused(tmp_path: Path, name: str) -> None:
+    info_of().write(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    del content[name]
+    write_json(tmp_path / "dataset.json", content)
+    with pytest.raises(RequestError, match=f"another version of this program .'{name}'.: make it"):
+        read_info(tmp_path)
 
 
-def test_the_file_appears_only_when_the_block_is_done(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    with written_whole(path) as temporary:
-        temporary.write_text("new")
-        assert not path.exists()
-        assert temporary.name.startswith(".")
-        assert not temporary.match("*.parquet")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected length 2 but got length 1"):
-        write_shard(tmp_path, 0, info_of(), [(track_of("a"), chunks_of("a"), ["train"])])
-    assert not shard_path(tmp_path, 0).exists()
-
-
-def test_json_comes_back(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"b": [1, None], "a": "音"})
-    assert list(read_json(tmp_path / "a.json", "file", "")) == ["b", "a"]
-    assert read_json(tmp_path / "a.json", "file", "") == {"b": [1, None], "a": "音"}
-
-
-def test_csv_has_a_header_and_plain_line_ends(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", ["a", "b"], [[1, "x,y"]])
-    assert (tmp_path / "a.csv").read_bytes() == b'a,b\n1,"x,y"\n'
-
-
-def test_features_are_described_in_words() -> None:
-    assert describe(LogMel()) == "log-mel 128 bands x 258 frames, 2.99 s a chunk"
-    assert describe(Precomputed(128, 38, "uint8")) == "precomputed 128 bands x 38 frames a chunk"
-    groups = BandGroups(("chroma", "log_mel"), LogMel(chunk_samples=44_100))
-    assert describe(groups) == "log-mel, chroma 140 bands x 173 frames, 2.00 s a chunk"
-
-
-def test_protocols_are_told_with_their_fold() -> None:
+def test_protocols_are_described_with_their_fold() -> None:
     assert info_of().protocol_in_words == "grouped"
     cross_validation = info_of(protocol="cross-validation", fold="2/5")
     assert cross_validation.protocol_in_words == "cross-validation, fold 2/5"
+    assert not info_of().leaky
+    assert info_of(protocol="random-chunks").leaky
 
 
-def test_settings_that_stand_at_their_default_are_left_out_as_in_older_datasets(
-    tmp_path: Path,
-) -> None:
-    older = {"genres", "protocol", "seed", "source", "listing", "shards", "tracks", "features"}
-    assert set(info_of().settings) == older
-    info = info_of(fold="1/3", chunks_per_track=1, synthetic=5)
-    assert set(info.settings) == older | {"fold", "chunks_per_track", "synthetic"}
-    for one in (info_of(), info):
-        one.write(tmp_path)
-        assert read_info(tmp_path) == one
+def test_a_table_is_named_without_the_folders_of_this_machine() -> None:
+    assert table_name("/home/ella/music/gtzan/tracks.csv") == "gtzan/tracks.csv"
+    assert info_of().source_name == "music"

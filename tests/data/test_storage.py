@@ -2,36 +2,16 @@
 
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.data.reach import Reach
-from mgc_ray.data.storage import Exchange, Storage, located, scratch, stand_in
-from tests.s3 import KEYS, s3_server
-
-PORT = 5078
+from mgc_ray.data.storage import SharedFolder, Storage, local_path, use_copy
+from tests.data.conftest import PORT
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, s3_server("127.0.0.1", PORT) as uri:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        yield uri
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "folder":
-        return Storage(str(tmp_path / "storage"))
-    uri: str = request.getfixturevalue("bucket")
-    return Storage(uri.replace("here", f"here-{tmp_path.name}"))
-
-
-def test_a_folder_comes_out_as_it_was_put_in(storage: Storage, tmp_path: Path) -> None:
+def test_a_folder_is_stored_and_fetched(storage: Storage, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "a/b").mkdir(parents=True)
     (source / "one.txt").write_text("one")
@@ -63,7 +43,7 @@ def test_a_file_is_replaced_and_deleted(storage: Storage, tmp_path: Path) -> Non
     storage.delete("x")  # nothing is there, which is no error
 
 
-def test_it_goes_to_other_processes_without_keys(storage: Storage, tmp_path: Path) -> None:
+def test_a_storage_is_pickled_without_keys(storage: Storage, tmp_path: Path) -> None:
     sent = pickle.dumps(storage)
     assert b"secret" not in sent
     (tmp_path / "file").write_text("sent")
@@ -74,27 +54,32 @@ def test_it_goes_to_other_processes_without_keys(storage: Storage, tmp_path: Pat
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("s3://key:secret@music/here", "must not hold an access key"),
+        ("s3://key:secret@music/here", "must not contain an access key"),
         ("nothing://music", "cannot be used"),
-        (f"s3://no-bucket/x?scheme=http&endpoint_override=127.0.0.1:{PORT}", "cannot be used"),
+        ("s3://no-bucket/x?scheme=http&endpoint_override=127.0.0.1:PORT", "cannot be used"),
         ("/proc/nothing", "cannot be used"),
     ],
 )
-def test_what_cannot_be_a_storage_is_refused(uri: str, reason: str, bucket: str) -> None:
+def test_a_storage_that_cannot_be_used_is_refused(uri: str, reason: str, bucket: str) -> None:
     with pytest.raises(RequestError, match=reason) as error:
-        Storage(uri)
+        Storage(uri.replace("PORT", str(PORT)))
     assert "secret" not in str(error.value)
 
 
-def test_a_task_elsewhere_sends_what_the_driver_fetches(storage: Storage, tmp_path: Path) -> None:
-    driver = Exchange(tmp_path / "results/a", storage, "a")
-    there = pickle.loads(pickle.dumps(driver)).inner("trials").elsewhere()
-    assert not there.folder.is_relative_to(tmp_path)
-    (there.folder / "gru-0000").mkdir(parents=True)
-    (there.folder / "gru-0000/weights").write_text("learnt")
-    there.send("gru-0000")
-    there.clear("gru-0000")
-    assert not (there.folder / "gru-0000").exists()
+def test_a_task_on_another_node_sends_what_the_driver_fetches(
+    storage: Storage, tmp_path: Path
+) -> None:
+    driver = SharedFolder(tmp_path / "results/a", storage, "a")
+    task = pickle.loads(pickle.dumps(driver)).subfolder("trials").on_this_node()
+    assert not task.folder.is_relative_to(tmp_path)
+    (task.folder / "gru-0000").mkdir(parents=True)
+    (task.folder / "gru-0000/weights").write_text("learnt")
+    task.send("gru-0000")
+    task.clear("gru-0000")
+    assert not (task.folder / "gru-0000").exists()
+    assert driver.missing(["trials/gru-0000/weights", "trials/gru-0001/weights"]) == [
+        "trials/gru-0001/weights"
+    ]
     driver.fetch("trials/gru-0000")
     assert (tmp_path / "results/a/trials/gru-0000/weights").read_text() == "learnt"
     driver.delete("trials/gru-0000")
@@ -103,38 +88,18 @@ def test_a_task_elsewhere_sends_what_the_driver_fetches(storage: Storage, tmp_pa
 
 
 def test_without_a_storage_a_task_works_in_the_folder_itself(tmp_path: Path) -> None:
-    driver = Exchange(tmp_path, None)
-    there = driver.inner("trials").elsewhere()
-    assert there.folder == tmp_path / "trials"
-    there.folder.mkdir()
-    (there.folder / "kept").write_text("seen by all")
-    there.send("kept")
-    there.clear("kept")
+    driver = SharedFolder(tmp_path, None)
+    task = driver.subfolder("trials").on_this_node()
+    assert task.folder == tmp_path / "trials"
+    task.folder.mkdir()
+    (task.folder / "kept").write_text("seen by all")
+    task.send("kept")
+    task.clear("kept")
     assert (tmp_path / "trials/kept").exists()
+    assert driver.missing(["trials/other"]) == []
 
 
-def test_tracks_are_reached_by_copies_that_do_not_stay(storage: Storage, tmp_path: Path) -> None:
-    song = tmp_path / "a song.wav"
-    song.write_bytes(b"music")
-    reach = Reach(storage, "tracks")
-    done: list[int] = []
-    reach.send([str(song), str(tmp_path / "missing.wav")], done.append)
-    assert done == [1, 2]
-    with reach(str(song)) as place:
-        assert place == str(song)  # this node sees it
-    song.unlink()
-    with reach(str(song)) as place:
-        assert Path(place).read_bytes() == b"music"
-        assert place.endswith(".wav")
-        assert Path(place).is_relative_to(scratch())
-    assert not Path(place).exists()
-    with reach(str(tmp_path / "missing.wav")) as place:
-        assert place == str(tmp_path / "missing.wav")  # which then is no such file
-    reach.end()
-    assert storage.files("tracks") == []
-
-
-def test_a_copy_stands_in_for_weights_of_another_node(tmp_path: Path) -> None:
-    assert located("/other/node/weights") == "/other/node/weights"
-    stand_in("/other/node/weights", tmp_path)
-    assert located("/other/node/weights") == str(tmp_path)
+def test_a_copy_is_read_instead_of_a_path_on_another_node(tmp_path: Path) -> None:
+    assert local_path("/other/node/weights") == "/other/node/weights"
+    use_copy("/other/node/weights", tmp_path)
+    assert local_path("/other/node/weights") == str(tmp_path)

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.data.split import (
-    assign_groups,
-    check_table,
-)
-from mgc_ray.data.tracks import Skipped, Track, read_tracks
+from mgc_ray.data.split.groups import assign_groups
+from mgc_ray.data.split.protocols import check_table
+from mgc_ray.data.tracks import Skipped, Track, read_artists, read_tracks
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -48,7 +46,7 @@ def test_files_of_one_name_get_their_path_as_id(tmp_path: Path) -> None:
     assert ids == ["blues/1.flac", "blues/1.wav", "2", "jazz/1.wav"]
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
     touched(tmp_path, "jazz/a.wav", "jazz/.DS_Store", ".git/b.wav", "jazz/.trash/c.wav", ".hidden")
     table = read_tracks(tmp_path)
     assert [track.track_id for track in table.tracks] == ["a"]
@@ -60,14 +58,14 @@ def test_a_hidden_folder_above_the_tracks_hides_nothing(tmp_path: Path) -> None:
     assert [track.track_id for track in read_tracks(source).tracks] == ["a"]
 
 
-def test_files_outside_of_the_genre_folders_are_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_files_outside_the_genre_folders_are_skipped_with_the_reason(tmp_path: Path) -> None:
     touched(tmp_path, "jazz/a.wav", "README.txt")
     assert read_tracks(tmp_path).skipped == [
-        Skipped(str(tmp_path / "README.txt"), "lies outside of the genre folders")
+        Skipped(str(tmp_path / "README.txt"), "is outside the genre folders")
     ]
 
 
-def test_a_link_in_a_circle_does_no_harm(tmp_path: Path) -> None:
+def test_a_circular_link_is_not_followed(tmp_path: Path) -> None:
     touched(tmp_path, "jazz/a.wav")
     (tmp_path / "jazz/again").symlink_to(tmp_path)
     assert [track.track_id for track in read_tracks(tmp_path).tracks] == ["a"]
@@ -86,7 +84,9 @@ def test_a_name_that_is_not_utf_8_is_skipped_with_the_reason(tmp_path: Path) -> 
 def test_a_source_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / b"caf\xe9".decode("utf-8", "surrogateescape")
     touched(folder, "jazz/a.wav")
-    with pytest.raises(RequestError, match="--tracks must be named in UTF-8, but it is .*udce9"):
+    with pytest.raises(
+        RequestError, match="--tracks must have a UTF-8 name, but it is .*udce9.*: rename it"
+    ):
         read_tracks(folder)
 
 
@@ -100,7 +100,7 @@ def test_a_missing_source_is_refused(tmp_path: Path) -> None:
         read_tracks(tmp_path / "nowhere")
 
 
-def test_a_source_that_is_no_file_is_refused() -> None:
+def test_a_device_as_source_is_refused() -> None:
     with pytest.raises(RequestError, match=r"/dev/null is neither"):
         read_tracks("/dev/null")
 
@@ -123,7 +123,7 @@ def test_a_csv_is_read_with_all_its_columns_and_paths_relative_to_it(tmp_path: P
     ]
 
 
-def test_a_byte_order_mark_spaces_and_quotes_do_not_count(tmp_path: Path) -> None:
+def test_a_byte_order_mark_spaces_and_quotes_are_ignored(tmp_path: Path) -> None:
     source = csv_file(
         tmp_path,
         b"\xef\xbb\xbf path , genre ,artist\r\n"
@@ -136,7 +136,9 @@ def test_a_byte_order_mark_spaces_and_quotes_do_not_count(tmp_path: Path) -> Non
     ]
 
 
-def test_missing_columns_short_rows_and_further_columns_are_no_fault(tmp_path: Path) -> None:
+def test_missing_optional_columns_short_rows_and_further_columns_are_allowed(
+    tmp_path: Path,
+) -> None:
     source = csv_file(tmp_path, "genre,path,year,artist\njazz,a.wav\nblues,b.wav,1960,Ella,more\n")
     assert read_tracks(source).tracks == [
         Track(str(tmp_path / "a.wav"), "jazz", "a.wav"),
@@ -147,7 +149,7 @@ def test_missing_columns_short_rows_and_further_columns_are_no_fault(tmp_path: P
 def test_a_row_without_a_genre_is_skipped_with_the_reason(tmp_path: Path) -> None:
     table = read_tracks(csv_file(tmp_path, "path,genre\na.wav,jazz\nb.wav,\nc.wav\n"))
     assert [track.track_id for track in table.tracks] == ["a.wav"]
-    reason = "the table names no genre for it"
+    reason = "the table has no genre for it"
     assert table.skipped == [
         Skipped(str(tmp_path / "b.wav"), reason),
         Skipped(str(tmp_path / "c.wav"), reason),
@@ -160,12 +162,12 @@ def test_a_row_without_a_path_is_refused_with_its_line(tmp_path: Path) -> None:
         read_tracks(source)
 
 
-def test_the_first_of_repeated_rows_counts(tmp_path: Path) -> None:
+def test_the_first_of_repeated_rows_is_used(tmp_path: Path) -> None:
     source = csv_file(tmp_path, "path,genre,artist\na.wav,jazz,Ella\nx/../a.wav,jazz,Nina\n")
     table = read_tracks(source)
     assert [track.artist for track in table.tracks] == ["Ella"]
     assert table.skipped == [
-        Skipped(str(tmp_path / "a.wav"), "repeated in line 3; the first row counts")
+        Skipped(str(tmp_path / "a.wav"), "repeated in line 3; the first row is used")
     ]
 
 
@@ -173,12 +175,13 @@ def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
     text = "path,genre,track_id\na.wav,jazz,one\nb.wav,jazz,one\nc.wav,jazz,two\nd.wav,jazz,two\n"
     source = csv_file(tmp_path, text)
     with pytest.raises(
-        RequestError, match=r"track_id must be unique, but 'one' stands at .*\(and 1 more ids\)"
+        RequestError,
+        match=r"track_id must be unique, but 'one' has several paths \(and 1 more ids\)",
     ):
         read_tracks(source)
 
 
-def test_two_genres_for_one_path_are_refused_with_both_named(tmp_path: Path) -> None:
+def test_two_genres_for_one_path_are_refused_and_both_are_named(tmp_path: Path) -> None:
     source = csv_file(tmp_path, "path,genre\na.wav,jazz\nb.wav,jazz\n./a.wav,rock\n")
     with pytest.raises(
         RequestError, match=r"line 4: a path has one genre, but \./a.wav .* 'jazz' and as 'rock'"
@@ -202,25 +205,25 @@ def test_an_unknown_split_is_refused_with_its_line(tmp_path: Path) -> None:
         ("", "path and genre is missing"),
     ],
 )
-def test_missing_columns_are_named(tmp_path: Path, text: str, missing: str) -> None:
+def test_missing_columns_are_refused_by_name(tmp_path: Path, text: str, missing: str) -> None:
     with pytest.raises(RequestError, match=missing):
         read_tracks(csv_file(tmp_path, text))
 
 
-def test_a_csv_of_a_header_alone_holds_no_track(tmp_path: Path) -> None:
+def test_a_csv_without_rows_holds_no_track(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds no track"):
         read_tracks(csv_file(tmp_path, "path,genre\n"))
 
 
 @pytest.mark.parametrize("text", [b"path,genre\ncaf\xe9.wav,jazz\n", b"\xff\xfep\0a\0t\0h\0"])
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path, text: bytes) -> None:
-    with pytest.raises(RequestError, match="a table is UTF-8 text"):
+    with pytest.raises(RequestError, match="a table must be UTF-8 text, but"):
         read_tracks(csv_file(tmp_path, text))
 
 
-def test_an_endless_cell_is_refused(tmp_path: Path) -> None:
+def test_an_overlong_cell_is_refused(tmp_path: Path) -> None:
     source = csv_file(tmp_path, "path,genre\n" + "a" * 200_000 + ",jazz\n")
-    with pytest.raises(RequestError, match="no readable CSV: field larger than field limit"):
+    with pytest.raises(RequestError, match="not a readable CSV: field larger than field limit"):
         read_tracks(source)
 
 
@@ -237,7 +240,7 @@ def test_an_unlabelled_folder_is_read_at_any_depth(tmp_path: Path) -> None:
     ]
 
 
-def test_genres_and_splits_of_an_unlabelled_csv_are_not_read(tmp_path: Path) -> None:
+def test_genres_and_splits_of_an_unlabelled_csv_are_ignored(tmp_path: Path) -> None:
     text = "path,genre,artist,split\na.wav,jazz,Ella,dev\nb.wav,,,\na.wav,rock,,\n"
     table = read_tracks(csv_file(tmp_path, text), labelled=False)
     assert table.tracks == [
@@ -246,12 +249,12 @@ def test_genres_and_splits_of_an_unlabelled_csv_are_not_read(tmp_path: Path) -> 
     ]
     assert table.genres == []
     assert table.skipped == [
-        Skipped(str(tmp_path / "a.wav"), "repeated in line 4; the first row counts")
+        Skipped(str(tmp_path / "a.wav"), "repeated in line 4; the first row is used")
     ]
     check_table(table, "unlabelled")
 
 
-def test_pieces_of_one_recording_are_one_group_where_there_are_no_genres(tmp_path: Path) -> None:
+def test_parts_of_one_recording_are_one_group_in_an_unlabelled_csv(tmp_path: Path) -> None:
     rows = ("1.npy,song,", "2.npy,song,", "3.npy,tune,Ella", "4.npy,tune,", "5.npy,other,")
     source = csv_file(tmp_path, "\n".join(["path,track_id,artist", *rows]))
     tracks = read_tracks(source, labelled=False).tracks
@@ -274,3 +277,11 @@ def test_an_unlabelled_csv_needs_a_path(tmp_path: Path) -> None:
 def test_an_empty_unlabelled_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="expected FOLDER/FILE, or a CSV with the columns path"):
         read_tracks(tmp_path, labelled=False)
+
+
+# --- artists ---
+
+
+def test_the_artists_of_a_csv_are_listed_once(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "track_id,artist\na,Nina\nb,Ella\nc,\nd, Ella \n")
+    assert read_artists(source) == ["Ella", "Nina"]

@@ -17,11 +17,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mgc_ray import RequestError
-from mgc_ray.data.ast_fbank import AstFbank, ast_features
+from mgc_ray.config import DatasetConfig
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.log_mel import LogMel
+from mgc_ray.data.features import FeatureSet, ast, audio_features
+from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.models import _ast, transfer
 from mgc_ray.models._classifier import Classifier
+from mgc_ray.results import TrainedOn
+from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.initial import check_features, initial_params, trained_on
 from mgc_ray.training.loop import train
@@ -30,7 +33,7 @@ from tests.conftest import make_chunks
 pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter")
 BANDS, FRAMES = 128, 64  # columns of patches: (64 - 16) // 10 + 1 = 5; rows: 12
 MEAN, STD = -6.0, 3.0  # other than the extractor's defaults
-TRAINING = {"batch_size": 8, "max_epochs": 1}
+TRAINING: Params = {"batch_size": 8, "max_epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +75,22 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "ast"))
 
 
+def _features(bands: int = BANDS) -> FeatureSet:
+    feature = ast.Feature(bands=bands, frames=FRAMES, mean=MEAN, std=STD)
+    return FeatureSet({"ast": feature}, feature.chunk_seconds, keep_end=True)
+
+
 @pytest.fixture
 def chunks() -> Chunks:
     """Separable chunks, as if they were this model's own features."""
     made = make_chunks(bands=BANDS, frames=FRAMES)  # around -30
-    return replace(
-        made,
-        info=replace(made.info, features=AstFbank(BANDS, FRAMES)),
-        spectrograms=(made.spectrograms + 30) * 2 * STD + MEAN,
-    )
+    features = {"ast": made.features["array"] + 30}
+    return replace(made, info=replace(made.info, features=_features()), features=features)
 
 
-def _classifier(params: dict[str, Any], bands: int = BANDS) -> Classifier:
+def _classifier(params: Params, bands: int = BANDS) -> Classifier:
     config = transfer.Config(**params)
-    classifier = Classifier("transfer", config, bands, 3)
+    classifier = Classifier("transfer", config, _features(bands), 3)
     transfer.initialise(classifier, config)
     return classifier.eval()
 
@@ -101,17 +106,19 @@ def _change(folder: Path, name: str, **values: object) -> None:
 def test_embeddings_are_those_of_transformers_on_its_extractors_output(
     saved: Path, tmp_path: Path, transformers: Any
 ) -> None:
-    samples = 0.1 * np.random.default_rng(0).standard_normal(400 + 63 * 160).astype(np.float32)
+    samples = 0.1 * np.random.default_rng(0).standard_normal(FRAMES * 160).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
     extractor = transformers.ASTFeatureExtractor.from_pretrained(saved)
     expected_input = extractor(samples, sampling_rate=16_000, return_tensors="pt")["input_values"]
-    ast = transformers.ASTModel.from_pretrained(saved).eval()
+    network = transformers.ASTModel.from_pretrained(saved).eval()
+    features = audio_features(DatasetConfig(features=(f"ast:{saved}",)))
+    assert features == _features()
     classifier = _classifier(initial_params(saved))
-    x = torch.from_numpy(ast_features(saved).chunks(tmp_path / "a.wav"))
+    x = torch.from_numpy(features.compute(tmp_path / "a.wav").columns["ast"])
     with torch.no_grad():
-        expected = ast(expected_input).pooler_output
-        found = classifier.network.embed(classifier.standardise(x))
-    assert torch.allclose(classifier.standardise(x).transpose(1, 2), expected_input, atol=1e-5)
+        expected = network(expected_input).pooler_output
+        found = classifier.network.embed(classifier.standardise({"ast": x}))
+    assert torch.allclose(x.transpose(1, 2), expected_input, atol=1e-5)
     assert expected.std() > 0.1
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -125,11 +132,16 @@ def test_weights_of_pytorchs_own_file_are_the_same(folder: Path, saved: Path) ->
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_model_without_normalisation_is_given_raw_values(folder: Path) -> None:
+def test_values_are_given_to_the_model_as_its_extractor_made_them(
+    folder: Path, chunks: Chunks
+) -> None:
+    """Not standardised again; where the model takes raw values, these are raw."""
     _change(folder, "preprocessor_config.json", do_normalize=False)
-    classifier = _classifier(initial_params(folder))
+    assert not ast.make(str(folder), 0).do_normalize
+    params = initial_params(folder) | TRAINING
+    classifier = next(train("transfer", params, chunks, autocast=False)).classifier
     x = torch.randn(1, BANDS, FRAMES)
-    assert torch.equal(classifier.standardise(x), x)
+    assert torch.equal(classifier.standardise({"ast": x}), x)
 
 
 def test_the_head_is_new(saved: Path) -> None:
@@ -147,7 +159,7 @@ def test_the_head_is_new(saved: Path) -> None:
 @pytest.mark.parametrize("frames", [1, 15, 40, 64, 70, 200])
 def test_any_number_of_frames_gives_logits_that_depend_on_it(saved: Path, frames: int) -> None:
     classifier = _classifier(initial_params(saved))
-    logits = classifier(torch.randn(2, BANDS, frames))
+    logits = classifier({"ast": torch.randn(2, BANDS, frames)})
     assert logits.shape == (2, 3)
     assert not torch.equal(logits[0], logits[1])
 
@@ -190,12 +202,12 @@ def test_a_trained_member_needs_its_first_folder_no_more(
     save_checkpoint(tmp_path / "member", epoch, "transfer", params, chunks.info)
     shutil.rmtree(folder)
     loaded = load_checkpoint(tmp_path / "member")
-    x = torch.from_numpy(chunks.spectrograms[:5])
+    x = {"ast": torch.from_numpy(chunks.features["ast"][:5])}
     with torch.no_grad():
         assert torch.equal(loaded.classifier(x), epoch.classifier.eval()(x))
-    assert loaded.features == AstFbank(BANDS, FRAMES)
-    assert loaded.classifier.mean.tolist() == [MEAN] * BANDS
-    assert loaded.classifier.deviation.tolist() == [2 * STD] * BANDS
+    assert loaded.features == _features()
+    assert loaded.classifier.mean.tolist() == [0] * BANDS
+    assert loaded.classifier.deviation.tolist() == [1] * BANDS
 
 
 def test_weights_pass_through_a_second_transfer(
@@ -210,9 +222,9 @@ def test_weights_pass_through_a_second_transfer(
     own = {"network.backbone.head.1.weight", "network.backbone.head.1.bias"}
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]) == (name not in own), name
-    told = trained_on(again)
-    assert [one["task"] for one in told] == ["not stated", "genres"]
-    assert told[0]["source"] == str(saved)
+    earlier = trained_on(again)
+    assert [one.task for one in earlier] == ["not stated", "genres"]
+    assert earlier[0].source == str(saved)
 
 
 def test_it_learns(saved: Path, chunks: Chunks) -> None:
@@ -252,14 +264,14 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn(saved: Path, chunk
 
 def test_what_a_model_was_trained_on_stands_in_its_card(folder: Path) -> None:
     (entry,) = trained_on(initial_params(folder))
-    assert entry == {"source": str(folder), "protocol": "not stated", "task": "not stated"}
+    assert entry == TrainedOn(str(folder), "not stated", "not stated")
     card = "---\ndatasets:\n- agkphysics/AudioSet\n- marsyas/gtzan\n{}---\n# AST\n"
     (folder / "README.md").write_text(card.format("base_model: MIT/ast\n"))
     (entry,) = trained_on(initial_params(folder))
-    assert entry["task"] == "trained on agkphysics/AudioSet, marsyas/gtzan, on top of MIT/ast"
+    assert entry.task == "trained on agkphysics/AudioSet, marsyas/gtzan, on top of MIT/ast"
     for text in ("# AST\n", "---\n: [\n---\n"):
         (folder / "README.md").write_text(text)
-        assert trained_on(initial_params(folder))[0]["task"] == "not stated"
+        assert trained_on(initial_params(folder))[0].task == "not stated"
 
 
 def test_a_name_in_the_hub_is_read_from_it_or_its_cache(
@@ -277,13 +289,9 @@ def test_a_name_in_the_hub_is_read_from_it_or_its_cache(
     expected = _classifier(initial_params(saved)).network.backbone.layers.state_dict()
     found = _classifier(params).network.backbone.layers.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert trained_on(params)[0] == {
-        "source": "tiny/ast",
-        "protocol": "not stated",
-        "task": "not stated",
-    }
+    assert trained_on(params)[0] == TrainedOn("tiny/ast", "not stated", "not stated")
     (entry / "snapshots" / "1234" / "README.md").write_text("---\ndatasets: music\n---\n")
-    assert trained_on(initial_params("tiny/ast"))[0]["task"] == "trained on music"
+    assert trained_on(initial_params("tiny/ast"))[0].task == "trained on music"
 
 
 def _drop_weights(folder: Path) -> None:
@@ -309,46 +317,49 @@ def _other_type(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "message"),
     [
-        (_drop_weights, "is no audio-spectrogram-transformer that can be read .*: name a folder"),
-        (_damage_weights, "is no audio-spectrogram-transformer that can be read .*: name a folder"),
+        (_drop_weights, "is no audio-spectrogram-transformer that can be read .*: give a folder"),
+        (_damage_weights, "is no audio-spectrogram-transformer that can be read .*: give a folder"),
         (_drop_a_weight, "must be those of the whole network, but layernorm.weight is missing"),
-        (_widen, "is no audio-spectrogram-transformer that can be read .*: name a folder"),
+        (_widen, "is no audio-spectrogram-transformer that can be read .*: give a folder"),
         (_other_type, "must be an audio-spectrogram-transformer, but it is a vit"),
     ],
 )
 def test_a_model_that_cannot_be_read_is_refused(
-    folder: Path, harm: Callable[[Path], None], told: str
+    folder: Path, damage: Callable[[Path], None], message: str
 ) -> None:
-    harm(folder)
-    with pytest.raises(RequestError, match=told):
+    damage(folder)
+    with pytest.raises(RequestError, match=message):
         initial_params(folder)
 
 
 def test_other_features_than_its_own_are_refused(saved: Path) -> None:
     params = initial_params(saved)
-    check_features(params, AstFbank(BANDS, FRAMES))
-    check_features({"backbone": "gru"}, LogMel())
-    check_features({}, LogMel())
-    told = "this dataset holds log_mel: make one with --features ast --init-from"
-    with pytest.raises(RequestError, match=told):
-        check_features(params, LogMel())
+    log_mel = FeatureSet({"log_mel": LogMel()})
+    both = replace(log_mel, columns=_features().columns | log_mel.columns)
+    check_features(params, _features())
+    check_features({"backbone": "gru"}, log_mel)
+    check_features({}, log_mel)
+    for features, names in ((log_mel, "log_mel"), (both, "ast, log_mel")):
+        message = f"this dataset has {names}: make one with --features ast:{saved}"
+        with pytest.raises(RequestError, match=message):
+            check_features(params, features)
 
 
 def test_loading_is_quiet(
     saved: Path, transformers: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
+    logged: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
     transformers.utils.logging.add_handler(handler)
     verbosity = transformers.utils.logging.get_verbosity()
     try:
         _classifier(initial_params(saved))
     finally:
         transformers.utils.logging.remove_handler(handler)
-    assert (told, capfd.readouterr()) == ([], ("", ""))
+    assert (logged, capfd.readouterr()) == ([], ("", ""))
     assert transformers.utils.logging.get_verbosity() == verbosity
     assert transformers.utils.logging.is_progress_bar_enabled()
 
@@ -362,11 +373,11 @@ def test_without_transformers_the_request_is_refused(
     monkeypatch.setitem(sys.modules, "transformers", None)
     (tmp_path / "config.json").write_text('{"model_type": "audio-spectrogram-transformer"}')
     for source in (tmp_path, "MIT/ast"):
-        told = rf'{source}.* needs the library transformers.*: pip install "mgc-ray\[hf\]"'
-        with pytest.raises(RequestError, match=told):
+        message = rf'{source}.* needs the library transformers.*: pip install "mgc-ray\[hf\]"'
+        with pytest.raises(RequestError, match=message):
             initial_params(source)
     with pytest.raises(RequestError, match="Transformer needs the library transformers"):
-        _ast.Model(_ast.Config({}, 0.0, 1.0), BANDS, 3)
+        _ast.Model(_ast.Config(architecture={}), BANDS, 3)
 
 
 def test_other_backbones_never_load_transformers() -> None:
@@ -374,8 +385,9 @@ def test_other_backbones_never_load_transformers() -> None:
         "import sys\n"
         "from mgc_ray.models import transfer\n"
         "from mgc_ray.models._classifier import Classifier\n"
+        "from tests.made_chunks import arrays\n"
         "config = transfer.Config()\n"
-        "transfer.initialise(Classifier('transfer', config, 16, 3), config)\n"
+        "transfer.initialise(Classifier('transfer', config, arrays(), 3), config)\n"
         "print('transformers' in sys.modules)\n"
     )
     done = subprocess.run(

@@ -13,6 +13,8 @@ from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.initial import initial_params
 from mgc_ray.training.loop import train
 from tests.conftest import make_chunks
+from tests.ensembling.made_ensembles import ensemble_of
+from tests.made_chunks import arrays
 
 SMALL = {
     "cnn": {"blocks": 2, "channels": 4, "hidden": 8},
@@ -31,7 +33,7 @@ def _checkpoint(folder: Path, family: str, chunks: Chunks) -> Path:
 
 def _classifier(params: dict[str, object], genres: int = 3, bands: int = 16) -> Classifier:
     config = transfer.Config(**params)  # type: ignore[arg-type]
-    classifier = Classifier("transfer", config, bands, genres)
+    classifier = Classifier("transfer", config, arrays(bands), genres)
     transfer.initialise(classifier, config)
     return classifier
 
@@ -59,7 +61,7 @@ def test_weights_pass_through_a_second_transfer(tmp_path: Path, chunks: Chunks) 
     weights = _classifier(again).network.backbone.recurrent.state_dict()
     expected = loaded.classifier.network.backbone.recurrent.state_dict()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert [one["task"] for one in loaded.trained_on] == ["genres", "genres"]
+    assert [one.task for one in loaded.config.trained_on] == ["genres", "genres"]
 
 
 def test_a_loaded_member_needs_its_first_weights_no_more(tmp_path: Path, chunks: Chunks) -> None:
@@ -68,7 +70,7 @@ def test_a_loaded_member_needs_its_first_weights_no_more(tmp_path: Path, chunks:
     epoch = next(train("transfer", params, chunks, autocast=False))
     save_checkpoint(tmp_path / "second", epoch, "transfer", params, chunks.info)
     (first / "model.safetensors").unlink()
-    assert load_checkpoint(tmp_path / "second").family == "transfer"
+    assert load_checkpoint(tmp_path / "second").config.family == "transfer"
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -113,11 +115,32 @@ def test_weights_for_other_bands_are_refused(tmp_path: Path, chunks: Chunks) -> 
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="name a checkpoint, an ensemble, or what"):
+    with pytest.raises(RequestError, match="give a checkpoint, an ensemble, or what"):
         initial_params(tmp_path)
 
 
-def test_transfer_learns_faster_than_it_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_weights_that_cannot_be_read_are_refused_before_training(
+    damage: str, tmp_path: Path, chunks: Chunks
+) -> None:
+    weights = _checkpoint(tmp_path, "cnn", chunks) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    if damage == "cut":
+        weights.write_bytes(content[:-10])
+    with pytest.raises(RequestError, match=f"the weights in {tmp_path} cannot be read .*: start"):
+        initial_params(tmp_path)
+
+
+def test_an_ensemble_gives_its_member_of_the_highest_weight(tmp_path: Path, chunks: Chunks) -> None:
+    members = [(_checkpoint(tmp_path / f, f, chunks), w) for f, w in (("gru", 0.4), ("cnn", 0.6))]
+    ensemble_of(tmp_path / "ensemble", members, chunks)
+    params = initial_params(tmp_path / "ensemble")
+    assert params["backbone"] == "cnn"
+    assert params["init_from"] == str(tmp_path / "ensemble" / "members" / "cnn")
+
+
+def test_transfer_learns_faster_than_random_weights(tmp_path: Path) -> None:
     many, few = make_chunks(12, seed=0), make_chunks(6, noise=2.0, seed=1)
     params = SMALL["gru"] | {"batch_size": 8, "max_epochs": 12, "lr": 3e-3}
     *_, epoch = train("gru", params, many, autocast=False)

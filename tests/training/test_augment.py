@@ -1,4 +1,4 @@
-"""Augmentation hides and blends what it should, and nothing else."""
+"""Augmentation masks, moves and blends what it should, and nothing else."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_masks_are_whole_bands_and_frames_no_wider_than_asked() -> None:
+def test_masks_are_whole_bands_and_frames_no_wider_than_the_setting() -> None:
     x = torch.ones(200, 20, 50)
     masked = spec_augment(x, freq_mask=6, time_mask=0.2, masks=1, generator=_generator()) == 0
     bands, frames = masked.all(2), masked.all(1)
@@ -23,7 +23,7 @@ def test_masks_are_whole_bands_and_frames_no_wider_than_asked() -> None:
         assert (row.int().diff() == 1).sum() <= 1
 
 
-def test_each_spectrogram_has_masks_of_its_own() -> None:
+def test_each_spectrogram_has_other_masks() -> None:
     masked = spec_augment(torch.ones(50, 20, 50), 6, 0.2, 1, _generator()) == 0
     assert len({tuple(m.flatten().tolist()) for m in masked}) > 40
 
@@ -42,7 +42,7 @@ def test_no_masks_changes_nothing() -> None:
 
 
 def test_mixup_blends_pairs_and_their_labels_by_the_same_share() -> None:
-    # chunk i holds the value i, so the blended value tells both partners' shares
+    # chunk i holds the value i, so the blended value shows both partners' shares
     x = torch.arange(64)[:, None, None].float().expand(64, 2, 3)
     mixed, target = mixup(x, torch.eye(64), torch.tensor(0.75))
     expected = target @ torch.arange(64.0)
@@ -51,7 +51,7 @@ def test_mixup_blends_pairs_and_their_labels_by_the_same_share() -> None:
     assert target.sort(1).values[:, -2:].eq(torch.tensor([0.25, 0.75])).all()
 
 
-def test_mixup_of_0_keeps_all_of_the_first() -> None:
+def test_without_mixup_all_of_the_first_remains() -> None:
     assert mixup_shares(0.0, 4, np.random.default_rng(0)).tolist() == [1, 1, 1, 1]
     x, target = torch.randn(4, 2, 3), torch.eye(4)
     mixed, labels = mixup(x, target, torch.tensor(1.0))
@@ -79,7 +79,7 @@ def test_a_crop_of_all_frames_changes_nothing() -> None:
     assert crop(x, 50, 0.0, 0.0, 4, _generator()) is x
 
 
-def test_transposing_moves_all_bands_alike_by_no_more_than_asked() -> None:
+def test_transposing_moves_all_bands_alike_by_no_more_than_the_setting() -> None:
     x = torch.arange(40.0)[:, None].expand(500, 40, 10)
     moved = x - crop(x, 10, 3.0, 0.0, 40, _generator())
     inside = moved[:, 4:-4]
@@ -89,7 +89,7 @@ def test_transposing_moves_all_bands_alike_by_no_more_than_asked() -> None:
     assert inside.max() > 2.8
 
 
-def test_stretching_changes_the_speed_by_no_more_than_asked() -> None:
+def test_stretching_changes_the_speed_by_no_more_than_the_setting() -> None:
     x = torch.arange(100.0).expand(500, 2, 100)
     speed = crop(x, 50, 0.0, 0.25, 2, _generator())[:, 0, 1:-1].diff()
     assert torch.allclose(speed, speed[:, :1], atol=1e-3)
@@ -97,7 +97,7 @@ def test_stretching_changes_the_speed_by_no_more_than_asked() -> None:
     assert speed.max() == pytest.approx(1.25, abs=0.01)
 
 
-def test_a_shift_in_time_rolls_round() -> None:
+def test_a_shift_in_time_wraps_around() -> None:
     x = torch.arange(10.0).expand(200, 3, 10)
     rolled = time_shift(x, 0.3, _generator())
     by = rolled[:, 0].argmin(1)
@@ -105,7 +105,7 @@ def test_a_shift_in_time_rolls_round() -> None:
     assert all(r.equal(one.roll(int(n), 1)) for r, one, n in zip(rolled, x, by, strict=True))
 
 
-def test_level_adds_a_constant_and_a_slope_of_the_deviations_asked() -> None:
+def test_level_adds_a_constant_and_a_slope_of_the_given_deviations() -> None:
     added = level(torch.zeros(4000, 3, 5), 0.5, 0.2, 3, _generator())
     assert added.eq(added[:, :, :1]).all()
     middle, slope = added[:, 1, 0], (added[:, 2, 0] - added[:, 0, 0]) / 2
@@ -114,11 +114,11 @@ def test_level_adds_a_constant_and_a_slope_of_the_deviations_asked() -> None:
     assert torch.allclose(added[:, 0, 0] + added[:, 2, 0], 2 * middle, atol=1e-5)
 
 
-def test_other_groups_of_bands_are_neither_transposed_nor_leveled() -> None:
+def test_bands_that_are_not_pitched_are_neither_transposed_nor_leveled() -> None:
     x = torch.arange(40.0)[:, None].expand(100, 40, 10)
     moved = crop(x, 10, 3.0, 0.0, 30, _generator())
     assert torch.allclose(moved[:, 30:], x[:, 30:], atol=1e-4)
-    assert moved[:, :30].max() <= 29.001  # nothing comes in from the other group
+    assert moved[:, :30].max() <= 29.001  # nothing comes in from the other bands
     assert not torch.allclose(moved[:, :30], x[:, :30], atol=0.5)
     added = level(torch.zeros(10, 5, 3), 0.5, 0.2, 2, _generator())
     assert added[:, 2:].eq(0).all()

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from mgc_ray.tuning.records import JOURNAL, TrialRecord
+from mgc_ray.results import JOURNAL, TrialRecord
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
 
@@ -48,8 +48,8 @@ def test_optuna_dashboard_opens_the_journal_and_shows_all_trials(
         for study in studies:
             detail = ask(f"/api/studies/{study['study_id']}?after=0")
             for trial in detail["trials"]:
-                names = {a["key"]: a["value"] for a in trial["user_attrs"]}
-                shown.append((names["trial"].strip('"'), trial["state"]))
+                attributes = {a["key"]: a["value"] for a in trial["user_attrs"]}
+                shown.append((attributes["trial"].strip('"'), trial["state"]))
         states = {"completed": "Complete", "stopped_early": "Pruned", "failed": "Fail"}
         assert sorted(shown) == sorted((r.trial, states[r.status]) for r in records)
     finally:

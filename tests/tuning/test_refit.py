@@ -4,19 +4,30 @@ from pathlib import Path
 
 import pytest
 
+from mgc_ray.config import EnsembleConfig, SearchConfig, TuneConfig
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.split import draw_folds
-from mgc_ray.data.storage import Exchange
-from mgc_ray.ensembling.folds import read_refitted
-from mgc_ray.tuning.records import COMPLETED, FAILED, TrialRecord
-from mgc_ray.tuning.refit import configurations, epochs_of, refit
-from mgc_ray.tuning.settings import TuneSettings
+from mgc_ray.data.split.folds import draw_folds
+from mgc_ray.data.storage import SharedFolder
+from mgc_ray.ensembling.refit import configurations, plan_refit, read_refitted
+from mgc_ray.results import COMPLETED, FAILED, TrialRecord, TrialResources
+from mgc_ray.settings import Params
+from mgc_ray.tuning.cluster import Cluster
+from mgc_ray.tuning.refit import refit
 
-SMALL = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8}
-SETTINGS = TuneSettings(max_epochs=3)
+SMALL: Params = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8}
+RESOURCES = TrialResources(1.0, 0.0, 2)
 
 
-def record(number: int, family: str, accuracy: float, **params: object) -> TrialRecord:
+def _config(folds: int, **train: object) -> SearchConfig:
+    return SearchConfig(
+        family=("gru", "cnn"),
+        train=train,
+        tuning=TuneConfig(max_epochs=3),
+        ensemble=EnsembleConfig(top_k=2, refit_folds=folds),
+    )
+
+
+def _record(number: int, family: str, accuracy: float, **params: object) -> TrialRecord:
     best = {"val_track_accuracy": accuracy, "val_loss": 1.0}
     return TrialRecord(
         trial=f"{family}-{number:04d}",
@@ -30,58 +41,62 @@ def record(number: int, family: str, accuracy: float, **params: object) -> Trial
 
 def test_the_best_of_each_family_come_first_then_the_best_of_all() -> None:
     records = [
-        record(0, "gru", 0.9),
-        record(1, "gru", 0.8),
-        record(2, "cnn", 0.5),
-        record(3, "gru", 0.7),
-        record(4, "lstm", 0.6),
+        _record(0, "gru", 0.9),
+        _record(1, "gru", 0.8),
+        _record(2, "cnn", 0.5),
+        _record(3, "gru", 0.7),
+        _record(4, "lstm", 0.6),
     ]
     records[4].status = FAILED
-    names = [one.trial for one in configurations(records, 3)]
-    assert names == ["gru-0000", "cnn-0002", "gru-0001"]
-    assert [one.trial for one in configurations(records, 1)] == ["gru-0000", "cnn-0002"]
+    chosen = [record.trial for record in configurations(records, 3)]
+    assert chosen == ["gru-0000", "cnn-0002", "gru-0001"]
+    assert [record.trial for record in configurations(records, 1)] == ["gru-0000", "cnn-0002"]
 
 
 def test_a_constant_rate_ends_at_the_trials_best_epoch_and_a_cosine_runs_out() -> None:
-    one = record(0, "gru", 0.9)
-    assert epochs_of(one, {"schedule": "constant", "max_epochs": 30}) == 2
-    assert epochs_of(one, {"schedule": "cosine", "max_epochs": 30}) == 30
+    record = _record(0, "gru", 0.9)
+    assert plan_refit(record, {"schedule": "constant", "max_epochs": 30}, 5).epochs == 2
+    assert plan_refit(record, {"schedule": "cosine", "max_epochs": 30}, 5).epochs == 30
 
 
-def test_refit_covers_all_tracks_and_goes_on_where_it_stopped(
-    tmp_path: Path, chunks: Chunks, ray_cluster: dict[str, float]
+def test_refit_covers_all_tracks_and_continues_where_it_stopped(
+    tmp_path: Path, chunks: Chunks, ray_cluster: Cluster
 ) -> None:
-    records = [record(0, "gru", 0.9), record(1, "cnn", 0.8)]
-    refit(Exchange(tmp_path, None), records, chunks, SETTINGS, ray_cluster, folds=3, top=2)
-    found = read_refitted(tmp_path / "refit")
-    assert [one.name for one in found] == ["gru-0000", "cnn-0001"]
-    assert all(one.complete for one in found)
-    assert found[0].rows.tolist() == list(range(len(chunks.track)))
+    records = [_record(0, "gru", 0.9), _record(1, "cnn", 0.8)]
+    search = SharedFolder(tmp_path, None)
+    refit(search, _config(3, batch_size=4), records, chunks, RESOURCES)
+    refitted = read_refitted(tmp_path / "refit")
+    assert [one.name for one in refitted] == ["gru-0000", "cnn-0001"]
+    assert all(one.complete for one in refitted)
+    assert refitted[0].rows.tolist() == list(range(len(chunks.track)))
+    # the trial's own settings win over those that all trials share
+    assert refitted[0].plan.params["batch_size"] == 8
+    assert refitted[0].plan.params["max_epochs"] == 3
     files = sorted((tmp_path / "refit").glob("*/*/held.npz"))
     assert len(files) == 6
     before = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
-    refit(Exchange(tmp_path, None), records, chunks, SETTINGS, ray_cluster, folds=3, top=2)
+    refit(search, _config(3, batch_size=4), records, chunks, RESOURCES)
     after = {path: path.stat().st_mtime_ns for path in files}
     assert [path for path in files if after[path] != before[path]] == [files[2]]
 
 
-def test_no_group_is_predicted_by_a_model_that_has_seen_it(chunks: Chunks) -> None:
+def test_no_group_is_in_two_folds(chunks: Chunks) -> None:
     folds = draw_folds(chunks.tracks, 3, 0)
-    of_group: dict[str, set[int]] = {}
+    folds_of_group: dict[str, set[int]] = {}
     for track, fold in zip(chunks.tracks, folds, strict=True):
-        of_group.setdefault(track.group, set()).add(fold)
-    assert all(len(one) == 1 for one in of_group.values())
+        folds_of_group.setdefault(track.group, set()).add(fold)
+    assert all(len(folds) == 1 for folds in folds_of_group.values())
 
 
 def test_a_configuration_that_diverges_is_left_out_with_a_reason(
     tmp_path: Path,
     chunks: Chunks,
-    ray_cluster: dict[str, float],
+    ray_cluster: Cluster,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    records = [record(0, "gru", 0.9, lr=1e30), record(1, "cnn", 0.8)]
-    refit(Exchange(tmp_path, None), records, chunks, SETTINGS, ray_cluster, folds=2, top=2)
+    records = [_record(0, "gru", 0.9, lr=1e30), _record(1, "cnn", 0.8)]
+    refit(SharedFolder(tmp_path, None), _config(2), records, chunks, RESOURCES)
     complete = {one.name: one.complete for one in read_refitted(tmp_path / "refit")}
     assert complete == {"gru-0000": False, "cnn-0001": True}
     assert "gru-0000 is left out of the refit" in capsys.readouterr().err

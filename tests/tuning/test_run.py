@@ -11,13 +11,18 @@ import ray
 from optuna.trial import TrialState
 
 from mgc_ray import RequestError
+from mgc_ray.config import TuneConfig
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.tuning.records import LEADERBOARD_COLUMNS, TrialRecord
-from mgc_ray.tuning.run import share_resources
+from mgc_ray.results import TrialRecord, TrialResources, leaderboard
+from mgc_ray.tuning.cluster import Cluster
 from mgc_ray.tuning.searcher import load_studies
-from mgc_ray.tuning.settings import TuneSettings
 from tests.conftest import make_chunks
-from tests.tuning.searching import search, small_space, with_diverging_ones, with_hopeless_ones
+from tests.tuning.searching import (
+    search,
+    small_space,
+    with_diverging_rates,
+    with_useless_rates,
+)
 
 
 def test_every_trial_ends_and_is_recorded_once(finished: tuple[Path, list[TrialRecord]]) -> None:
@@ -27,10 +32,14 @@ def test_every_trial_ends_and_is_recorded_once(finished: tuple[Path, list[TrialR
     assert Counter(record.family for record in records) == {"cnn": 8, "gru": 8}
     with open(folder / "leaderboard.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0])[: len(LEADERBOARD_COLUMNS)] == LEADERBOARD_COLUMNS
+    assert list(rows[0]) == leaderboard(records)[0]
     assert sorted(row["trial"] for row in rows) == sorted(record.trial for record in records)
     accuracies = [float(row["val_track_accuracy"]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
+
+
+def _accuracy(record: TrialRecord) -> float:
+    return record.best["val_track_accuracy"]
 
 
 def test_asha_stops_trials_and_lets_others_finish(
@@ -42,25 +51,23 @@ def test_asha_stops_trials_and_lets_others_finish(
     assert len(stopped) >= 3
     assert completed
     assert all(record.epochs in (1, 3) for record in stopped)  # the rungs
-    assert max(record.accuracy for record in completed) >= max(r.accuracy for r in stopped)
+    assert max(map(_accuracy, completed)) >= max(map(_accuracy, stopped))
 
 
-def test_optuna_knows_each_outcome_as_what_it_was(
-    finished: tuple[Path, list[TrialRecord]],
-) -> None:
+def test_optuna_knows_how_each_trial_ended(finished: tuple[Path, list[TrialRecord]]) -> None:
     folder, records = finished
     states = {"completed": TrialState.COMPLETE, "stopped_early": TrialState.PRUNED}
-    told = {
+    by_name = {
         trial.user_attrs["trial"]: trial
         for study in load_studies(folder / "study.journal").values()
         for trial in study.get_trials()
     }
-    assert len(told) == 16
+    assert len(by_name) == 16
     for record in records:
-        trial = told[record.trial]
+        trial = by_name[record.trial]
         assert trial.state == states[record.status]
         assert list(trial.intermediate_values) == list(range(1, record.epochs + 1))
-        assert trial.value == pytest.approx(record.accuracy)
+        assert trial.value == pytest.approx(_accuracy(record))
 
 
 def test_the_first_trial_of_each_family_is_its_defaults(
@@ -82,8 +89,7 @@ def test_only_the_best_keep_their_weights(finished: tuple[Path, list[TrialRecord
 def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) -> None:
     folder, _ = finished
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    kinds = {n for n in names if not n.startswith("events.out.tfevents")}
-    assert kinds == {
+    assert {n for n in names if not n.startswith("events.out.tfevents")} == {
         "leaderboard.csv",
         "study.journal",
         "trial.json",
@@ -94,17 +100,10 @@ def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) ->
 
 
 def test_a_diverging_trial_fails_with_epoch_and_step_and_the_others_go_on(
-    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_cluster: Cluster
 ) -> None:
-    records = search(
-        tmp_path,
-        monkeypatch,
-        ray_cluster,
-        with_diverging_ones,
-        make_chunks(),
-        trials=8,
-        max_epochs=2,
-    )
+    settings: dict[str, Any] = {"trials": 8, "max_epochs": 2, "concurrent": 1}
+    records = search(tmp_path, ray_cluster, with_diverging_rates, make_chunks(), **settings)
     failed = [record for record in records if record.params["lr"] == 1e30]
     assert failed
     assert len(failed) < len(records)
@@ -119,69 +118,52 @@ def test_a_diverging_trial_fails_with_epoch_and_step_and_the_others_go_on(
         assert state != TrialState.RUNNING
 
 
-def test_resuming_runs_only_what_is_missing(
-    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_search_runs_only_the_missing_trials(
+    tmp_path: Path, ray_cluster: Cluster
 ) -> None:
-    def of(trials: int) -> list[TrialRecord]:
-        return search(
-            tmp_path,
-            monkeypatch,
-            ray_cluster,
-            small_space,
-            make_chunks(),
-            trials=trials,
-            max_epochs=2,
-        )
+    def search_of(trials: int) -> list[TrialRecord]:
+        settings: dict[str, Any] = {"trials": trials, "max_epochs": 2, "concurrent": 1}
+        return search(tmp_path, ray_cluster, small_space, make_chunks(), **settings)
 
-    first = of(3)
+    first = search_of(3)
     written = {r.trial: (tmp_path / "trials" / r.trial / "trial.json").stat() for r in first}
-    second = of(5)
+    second = search_of(5)
     assert sorted(r.trial for r in second) == [f"gru-{i:04d}" for i in range(5)]
     for name, status in written.items():
         again = (tmp_path / "trials" / name / "trial.json").stat()
         assert again.st_mtime_ns == status.st_mtime_ns
-    assert of(5) == sorted(second, key=lambda r: r.trial)
+    assert search_of(5) == sorted(second, key=lambda r: r.trial)
 
 
-def test_what_a_killed_driver_left_beside_the_last_record_is_put_in_order(
-    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
+def test_a_trial_whose_end_optuna_was_not_told_is_not_run_again(
+    tmp_path: Path, ray_cluster: Cluster
 ) -> None:
-    """It died after the record of the last trial, before Optuna was told and its state deleted."""
+    """The driver died after the record of the last trial, before Optuna knew of its end."""
     settings: dict[str, Any] = {"trials": 1, "max_epochs": 2}
-    searched = (monkeypatch, ray_cluster, small_space, make_chunks())
-    first = search(tmp_path, *searched, **settings)
+    first = search(tmp_path, ray_cluster, small_space, make_chunks(), **settings)
     journal = tmp_path / "study.journal"
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[:-1]))  # the last one says how the trial ended
+    journal.write_text("".join(lines[:-1]))  # the last one records how the trial ended
     assert load_studies(journal)["gru"].get_trials()[0].state == TrialState.RUNNING
     state = tmp_path / "trials/gru-0000/state.safetensors"
     state.write_bytes(b"left")
-    assert search(tmp_path, *searched, **settings) == first
+    assert search(tmp_path, ray_cluster, small_space, make_chunks(), **settings) == first
     assert load_studies(journal)["gru"].get_trials()[0].state == TrialState.COMPLETE
     assert not state.exists()
 
 
-def test_the_time_limit_ends_a_search(
-    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = search(
-        tmp_path,
-        monkeypatch,
-        ray_cluster,
-        small_space,
-        make_chunks(),
-        trials=1000,
-        max_epochs=2,
-        time_limit=12.0,
-    )
+def test_the_time_limit_ends_a_search(tmp_path: Path, ray_cluster: Cluster) -> None:
+    settings: dict[str, Any] = {"trials": 1000, "max_epochs": 2, "time_limit": 12.0}
+    settings["concurrent"] = 1
+    records = search(tmp_path, ray_cluster, small_space, make_chunks(), **settings)
     assert 1 <= len(records) < 1000
     assert all(record.ended for record in records)
 
 
-def test_a_nodes_trials_read_the_same_memory(ray_cluster: dict[str, float]) -> None:
+def test_the_trials_of_a_node_read_the_same_memory(ray_cluster: Cluster) -> None:
     @ray.remote
     def look(chunks: Chunks) -> tuple[int, bool, float]:
-        x = chunks.spectrograms
+        x = chunks.features["array"]
         private = 0
         with open("/proc/self/smaps") as file:
             address = x.__array_interface__["data"][0]
@@ -199,55 +181,55 @@ def test_a_nodes_trials_read_the_same_memory(ray_cluster: dict[str, float]) -> N
     reference = ray.put(big)
     for _, writeable, private_kib in ray.get([look.remote(reference) for _ in range(4)]):
         assert not writeable
-        assert private_kib < 1024 < big.spectrograms.nbytes / 1024
+        assert private_kib < 1024 < big.features["array"].nbytes / 1024
 
 
 @pytest.mark.parametrize(
-    ("settings", "resources", "expected"),
+    ("settings", "cluster", "expected"),
     [
-        ({}, {"CPU": 2}, (1, 0, 2)),
-        ({"concurrent": 1}, {"CPU": 8}, (8, 0, 1)),
-        ({"concurrent": 3}, {"CPU": 8}, (2, 0, 3)),
-        ({}, {"CPU": 16, "GPU": 2}, (1, 1, 2)),
-        ({"gpus_per_trial": 0.25}, {"CPU": 16, "GPU": 2}, (1, 0.25, 8)),
-        ({"gpus_per_trial": 0.125}, {"CPU": 4, "GPU": 1}, (1, 0.125, 4)),
-        ({"gpus_per_trial": 0}, {"CPU": 4, "GPU": 1}, (1, 0, 4)),
+        ({}, Cluster(2, 0), (1, 0, 2)),
+        ({"concurrent": 1}, Cluster(8, 0), (8, 0, 1)),
+        ({"concurrent": 3}, Cluster(8, 0), (2, 0, 3)),
+        ({}, Cluster(16, 2), (1, 1, 2)),
+        ({"gpus_per_trial": 0.25}, Cluster(16, 2), (1, 0.25, 8)),
+        ({"gpus_per_trial": 0.125}, Cluster(4, 1), (1, 0.125, 4)),
+        ({"gpus_per_trial": 0}, Cluster(4, 1), (1, 0, 4)),
     ],
 )
 def test_a_trials_share_of_the_cluster(
-    settings: dict[str, Any], resources: dict[str, float], expected: tuple[float, float, int]
+    settings: dict[str, Any], cluster: Cluster, expected: tuple[float, float, int]
 ) -> None:
-    assert share_resources(TuneSettings(**settings), resources) == expected
+    assert cluster.share(TuneConfig(**settings)) == TrialResources(*expected)
 
 
 def test_more_than_the_cluster_has_is_refused() -> None:
     with pytest.raises(RequestError, match=r"at most the cluster's GPUs \(0\), but it is 0.5"):
-        share_resources(TuneSettings(gpus_per_trial=0.5), {"CPU": 2})
+        Cluster(2, 0).share(TuneConfig(gpus_per_trial=0.5))
     with pytest.raises(RequestError, match=r"at most the cluster's CPUs \(2\).*it is 3"):
-        share_resources(TuneSettings(concurrent=3), {"CPU": 2})
+        Cluster(2, 0).share(TuneConfig(concurrent=3))
+    with pytest.raises(RequestError, match=r"must have a CPU for trials, but it has 0: start a"):
+        Cluster(0, 1).share(TuneConfig())
 
 
 def test_one_trial_at_a_time_gives_the_same_search_again(
-    tmp_path: Path, ray_cluster: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ray_cluster: Cluster
 ) -> None:
-    def searched(name: str, seed: int) -> list[tuple[Any, ...]]:
+    def outcomes(name: str) -> list[tuple[Any, ...]]:
+        """Of each trial all that does not depend on time."""
         records = search(
             tmp_path / name,
-            monkeypatch,
             ray_cluster,
-            with_hopeless_ones,
+            with_useless_rates,
             make_chunks(),
-            trials=8,
+            seed=3,
+            trials=4,
             max_epochs=3,
             grace_period=1,
             concurrent=1,
-            seed=seed,
         )
-        timeless = [
-            [m["train_loss"] for m in r.curve] + [m["val_loss"] for m in r.curve] for r in records
-        ]
-        return [(r.trial, r.status, r.params, c) for r, c in zip(records, timeless, strict=True)]
+        losses = [[(m["train_loss"], m["val_loss"]) for m in r.curve] for r in records]
+        return [(r.trial, r.status, r.params, c) for r, c in zip(records, losses, strict=True)]
 
-    first = searched("a", 0)
-    assert searched("b", 0) == first
-    assert searched("c", 1) != first
+    first = outcomes("a")  # that another seed gives other trials: test_searcher.py
+    assert len({str(params) for _, _, params, _ in first}) == 4
+    assert outcomes("b") == first

@@ -1,6 +1,7 @@
-"""What Optuna is told: every outcome as what it was, and all of it again after a restart."""
+"""What Optuna knows of each trial, also after a restart, and what it suggests."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mgc_ray.tuning.records import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
-from mgc_ray.tuning.searcher import Earlier, OptunaSearcher, load_studies
+from mgc_ray.config import Metric
+from mgc_ray.results import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
+from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart, load_studies
 from mgc_ray.tuning.space import load_space
 
 
@@ -18,20 +20,24 @@ def _searcher(folder: Path, *families: str, seed: int = 0) -> OptunaSearcher:
 
 
 def _result(epoch: int, value: float, finished: bool = False) -> dict[str, Any]:
-    return {
-        "epoch": epoch,
-        "val_track_accuracy": value,
-        "best_so_far": value,
-        "finished": finished,
-    }
+    """A report as Tune hands it on."""
+    metrics = {"val_track_accuracy": value, "val_loss": 1.0}
+    return {"epoch": epoch, "metrics": metrics, "best_so_far": value, "finished": finished}
 
 
 def _end(
     searcher: OptunaSearcher, name: str, *values: float, status: str = COMPLETED, reason: str = ""
 ) -> None:
-    """What the trial log says of a trial whose epochs had these accuracies."""
-    curve = [{"val_track_accuracy": value} for value in values]
-    searcher.on_end(TrialRecord(name, name.split("-")[0], {}, status, reason, curve=curve))
+    """Report the end of a trial whose epochs had these accuracies."""
+    searcher.on_end(_record(name, values, status, reason))
+
+
+def _record(
+    name: str, values: Sequence[float], status: str = COMPLETED, reason: str = ""
+) -> TrialRecord:
+    curve = [{"val_track_accuracy": value, "val_loss": 1.0} for value in values]
+    family = name.split("-")[0]
+    return TrialRecord(name, family, {}, status=status, reason=reason, curve=curve)
 
 
 def _trials(folder: Path, family: str = "gru") -> list[optuna.trial.FrozenTrial]:
@@ -52,7 +58,7 @@ def test_families_take_turns_with_a_study_each(tmp_path: Path) -> None:
     assert len(_trials(tmp_path, "cnn")) == len(_trials(tmp_path, "gru")) == 2
 
 
-def test_a_trial_that_ended_by_itself_is_told_as_complete(tmp_path: Path) -> None:
+def test_a_trial_that_ended_by_itself_is_complete(tmp_path: Path) -> None:
     searcher = _searcher(tmp_path, "gru")
     searcher.suggest("a")
     searcher.on_trial_result("a", _result(1, 0.3))
@@ -65,7 +71,7 @@ def test_a_trial_that_ended_by_itself_is_told_as_complete(tmp_path: Path) -> Non
     assert trial.intermediate_values == {1: 0.3, 2: 0.5}
 
 
-def test_a_stopped_trial_is_told_as_pruned_with_the_value_it_was_stopped_at(
+def test_a_stopped_trial_is_pruned_with_the_value_at_which_it_was_stopped(
     tmp_path: Path,
 ) -> None:
     searcher = _searcher(tmp_path, "gru")
@@ -78,7 +84,18 @@ def test_a_stopped_trial_is_told_as_pruned_with_the_value_it_was_stopped_at(
     assert trial.intermediate_values == {1: 0.3, 2: 0.4}
 
 
-def test_a_failed_trial_is_told_as_failed_with_its_reason(tmp_path: Path) -> None:
+def test_a_log_loss_is_reported_with_its_sign_changed_as_optuna_maximises(tmp_path: Path) -> None:
+    searcher = _searcher(tmp_path, "gru")
+    searcher.suggest("a")
+    metric: Metric = "log_loss"
+    curve = [{"val_log_loss": value, "val_loss": 1.0} for value in (1.5, 0.5, 0.75)]
+    searcher.on_end(TrialRecord("gru-0000", "gru", {}, metric, COMPLETED, curve=curve))
+    trial = _trials(tmp_path)[0]
+    assert trial.value == -0.5
+    assert trial.intermediate_values == {1: -1.5, 2: -0.5, 3: -0.5}
+
+
+def test_a_failed_trial_is_failed_with_its_reason(tmp_path: Path) -> None:
     searcher = _searcher(tmp_path, "gru")
     searcher.suggest("a")
     searcher.suggest("b")
@@ -99,7 +116,7 @@ def test_the_same_seed_suggests_the_same(tmp_path: Path) -> None:
     assert suggestions("c", 1)[1:] != suggestions("d", 0)[1:]
 
 
-def test_a_new_searcher_goes_on_where_a_killed_driver_stopped(tmp_path: Path) -> None:
+def test_a_new_searcher_continues_where_a_killed_driver_stopped(tmp_path: Path) -> None:
     first = _searcher(tmp_path, "gru")
     before = {name: first.suggest(name) for name in ("a", "b", "c")}
     _end(first, "gru-0000", 0.5)
@@ -115,24 +132,23 @@ def test_a_new_searcher_goes_on_where_a_killed_driver_stopped(tmp_path: Path) ->
     assert states == [TrialState.COMPLETE] * 2 + [TrialState.RUNNING] * 2
 
 
-def test_a_trial_with_a_record_that_optuna_was_not_told_of_is_told_after_a_kill(
+def test_a_trial_that_has_a_record_but_no_end_in_optuna_gets_one_after_a_kill(
     tmp_path: Path,
 ) -> None:
     first = _searcher(tmp_path, "gru")
     names = [first.suggest(name)["trial"] for name in ("a", "b")]
     first.on_trial_result("a", _result(1, 0.2))
-    curve = [{"val_track_accuracy": 0.2}, {"val_track_accuracy": 0.4}]
-    record = TrialRecord(names[0], "gru", {}, COMPLETED, curve=curve)
+    record = _record(names[0], [0.2, 0.4])
 
     spaces = {"gru": load_space("gru")}
     second = OptunaSearcher(tmp_path / "journal", spaces, 0, earlier=[record])
-    told = _trials(tmp_path)[0]
-    assert (told.state, told.value) == (TrialState.COMPLETE, 0.4)
-    assert told.intermediate_values == {1: 0.2, 2: 0.4}
+    trial = _trials(tmp_path)[0]
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.4)
+    assert trial.intermediate_values == {1: 0.2, 2: 0.4}
     assert [second.suggest(name)["trial"] for name in ("x", "y")] == [names[1], "gru-0002"]
 
 
-def test_a_journal_that_was_cut_in_the_middle_of_a_line_goes_on(tmp_path: Path) -> None:
+def test_a_journal_that_was_cut_in_the_middle_of_a_line_can_be_continued(tmp_path: Path) -> None:
     first = _searcher(tmp_path, "gru")
     first.suggest("a")
     _end(first, "gru-0000", 0.5)
@@ -145,7 +161,7 @@ def test_a_journal_that_was_cut_in_the_middle_of_a_line_goes_on(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("family", ["gru"])
-def test_later_suggestions_learn_from_what_was_told(tmp_path: Path, family: str) -> None:
+def test_later_suggestions_learn_from_earlier_trials(tmp_path: Path, family: str) -> None:
     """With dropout near 0 rewarded, TPE proposes less of it than random sampling would."""
     searcher = _searcher(tmp_path, family)
     proposed = []
@@ -193,15 +209,15 @@ def earlier_journal(tmp_path: Path) -> Path:
     return tmp_path / "earlier"
 
 
-def _warm(folder: Path, earlier: Path, same_dataset: bool) -> OptunaSearcher:
-    starts = [Earlier("before", earlier, same_dataset)]
+def _warm(folder: Path, earlier: Path, comparable: bool) -> OptunaSearcher:
+    starts = [WarmStart("before", earlier, comparable)]
     return OptunaSearcher(folder / "journal", {"gru": _wide}, 0, starts)
 
 
-def test_outcomes_of_the_same_dataset_are_known_as_far_as_the_space_has_them(
+def test_results_on_the_comparable_are_known_as_far_as_the_space_has_them(
     tmp_path: Path, earlier_journal: Path
 ) -> None:
-    _warm(tmp_path, earlier_journal, same_dataset=True)
+    _warm(tmp_path, earlier_journal, comparable=True)
     theirs = load_studies(earlier_journal)["gru"].get_trials()
     ours = {t.user_attrs["from"]: t for t in _trials(tmp_path) if "from" in t.user_attrs}
     within = [
@@ -220,22 +236,22 @@ def test_outcomes_of_the_same_dataset_are_known_as_far_as_the_space_has_them(
         assert mine.intermediate_values == trial.intermediate_values
 
 
-def test_known_outcomes_are_no_trials_of_the_new_search(
+def test_known_results_are_no_trials_of_the_new_search(
     tmp_path: Path, earlier_journal: Path
 ) -> None:
-    searcher = _warm(tmp_path, earlier_journal, same_dataset=True)
+    searcher = _warm(tmp_path, earlier_journal, comparable=True)
     first = searcher.suggest("a")
     assert first["trial"] == "gru-0000"
-    assert first["params"]["lr"] != 1e-3  # the defaults' outcome is among those known
-    again = _warm(tmp_path, earlier_journal, same_dataset=True)
+    assert first["params"]["lr"] != 1e-3  # the defaults' result is among those known
+    again = _warm(tmp_path, earlier_journal, comparable=True)
     assert again.suggest("x") == first  # left running by the first
     assert again.suggest("y")["trial"] == "gru-0001"
 
 
-def test_of_another_dataset_the_best_settings_come_after_the_defaults(
+def test_the_best_settings_on_another_dataset_come_after_the_defaults(
     tmp_path: Path, earlier_journal: Path
 ) -> None:
-    searcher = _warm(tmp_path, earlier_journal, same_dataset=False)
+    searcher = _warm(tmp_path, earlier_journal, comparable=False)
     proposed = [searcher.suggest(f"t{i}")["params"] for i in range(4)]
     assert proposed[0]["lr"] == 1e-3
     theirs = [
@@ -259,7 +275,7 @@ def test_a_warm_search_proposes_better_at_once(tmp_path: Path) -> None:
         suggestion = before.suggest(f"t{i}")
         _end(before, suggestion["trial"], 1 - distance(suggestion["params"]))
 
-    def proposed(folder: str, earlier: list[Earlier]) -> float:
+    def proposed(folder: str, earlier: list[WarmStart]) -> float:
         (tmp_path / folder).mkdir()
         searcher = OptunaSearcher(tmp_path / folder / "journal", {"gru": _wide}, 0, earlier)
         distances = []
@@ -269,5 +285,5 @@ def test_a_warm_search_proposes_better_at_once(tmp_path: Path) -> None:
             _end(searcher, suggestion["trial"], 1 - distances[-1])
         return sorted(distances)[5]
 
-    known = Earlier("before", tmp_path / "earlier", same_dataset=True)
+    known = WarmStart("before", tmp_path / "earlier", comparable=True)
     assert proposed("warm", [known]) < proposed("cold", []) / 2

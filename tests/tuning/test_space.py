@@ -1,27 +1,27 @@
-"""What is put around a space: groups of bands, settings that are fixed."""
+"""What is put around a space: the choice of features, settings that are fixed."""
 
 import optuna
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.training.config import check_given, given_settings
-from mgc_ray.tuning.space import default_params, load_space, with_fixed, with_groups
+from mgc_ray.models import params_of, shared_params
+from mgc_ray.tuning.space import check_space, default_params, load_space, with_features, with_fixed
 
 
-def test_a_dataset_of_one_group_leaves_the_space_as_it_is() -> None:
+def test_a_dataset_of_one_feature_leaves_the_space_as_it_is() -> None:
     suggest = load_space("cnn")
-    assert with_groups(suggest, ["log_mel"]) is suggest
+    assert with_features(suggest, ["log_mel"]) is suggest
 
 
-def test_groups_are_all_or_the_first_with_others_or_one_alone() -> None:
-    suggest = with_groups(load_space("cnn"), ["log_mel", "chroma", "mfcc"])
+def test_a_trial_reads_all_features_or_the_first_with_others_or_one_alone() -> None:
+    suggest = with_features(load_space("cnn"), ["log_mel", "chroma", "mfcc"])
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = {suggest(study.ask())["groups"] for _ in range(60)}
-    assert found == {"all", "log_mel", "log_mel+chroma", "log_mel+mfcc", "chroma", "mfcc"}
-    assert default_params("cnn", suggest)["groups"] == "all"
+    suggested = {suggest(study.ask())["features"] for _ in range(60)}
+    assert suggested == {"all", "log_mel", "log_mel+chroma", "log_mel+mfcc", "chroma", "mfcc"}
+    assert default_params("cnn", suggest)["features"] == "all"
 
 
-def test_what_is_fixed_is_not_suggested_and_branches_go_by_it() -> None:
+def test_fixed_settings_are_not_suggested_and_branches_depend_on_them() -> None:
     fixed = {"optimizer": "adamw", "patience": 3}  # the second is no part of the space
     suggest = with_fixed(load_space("gru"), fixed)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -41,31 +41,36 @@ def test_the_defaults_of_a_space_leave_out_what_is_fixed() -> None:
     assert defaults["lr"] == 1e-3
 
 
-def test_a_default_outside_of_a_branch_that_is_fixed_names_the_remedy() -> None:
+def test_a_default_outside_a_branch_that_is_fixed_is_refused_with_the_remedy() -> None:
     with pytest.raises(RequestError, match="--set this one too"):
         default_params("gru", with_fixed(load_space("gru"), {"optimizer": "adamw"}))
 
 
+def test_a_space_that_suggests_what_is_no_setting_is_refused() -> None:
+    def suggest(trial: optuna.Trial) -> dict[str, float]:
+        return {"lrr": trial.suggest_float("lrr", 0.1, 0.2)}
+
+    with pytest.raises(RequestError, match="suggests lrr, which is no field of gru's Config"):
+        check_space("gru", suggest)
+
+
 def test_each_family_takes_the_settings_that_it_has() -> None:
-    check_given(["gru", "statistics"], ["bidirectional=false", "crops=2"])
-    assert given_settings("gru", ["bidirectional=false", "crops=2"]) == {
-        "bidirectional": False,
-        "crops": 2,
-    }
-    assert given_settings("statistics", ["bidirectional=false", "crops=2"]) == {"crops": 2}
+    shared = shared_params(["gru", "statistics"], {"bidirectional": "false", "crops": "2"})
+    assert shared == {"bidirectional": False, "crops": 2}
+    assert params_of("gru", shared) == {"bidirectional": False, "crops": 2}
+    assert params_of("statistics", shared) == {"crops": 2}
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("name", "value", "reason"),
     [
-        ("max_epochs=3", "by --max-epochs instead"),
-        ("seed=3", "by --seed instead"),
-        ("crops", "--set crops needs a value, as in --set crops=1"),
-        ("crop=two", "must be a number, not 'two'"),
-        ("crop=2", "share of the frames"),
-        ("heads=4", "not 'heads=4'"),
+        ("crop", "two", "crop must be a number above 0, at most 1, but it is 'two'"),
+        ("crop", "2", "crop must be a number above 0, at most 1, but it is 2"),
+        ("heads", "4", "there is no setting 'heads'"),
+        ("dropuot", "0.1", "(nearest: dropout)"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(text: str, reason: str) -> None:
-    with pytest.raises(RequestError, match=reason):
-        check_given(["gru", "statistics"], [text])
+def test_a_setting_that_no_family_can_have_is_refused(name: str, value: str, reason: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        shared_params(["gru", "statistics"], {name: value})
+    assert reason in str(refused.value)

@@ -1,4 +1,4 @@
-"""What TensorBoard is given of a search, and what a real one shows of it."""
+"""The event files of a search, and what a real TensorBoard shows of them."""
 
 import contextlib
 import io
@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
 
-from mgc_ray.training.config import full_params
-from mgc_ray.tuning.records import TrialRecord
+from mgc_ray.models import full_params
+from mgc_ray.results import TrialRecord
 from mgc_ray.tuning.tensorboard import TensorBoardWriter, run_name
 from tests.conftest import GENRES
 
@@ -41,7 +41,10 @@ def test_each_trial_is_a_tensorboard_run_with_scalars_and_hparams(
         assert chosen["family"].string_value == record.family
         assert chosen["lr"].number_value == pytest.approx(record.params["lr"])
         best = events.Scalars("best/val_track_accuracy")[0]
-        assert (best.step, best.value) == (record.best_epoch, pytest.approx(record.accuracy))
+        assert (best.step, best.value) == (
+            record.best_epoch,
+            pytest.approx(record.best["val_track_accuracy"]),
+        )
         trained = set(events.Tags()["scalars"])
         assert {"training/gradient_norm", "speed/memory_mib", "training/lr"} <= trained
         assert events.Scalars("training/gradient_norm")[0].value > 0
@@ -71,14 +74,14 @@ def test_tensorboard_has_pictures_curves_and_the_configuration_of_each_trial(
     assert not list(folder.rglob("examples.npy"))
 
 
-def test_a_runs_name_says_family_number_and_what_is_special() -> None:
+def test_a_runs_name_has_family_number_and_changed_settings() -> None:
     record = TrialRecord("gru-0003", "gru", {"lr": 0.00215, "hidden": 64, "pool": "a/b c"})
     assert run_name(record, {"lr": 0.001, "hidden": 64}) == "gru-0003_lr=0.0022_pool=a-b-c"
     many = TrialRecord("gru-0003", "gru", {f"setting{i}": i for i in range(99)})
     assert len(run_name(many, {})) <= 60
 
 
-def test_tensorboard_is_written_anew_for_trials_of_another_machine(
+def test_event_files_are_written_again_for_trials_of_another_machine(
     finished: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, records = finished
@@ -99,7 +102,7 @@ def test_tensorboard_is_written_anew_for_trials_of_another_machine(
 def test_tensorboards_hparams_tab_shows_every_trial_and_parameter(
     finished: tuple[Path, list[TrialRecord]],
 ) -> None:
-    """Asked of a real TensorBoard, the way its page asks."""
+    """Asked of a real TensorBoard, as its page asks."""
     folder, records = finished
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,0 +1,1 @@
+"""The built-in corpus: ten genres of music that the program composes and synthesises itself."""

@@ -1,0 +1,284 @@
+"""What models hear: the features of a track, one file each, found by existing.
+
+A feature's file holds `Feature`, a frozen dataclass of the settings that identify it, with
+
+- `kind`: "spectrogram" (bands over time) or "embedding" (one frame per chunk);
+- `pitched`: whether neighbouring bands are neighbours in pitch, so that they can be transposed;
+- `bands`, `frames`, `dtype`: the shape and type of a chunk, [bands, frames];
+- `compute(track) -> [chunks, bands, frames]`;
+
+and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls. A file that
+needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which. A feature that sets the
+length of a chunk itself has `chunk_seconds`. Files that start with an underscore hold parts that
+features share.
+
+A dataset has one column per feature. A track is decoded once for all of them (`DecodedTrack`).
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from mgc_ray import RequestError
+from mgc_ray.config import CHUNK_SECONDS, DatasetConfig
+from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
+from mgc_ray.data.features.array import Array, is_array, read_array
+from mgc_ray.settings import Params, as_json, nearest, validated
+
+T = TypeVar("T")
+
+_REFERENCE_RATE = 22_050  # Hz, at which the chunks of a track are counted
+_LONGEST = 3600  # s; a damaged number would ask for all memory
+_SHORTEST = 1024  # samples at that rate, 46 ms: one FFT window
+_NOT_FOR_AUDIO = ("array",)
+
+
+class Feature(Protocol):
+    """What every feature has; see above."""
+
+    kind: ClassVar[str]
+    pitched: ClassVar[bool]
+
+    def __hash__(self) -> int: ...
+    @property
+    def bands(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def compute(self, track: "DecodedTrack") -> np.ndarray:
+        """All chunks of a track, in order: [chunks, bands, frames]."""
+
+
+class DecodedTrack:
+    """A decoded track cut into chunks; what several features need of it is computed once.
+
+    Audio gives as many whole chunks as fit, and a track shorter than one is repeated up to one.
+    With `keep_end` the last chunk ends with the track where half a chunk or more would be lost.
+    Exactly one of `waveform` and `array` (a `.npy` spectrogram [bands, frames]) is given.
+    """
+
+    def __init__(
+        self,
+        waveform: Waveform | None = None,
+        array: np.ndarray | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+        keep_end: bool = False,
+    ) -> None:
+        self.waveform, self.array = waveform, array
+        self._chunk_seconds, self._keep_end = chunk_seconds, keep_end
+        self._computed: dict[Hashable, Any] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Duration; NaN for arrays, whose frame rate is not known."""
+        return self.waveform.seconds if self.waveform else float("nan")
+
+    def content_hash(self) -> str:
+        """The same for the same content, whatever the name, tags or lossless format."""
+        if self.waveform:
+            return self.waveform.content_hash()
+        return hashlib.sha256(np.ascontiguousarray(self.array).tobytes()).hexdigest()
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of `compute`, which is called for the first use of this key alone."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        result: T = self._computed[key]
+        return result
+
+    def chunks(self, sample_rate: int) -> np.ndarray:
+        """Waveforms float32 [chunks, samples] at a sample rate in Hz."""
+        return self.once(("chunks", sample_rate), lambda: self._cut(sample_rate))
+
+    def _cut(self, sample_rate: int) -> np.ndarray:
+        assert self.waveform
+        length = round(self._chunk_seconds * sample_rate)
+        # counted at one rate, so that all features have the same chunks
+        counted = sample_count(self.waveform, _REFERENCE_RATE, _SHORTEST)
+        counted_length = round(self._chunk_seconds * _REFERENCE_RATE)
+        count = max(1, counted // counted_length)
+        samples = self.waveform.resampled(sample_rate)
+        starts = [chunk * length for chunk in range(count)]
+        if self._keep_end and 2 * (counted - count * counted_length) >= counted_length:
+            starts.append(len(samples) - length)
+        needed = starts[-1] + length
+        if len(samples) < needed:  # a short track, or one sample that resampling rounded away
+            samples = np.resize(samples, needed)
+        if len(starts) == count:
+            return samples[:needed].reshape(count, length)
+        return np.stack([samples[start : start + length] for start in starts])
+
+
+@dataclass(frozen=True)
+class TrackFeatures:
+    """The features of one track: chunks [chunks, bands, frames] by name."""
+
+    columns: dict[str, np.ndarray]
+    seconds: float
+    content_hash: str
+
+    @property
+    def chunks(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features of a dataset, or those that a model reads, by name."""
+
+    columns: dict[str, Feature]
+    chunk_seconds: float = CHUNK_SECONDS  # of audio
+    keep_end: bool = False
+
+    def decode(self, path: str | Path) -> DecodedTrack:
+        """Read a file; raise UnusableTrackError with the reason where it can be no track."""
+        arrays = [f for f in self.columns.values() if isinstance(f, Array)]
+        array = arrays[0] if arrays else None
+        if array and (is_array(path) or array.recipe is None):
+            return DecodedTrack(array=read_array(path))
+        return DecodedTrack(read_waveform(path), None, self.chunk_seconds, self.keep_end)
+
+    def compute(self, path: str | Path) -> TrackFeatures:
+        """Decode a file once and compute all features; UnusableTrackError as `decode`."""
+        return self.of(self.decode(path))
+
+    def of(self, track: DecodedTrack) -> TrackFeatures:
+        """The features of a decoded track."""
+        columns = {
+            name: track.once(feature, lambda feature=feature: feature.compute(track))  # type: ignore[misc]
+            for name, feature in self.columns.items()
+        }
+        return TrackFeatures(columns, track.seconds, track.content_hash())
+
+    def only(self, names: Sequence[str]) -> "FeatureSet":
+        """Some of the features, in this order."""
+        chosen = {name: self.columns[name] for name in names}
+        return dataclasses.replace(self, columns=chosen)
+
+    def joined(self, other: "FeatureSet") -> "FeatureSet":
+        """Both together; RequestError where a name means two things, or chunks differ."""
+        for name, feature in other.columns.items():
+            if self.columns.get(name, feature) != feature:
+                raise RequestError(
+                    f"members of one ensemble must agree on what {name} is, but they have "
+                    f"{feature} and {self.columns[name]}"
+                )
+        if (self.chunk_seconds, self.keep_end) != (other.chunk_seconds, other.keep_end):
+            raise RequestError(
+                f"members of one ensemble must take chunks of one length, but they take "
+                f"{self.chunk_seconds:g} s and {other.chunk_seconds:g} s"
+            )
+        return dataclasses.replace(self, columns=self.columns | other.columns)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one chunk in memory."""
+        return sum(f.bands * f.frames * f.dtype.itemsize for f in self.columns.values())
+
+    def __str__(self) -> str:
+        """E.g. `log_mel 128 bands x 258 frames, 2.99 s per chunk`."""
+        sizes = [f"{n} {f.bands} bands x {f.frames} frames" for n, f in self.columns.items()]
+        is_audio = not any(isinstance(f, Array) for f in self.columns.values())
+        return ", ".join(sizes) + (f", {self.chunk_seconds:.2f} s per chunk" if is_audio else "")
+
+    def to_json(self) -> Params:
+        """The settings as plain JSON values; `feature_set_from_json` takes them back."""
+        columns = {name: as_json(feature) for name, feature in self.columns.items()}
+        return {
+            "chunk_seconds": self.chunk_seconds,
+            "keep_end": self.keep_end,
+            "columns": columns,
+        }
+
+
+def feature_set_from_json(content: Any) -> FeatureSet:
+    """The features that `to_json` described; RequestError for anything else."""
+    try:
+        columns = {
+            str(name): validated(_module(name).Feature, settings)
+            for name, settings in content["columns"].items()
+        }
+        if not columns:
+            raise KeyError("columns")
+        chunk_seconds = float(content["chunk_seconds"])
+        if not 0 < chunk_seconds < _LONGEST:
+            raise ValueError(f"chunks of {chunk_seconds:g} s")
+        return FeatureSet(columns, chunk_seconds, bool(content["keep_end"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(
+            f"the description of features is damaged or from another version ({error!r})"
+        ) from None
+
+
+def feature_names() -> list[str]:
+    """The names of all features of audio, sorted."""
+    found = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return sorted(name for name in found if name not in _NOT_FOR_AUDIO)
+
+
+def audio_features(config: DatasetConfig) -> FeatureSet:
+    """The features of audio that a configuration asks for.
+
+    Raises RequestError for a feature that is unknown or given twice.
+    """
+    # in one order, whatever the order in the request
+    specs = sorted(config.features, key=lambda spec: (spec != "log_mel", spec))
+    arguments = {name: argument for name, _, argument in (spec.partition(":") for spec in specs)}
+    for name, argument in arguments.items():
+        if name not in feature_names():
+            raise RequestError(
+                f"--features must be among {', '.join(feature_names())}, but it is {name!r}"
+                f"{nearest(name, feature_names())}"
+            )
+        needed = getattr(_module(name), "ARGUMENT", "")
+        if needed and not argument:
+            raise RequestError(f"--features {name} needs {needed}")
+        if argument and not needed:
+            raise RequestError(
+                f"--features {name} takes no argument, but it is {name}:{argument}: give {name}"
+            )
+    if len(arguments) < max(1, len(specs)):
+        raise RequestError(
+            f"--features must be one or several, each once, but it is {' '.join(config.features)!r}"
+        )
+    columns = {n: _module(n).make(arg, config.chunk_seconds) for n, arg in arguments.items()}
+    lengths = {n: f.chunk_seconds for n, f in columns.items() if hasattr(f, "chunk_seconds")}
+    if not lengths:
+        return FeatureSet(columns, config.chunk_seconds)
+    chunk_seconds = next(iter(lengths.values()))
+    if config.chunk_seconds not in (CHUNK_SECONDS, chunk_seconds):
+        raise RequestError(
+            f"--chunk-seconds must be left out with {' and '.join(lengths)}, whose chunks last "
+            f"{chunk_seconds:g} s, but it is {config.chunk_seconds:g}"
+        )
+    others = {n: arg for n, arg in arguments.items() if n not in lengths}
+    columns |= {n: _module(n).make(arg, chunk_seconds) for n, arg in others.items()}
+    return FeatureSet(columns, chunk_seconds, keep_end=True)
+
+
+def sample_count(waveform: Waveform, sample_rate: int, shortest: int) -> int:
+    """How many samples a track has at a rate; UnusableTrackError where fewer than `shortest`."""
+    samples = int(len(waveform.samples) * sample_rate / waveform.sample_rate)
+    if samples < shortest:
+        raise UnusableTrackError(
+            f"{waveform.seconds:.3f} s is shorter than one FFT window "
+            f"({shortest} samples at {sample_rate} Hz)"
+        )
+    return samples
+
+
+def _module(name: str) -> Any:
+    if not isinstance(name, str) or name not in [*feature_names(), *_NOT_FOR_AUDIO]:
+        raise RequestError(f"there is no feature {name!r}: {', '.join(feature_names())}")
+    return importlib.import_module(f"{__name__}.{name}")

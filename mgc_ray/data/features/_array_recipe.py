@@ -1,0 +1,120 @@
+"""Audio -> uint8 arrays [bands, columns], as others have published spectrograms.
+
+A model trained on published arrays knows no other scale than theirs. GTZAN's, which are part of
+several public datasets, are the pixels of pictures: a dB log-mel spectrogram of about 30 s, 387.5
+pixels wide, in 256 colours, of which the 387 whole columns were kept. So a column is the frame
+under its middle (columns are 77.5 ms apart), and a value is the position of its dB between the
+smallest and the largest of the whole excerpt, in 256 equal steps. tests/benchmarks/array_mapping.py
+compares audio with its published arrays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from mgc_ray.data.audio import UnusableTrackError, Waveform
+from mgc_ray.data.features.log_mel import LogMel
+
+_VALUES = 256
+_TOLERANCE = 30  # an excerpt is whole within a 30th: published clips called 30 s reach 30.4 s
+
+
+@dataclass(frozen=True)
+class ArrayRecipe:
+    """From audio to published arrays; `GTZAN_ARRAYS` is the one recipe that is known.
+
+    A track is cut into excerpts, each drawn and scaled by itself. What remains at its end is an
+    excerpt too, or, if shorter than a 30th of one (1 s), the end of the one before.
+    """
+
+    sample_rate: int  # Hz
+    n_fft: int  # samples
+    hop_length: int  # samples
+    n_mels: int
+    top_db: float  # what is further below an excerpt's loudest value is raised to there
+    columns: int  # of a whole excerpt
+    width: float  # in columns, of a whole excerpt's picture
+    excerpt_seconds: float
+
+    def arrays(self, waveform: Waveform) -> list[np.ndarray]:
+        """A track's excerpts in their order, uint8 [bands, columns] each.
+
+        Raises UnusableTrackError where the track is shorter than an FFT window.
+        """
+        count = int(len(waveform.samples) * self.sample_rate / waveform.sample_rate)
+        if count < self.n_fft:
+            raise UnusableTrackError(
+                f"{waveform.seconds:.3f} s is shorter than one FFT window "
+                f"({self.n_fft} samples at {self.sample_rate} Hz)"
+            )
+        samples = waveform.resampled(self.sample_rate)
+        if len(samples) < count:  # one sample that resampling rounded away
+            samples = np.resize(samples, count)
+        spectrogram = self._log_mel
+        decibel = (spectrogram.transform(samples[part]) for part in self._excerpts(count))
+        return [scaled(one)[:, self.frames_of_columns(one.shape[1])] for one in decibel]
+
+    def frames_of_columns(self, frames: int) -> np.ndarray:
+        """Which of an excerpt's frames its columns show, int [columns].
+
+        All the picture's columns for an excerpt that is whole, or nearly (from 29 s of 30 s on),
+        whose frames share the width; for a shorter one as many as a whole one has in that time.
+        """
+        whole = self._excerpt_samples
+        if frames < self._frames(whole - whole // _TOLERANCE):
+            drawn = self._frames(whole)
+        else:
+            drawn = frames
+        middles = (np.arange(self.columns) + 0.5) * drawn / self.width
+        shown = np.ceil(middles).astype(int) - 1  # on the border of two frames, the earlier
+        return shown[shown < frames]
+
+    @property
+    def _log_mel(self) -> LogMel:
+        return LogMel(
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            n_mels=self.n_mels,
+            top_db=self.top_db,
+        )
+
+    @property
+    def _excerpt_samples(self) -> int:
+        return round(self.excerpt_seconds * self.sample_rate)
+
+    def _frames(self, samples: int) -> int:
+        return 1 + samples // self.hop_length
+
+    def _excerpts(self, samples: int) -> Sequence[slice]:
+        whole = self._excerpt_samples
+        starts = list(range(0, samples, whole))
+        if len(starts) > 1 and samples - starts[-1] < whole // _TOLERANCE:
+            starts.pop()
+        return [slice(start, end) for start, end in pairwise([*starts, samples])]
+
+
+GTZAN_ARRAYS = ArrayRecipe(
+    sample_rate=22050,
+    n_fft=2048,
+    hop_length=512,
+    n_mels=128,
+    top_db=80.0,
+    columns=387,
+    width=387.5,
+    excerpt_seconds=30.0,
+)
+
+
+def scaled(decibel: np.ndarray) -> np.ndarray:
+    """dB of any shape -> uint8: 256 equal steps from their smallest (0) to their largest (255).
+
+    Where all are equal (an excerpt of silence), 0.
+    """
+    low = decibel.min()
+    spread = decibel.max() - low
+    if spread == 0:
+        return np.zeros(decibel.shape, np.uint8)
+    return np.minimum((decibel - low) / spread * _VALUES, _VALUES - 1).astype(np.uint8)

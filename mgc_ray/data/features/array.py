@@ -1,0 +1,127 @@
+"""Spectrograms that were made elsewhere: `.npy` arrays [bands, frames], cut into equal chunks.
+
+Values stay as they are, uint8 or float32: training standardises each band. A track shorter than a
+chunk is repeated up to one. With a `recipe` of how the arrays were made, audio is taken too: each
+of its excerpts becomes the array that would have been published, and is cut as that would be; an
+incomplete last excerpt gives its whole chunks.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from mgc_ray import RequestError
+from mgc_ray.data.audio import UnusableTrackError, check_openable
+from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
+from mgc_ray.settings import configuration, setting
+
+if TYPE_CHECKING:
+    from mgc_ray.data.features import DecodedTrack
+
+RECIPES = {"gtzan": GTZAN_ARRAYS}
+_MOST = 10_000_000  # a damaged number would ask for all memory
+
+
+@configuration
+class Array:
+    """Chunks of `frames` frames. Raises RequestError for a recipe of arrays of other sizes."""
+
+    kind: ClassVar[str] = "spectrogram"
+    pitched: ClassVar[bool] = True
+
+    bands: int = setting(..., "Bands of the arrays.", ge=1, le=_MOST)
+    frames: int = setting(..., "Frames of a chunk.", ge=1, le=_MOST)
+    value_type: Literal["uint8", "float32"] = setting(..., "Type of the values.")
+    recipe: ArrayRecipe | None = setting(None, "How the arrays were made from audio.")
+
+    def __post_init__(self) -> None:
+        made = self.recipe
+        if made and (made.n_mels != self.bands or made.columns < self.frames):
+            raise RequestError(
+                f"a recipe must make the arrays that chunks are cut from, but it makes "
+                f"{made.n_mels} bands x {made.columns} columns, and chunks have {self.bands} bands "
+                f"x {self.frames} frames: leave the recipe out, or give the one of these arrays"
+            )
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.value_type)
+
+    def compute(self, track: "DecodedTrack") -> np.ndarray:
+        """A track's chunks in order, [chunks, bands, frames] of `value_type`.
+
+        Raises UnusableTrackError for an array of other bands or another type.
+        """
+        if track.array is not None:
+            arrays = [self._checked(track.array)]
+        else:
+            assert self.recipe
+            assert track.waveform
+            arrays = self.recipe.arrays(track.waveform)
+        counts = self._counts([array.shape[1] for array in arrays])
+        pieces = [self._pieces(array, n) for array, n in zip(arrays, counts, strict=True)]
+        return np.concatenate(pieces, dtype=self.dtype, casting="unsafe")
+
+    def _checked(self, array: np.ndarray) -> np.ndarray:
+        if array.shape[0] != self.bands:
+            raise UnusableTrackError(
+                f"has {array.shape[0]} bands, but most arrays of this table have {self.bands}"
+            )
+        if self.dtype == np.uint8 and array.dtype != np.uint8:
+            raise UnusableTrackError(f"holds {array.dtype}, but the others hold uint8")
+        return array
+
+    def _counts(self, widths: Sequence[int]) -> list[int]:
+        """How many chunks a track's arrays of these widths give, the first at least one."""
+        first, *others = widths
+        return [max(1, first // self.frames), *(width // self.frames for width in others)]
+
+    def _pieces(self, array: np.ndarray, count: int) -> np.ndarray:
+        """The first pieces of an array, [count, bands, frames], repeated if there is no whole."""
+        repeated = np.tile(array, -(-self.frames // array.shape[1]))[:, : count * self.frames]
+        return repeated.reshape(self.bands, count, self.frames).swapaxes(0, 1)
+
+
+Feature = Array
+
+
+def is_array(path: str | Path) -> bool:
+    """Whether a file is taken for a precomputed spectrogram, by its name."""
+    return str(path).lower().endswith(".npy")
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """A `.npy` spectrogram [bands, frames], uint8 or a real type, or raise UnusableTrackError."""
+    if not is_array(path):
+        raise UnusableTrackError("not a .npy spectrogram, which this dataset or model is made of")
+    check_openable(path)
+    try:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    # a damaged header also ends in SyntaxError, TokenError, OverflowError, ...
+    except Exception as error:
+        raise UnusableTrackError(f"no .npy array, or corrupt: {error}") from None
+    if array.ndim != 2 or 0 in array.shape:
+        raise UnusableTrackError(f"not a 2-D array [bands, frames] but {array.shape}")
+    if array.dtype.kind not in "uif":
+        raise UnusableTrackError(f"holds {array.dtype}, not numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UnusableTrackError("holds NaN or infinity")
+    if max(-float(array.min()), float(array.max())) > float(np.finfo(np.float32).max):
+        raise UnusableTrackError("holds values beyond float32")
+    if array.min() == array.max():
+        raise UnusableTrackError(f"silent: every value is {array.flat[0]}")
+    return array
+
+
+def array_shape(path: str | Path) -> tuple[tuple[int, int], np.dtype] | None:
+    """Shape [bands, frames] and type of an array by its header alone; None where it has none."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:  # a damaged header also ends in SyntaxError, TokenError, OverflowError, ...
+        return None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or 0 in array.shape:
+        return None
+    return (array.shape[0], array.shape[1]), array.dtype

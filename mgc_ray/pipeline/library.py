@@ -1,0 +1,321 @@
+"""The genres of a whole music library, on all cores or a cluster; continues where it stopped.
+
+Predictions are written to OUT.parts, one file per few hundred songs, and at the end to OUT. A song
+is identified by its path, size and time of change: only what is new or has changed is predicted
+again, also by a later run over the same OUT.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+import torch
+
+from mgc_ray import RequestError
+from mgc_ray.config import ClusterConfig
+from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.features.array import Array
+from mgc_ray.data.files import atomic_write, delete_partial_files, exclusive_lock
+from mgc_ray.ensembling.saved import Ensemble, load_ensemble
+from mgc_ray.models import own_families, register_sources
+from mgc_ray.settings import Params
+from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.progress import progress
+
+# what libsndfile reads; or precomputed spectrograms, for models that take only those
+AUDIO = (
+    *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64"),
+    *(".wav", ".wave"),
+)
+ARRAYS = (".npy",)
+OWN_COLUMNS = {
+    "path": pa.string(),  # below the folder; bytes that are not UTF-8 as \xNN
+    "genre": pa.string(),
+    "probability": pa.float64(),
+    "reason": pa.string(),  # why there is no genre
+    "size": pa.int64(),  # bytes
+    "modified_ns": pa.int64(),
+    "model": pa.string(),  # a hash
+}
+_ROWS_PER_PART = 256
+_FILES_PER_TASK = (4, 64)
+
+
+class File(NamedTuple):
+    """A file that may be a song; `shown` is its path below the folder as text for a table.
+
+    `size` and `modified_ns` are -1 where they cannot be read.
+    """
+
+    path: str
+    shown: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Library:
+    """The result: songs per genre, and (path, reason) of what could not be read.
+
+    `known`: how many files had been predicted before, so that they were not predicted again.
+    """
+
+    files: int
+    known: int
+    genres: dict[str, int]
+    unread: list[tuple[str, str]]
+
+    def __str__(self) -> str:
+        """E.g. `23 files (0 predicted before): 12 rock, 9 jazz; 2 could not be read`."""
+        counts = ", ".join(f"{count} {genre}" for genre, count in self.genres.items())
+        return (
+            f"{count_of(self.files, 'file')} ({self.known} predicted before): "
+            f"{counts or 'no song'}; {len(self.unread)} could not be read"
+        )
+
+
+def predict_library(
+    folder: Path,
+    out: Path,
+    model: str | Path,
+    address: str = "",
+    playlists: Path | None = None,
+) -> Library:
+    """Predict every audio file below a folder; write one row per file to `out` (.parquet or .csv).
+
+    Columns: OWN_COLUMNS, and `prob_GENRE` for each genre. `playlists`: a folder for one playlist
+    per genre. Raises RequestError for a folder without such files, and for an `out` that is
+    something else.
+    """
+    ensemble = load_ensemble(model)
+    _check_place(folder, out)
+    columns = ensemble.features.columns.values()
+    arrays = any(isinstance(feature, Array) and feature.recipe is None for feature in columns)
+    suffixes = ARRAYS if arrays else AUDIO
+    files = list(_files(folder, suffixes))
+    if not files:
+        raise RequestError(
+            f"{folder} has no file ({', '.join(suffixes)}) at any depth: give another"
+        )
+    key, schema = _model_key(Path(model)), _schema(ensemble)
+    earlier = _earlier(out, schema)
+    parts = out.with_name(f"{out.name}.parts")
+    parts.mkdir(exist_ok=True)
+    with exclusive_lock(parts, lambda holder: _refuse_second(out, holder)):
+        delete_partial_files(parts)
+        known = _still_valid([earlier, *_read_parts(parts, schema)], files, key)
+        known = known.filter(pc.is_valid(known["genre"]))  # what could not be read is tried again
+        present = set(known["path"].to_pylist())
+        missing = [file for file in files if file.shown not in present]
+        if missing:
+            _predict(folder, missing, parts, model=ensemble, key=key, address=address)
+        new = _still_valid([schema.empty_table(), *_read_parts(parts, schema)[::-1]], missing, key)
+        table = pa.concat_tables([known, new]).sort_by("path")
+        _write(out, table)
+    shutil.rmtree(parts)
+    if playlists:
+        write_playlists(playlists, folder, table, {file.shown: file.path for file in files})
+    genres = Counter(genre for genre in table["genre"].to_pylist() if genre)
+    reasons = zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    return Library(
+        files=len(table),
+        known=len(known),
+        genres=dict(genres.most_common()),
+        unread=[(path, reason) for path, reason in reasons if reason],
+    )
+
+
+def write_playlists(place: Path, folder: Path, table: pa.Table, paths: dict[str, str]) -> None:
+    """Write one M3U playlist (UTF-8) per genre into the folder `place`, most certain songs first.
+
+    `paths`: the table's paths as they are on disk. A name with a line break in it, which no
+    playlist can hold, is left out.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    songs: dict[str, list[tuple[float, str]]] = {}
+    left_out = 0
+    for shown, genre, probability in zip(
+        *(table[name].to_pylist() for name in ("path", "genre", "probability")), strict=True
+    ):
+        path = paths[shown]
+        if genre and set(path) & {"\n", "\r"}:
+            left_out += 1
+        elif genre:
+            songs.setdefault(genre, []).append((-probability, path))
+    if left_out:
+        console.print(f"in no playlist, as their names have line breaks: {left_out}", markup=False)
+    for genre, of_genre in songs.items():
+        lines = ["#EXTM3U", f"#PLAYLIST:{genre}"]
+        for negative, path in sorted(of_genre):
+            lines += [f"#EXTINF:-1,{Path(path).stem} ({-negative:.0%})"]
+            lines += [Path(os.path.relpath(folder / path, place)).as_posix()]
+        name = genre.replace("/", "-").replace("\\", "-").replace("\0", "")
+        with atomic_write(place / f"{name}.m3u8") as temporary:
+            temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _check_place(folder: Path, out: Path) -> None:
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise RequestError(f"--out must end in .parquet or .csv, but it is {out}")
+    if not folder.is_dir():
+        raise RequestError(
+            f"{folder} is not a folder: with --out, give one folder with music in it"
+        )
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise RequestError(f"--out {out} must be a file in a folder that exists: give another")
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[File]:
+    """All files with these suffixes, sorted by folder and name.
+
+    Hidden files and folders are left out; links to folders are not followed.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in suffixes:
+                continue
+            path = os.path.relpath(os.path.join(place, name), folder)
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            try:
+                status = os.stat(os.path.join(place, name))
+                yield File(path, shown, status.st_size, status.st_mtime_ns)
+            except OSError:  # a broken link: reported as any other that cannot be read
+                yield File(path, shown, -1, -1)
+
+
+def _model_key(model: Path) -> str:
+    """A hash that changes with everything that decides a prediction."""
+    digest = hashlib.sha256()
+    for path in sorted(model.rglob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(path.read_bytes())
+    for _, source in own_families().values():
+        digest.update(source.encode())
+    return digest.hexdigest()[:16]
+
+
+def _schema(ensemble: Ensemble) -> pa.Schema:
+    probs = [(f"prob_{genre}", pa.float32()) for genre in ensemble.genres]
+    return pa.schema([*OWN_COLUMNS.items(), *probs])
+
+
+def _refuse_second(out: Path, holder: str) -> None:
+    raise RequestError(f"{out} is being written by {holder}: wait for it, or choose another --out")
+
+
+def _earlier(out: Path, schema: pa.Schema) -> pa.Table:
+    """The table of an earlier run, empty where that had other genres.
+
+    RequestError where `out` is something else, which must not be overwritten.
+    """
+    if not out.exists():
+        return schema.empty_table()
+    try:
+        if out.suffix.lower() == ".parquet":
+            table = pq.read_table(out)
+        else:
+            options = pa.csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
+            table = pa.csv.read_csv(out, convert_options=options)
+        if set(OWN_COLUMNS) <= set(table.column_names):
+            same = table.column_names == schema.names
+            return table.cast(schema) if same else schema.empty_table()
+    except (OSError, pa.ArrowException):
+        pass
+    raise RequestError(
+        f"--out {out} exists already, and is not a table of genres that this program wrote: give "
+        "another, or delete it"
+    )
+
+
+def _read_parts(parts: Path, schema: pa.Schema) -> list[pa.Table]:
+    """Parts of an earlier run with a model of other genres are deleted."""
+    tables = []
+    for path in sorted(parts.glob("*.parquet")):
+        table = pq.read_table(path)
+        if table.schema.equals(schema):
+            tables.append(table)
+        else:
+            path.unlink()
+    return tables
+
+
+def _still_valid(tables: Sequence[pa.Table], files: Sequence[File], key: str) -> pa.Table:
+    """The rows that this model predicted for files as they are now, the first of each."""
+    present = {(file.shown, file.size, file.modified_ns) for file in files}
+    kept = []
+    for table in tables:
+        columns = [table[name].to_pylist() for name in ("path", "size", "modified_ns", "model")]
+        mask = []
+        for path, size, modified, model in zip(*columns, strict=True):
+            mask.append(model == key and (path, size, modified) in present)
+            present.discard((path, size, modified))
+        kept.append(table.filter(pa.array(mask, pa.bool_())))
+    return pa.concat_tables(kept)
+
+
+def _predict(
+    folder: Path,
+    files: Sequence[File],
+    parts: Path,
+    model: Ensemble,
+    key: str,
+    address: str,
+) -> None:
+    """Predict files on all CPUs; their rows are written to parts as they come."""
+    from mgc_ray.tuning.cluster import nodes_without, ray_cluster
+    from mgc_ray.tuning.tasks import Shared, parallel_map
+
+    root, schema, own = os.path.abspath(folder), _schema(model), own_families()
+    cluster = ray_cluster(ClusterConfig(address=address))
+    with cluster, progress("predicting", len(files), "files") as advance:
+        if nodes := nodes_without(root):
+            raise RequestError(
+                f"all nodes of the cluster must see the library, but {nodes[0]} does not see "
+                f"{root}: put it on a path that all nodes share"
+            )
+        shared = Shared(key, model)  # a node may not see the model's folder
+
+        def predict(file: File) -> Params:
+            keep_freed_memory()
+            torch.set_num_threads(1)  # there is one process per core
+            register_sources(own)
+            row: Params = {
+                "path": file.shown,
+                "size": file.size,
+                "modified_ns": file.modified_ns,
+                "model": key,
+            }
+            try:
+                genres = shared.get().predict(os.path.join(root, file.path))
+            except UnusableTrackError as error:
+                return row | {"reason": str(error)}
+            best = next(iter(genres))
+            probs = {f"prob_{genre}": share for genre, share in genres.items()}
+            return row | {"genre": best, "probability": genres[best]} | probs
+
+        rows: list[Params] = []
+        number = 1 + max((int(path.stem) for path in parts.glob("*.parquet")), default=-1)
+        for done, row in enumerate(parallel_map(files, predict, *_FILES_PER_TASK), start=1):
+            rows.append(row)
+            if len(rows) == _ROWS_PER_PART or done == len(files):
+                _write(parts / f"{number:06d}.parquet", pa.Table.from_pylist(rows, schema=schema))
+                number, rows = number + 1, []
+            advance(done)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with atomic_write(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            pa.csv.write_csv(table, temporary)
+        else:
+            pq.write_table(table, temporary)

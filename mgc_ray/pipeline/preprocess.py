@@ -1,0 +1,378 @@
+"""From a folder or table of music to a dataset, in parallel.
+
+Each file is decoded once. The features of all tracks are written in an order that does not depend
+on the split; then, when it is known which tracks are usable and which are identical, the split is
+drawn from whole tracks and written beside them. What is there already is not made again.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mgc_ray import RequestError
+from mgc_ray.config import ClusterConfig
+from mgc_ray.data.artists import new_recordings
+from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.dataset import (
+    TRACKS_PER_SHARD,
+    DatasetInfo,
+    ShardContent,
+    TrackPlace,
+    finish,
+    read_info,
+    read_shard_content,
+    shard_path,
+    shared_dataset,
+    write_shard,
+    write_skipped,
+    write_tracks,
+)
+from mgc_ray.data.fetcher import TrackFetcher
+from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
+from mgc_ray.data.split.groups import groups_on_several_sides
+from mgc_ray.data.split.protocols import add_to_train, draw_split
+from mgc_ray.data.storage import SharedFolder, Storage
+from mgc_ray.data.tracks import Skipped, Track
+from mgc_ray.pipeline.tables import Tables
+from mgc_ray.settings import options
+from mgc_ray.terminal.command import console
+from mgc_ray.terminal.progress import progress
+
+Shards = dict[int, Sequence[Track]]
+
+_WITHOUT_DATASET = ("tracks.parquet", "skipped.csv", "synthetic", "chunks")
+_PATHS = ("tracks", "more_tracks", "exclude_artists", "features", "chunk_seconds")
+_TRACKS_PER_TASK = 64  # at most
+_SYNTHETIC_SECONDS = 30.0  # at most: the length that generated songs are made for
+
+
+def preprocess(
+    tables: Tables, folder: Path, cluster: ClusterConfig, overwrite: bool = False
+) -> DatasetInfo:
+    """Make the dataset in `folder`, or as much of it as is missing.
+
+    Raises RequestError, before any work, for a folder that holds a dataset of other settings
+    (unless `overwrite`, which deletes it) and for a cluster of which a node sees neither the folder
+    nor a storage.
+    """
+    storage = Storage(cluster.storage) if cluster.storage else None
+    _check_folder(folder, tables)
+    shared = shared_dataset(folder, storage)
+    if not overwrite:
+        if not (folder / "dataset.json").exists():
+            shared.fetch("dataset.json")  # which another head of the cluster began
+        if (folder / "dataset.json").exists():
+            info = _same_dataset(folder, tables)
+            for name in ("tracks.parquet", "skipped.csv"):
+                if info.finished and not (folder / name).exists():
+                    shared.fetch(name)
+            if info.finished and not _missing(folder, range(info.shards)):
+                _complete_storage(shared, info)
+                return info
+    from mgc_ray.tuning.cluster import ray_cluster  # a finished dataset needs no Ray
+
+    with exclusive_lock(folder, _wait), ray_cluster(cluster):
+        delete_partial_files(folder)
+        if overwrite:
+            _delete(folder)
+            shared.delete("chunks")
+        info = DatasetInfo(tables.config, tables.features, tables.listing)
+        info.write(folder)
+        shared.send("dataset.json")
+        fetcher = _fetcher(shared, [track.path for track in tables.tracks], tables.listing)
+        info = _make(folder, shared, info, tables, fetcher)
+        fetcher.delete_uploads()
+        return info
+
+
+def _make(
+    folder: Path, shared: SharedFolder, info: DatasetInfo, tables: Tables, fetcher: TrackFetcher
+) -> DatasetInfo:
+    """Features, split, synthetic tracks; the finished dataset."""
+    shards = shuffled_shards(tables.tracks, info.seed)
+    write_shards(shared, info, shards, fetcher)
+    contents = {shard: read_shard_content(shard_path(folder, shard), info) for shard in shards}
+    places = track_places(contents)
+    unusable = [one for content in contents.values() for one in content.skipped]
+    order = {track.path: i for i, track in enumerate(tables.tracks)}
+    skipped = [*tables.skipped, *sorted(unusable, key=lambda one: order[one.path])]
+    write_skipped(folder, skipped)  # also for one whose request is refused by what was found
+    _report_skipped(folder, skipped)
+    hashes = {path: place.content_hash for path, place in places.items()}
+    usable = [track for track in tables.main.tracks if track.path in places]
+    config = tables.config
+    try:
+        _check_genres(folder, tables, places)
+        tracks, left_out = draw_split(usable, hashes, config.protocol, info.seed, config.fold)
+    except RequestError:  # whatever mends the tracks changes what shards are made from
+        _delete(folder, keep=("skipped.csv",))
+        for name in ("chunks", "dataset.json"):
+            shared.delete(name)
+        raise
+    added = [track for track in tables.added if track.path in places]
+    added, repeated = new_recordings(added, hashes, usable)
+    write_skipped(folder, [*skipped, *left_out, *repeated])
+    _warn_of_contradictions(tracks, hashes)
+    _warn_of_weak_split(tracks, info)
+    info = replace(info, genres=tuple(sorted({t.genre for t in tracks} - {""})), shards=len(shards))
+    if config.synthetic:
+        seconds = _typical_seconds(places)
+        made = synthetic_tracks(folder, info.genres, config.synthetic, seconds)
+        if fetcher.storage:
+            fetcher.upload([track.path for track in made], lambda _: None)
+        more = _shards(made, first=len(shards))
+        write_shards(shared, info, more, fetcher)
+        contents = {s: read_shard_content(shard_path(folder, s), info) for s in more}
+        places |= track_places(contents)
+        added += [track for track in made if track.path in places]
+        info = replace(info, shards=len(shards) + len(more))
+    tracks = add_to_train(tracks, added)
+    write_tracks(folder, [(track, places[track.path]) for track in tracks])
+    info = finish(folder, replace(info, tracks=len(tracks)))
+    shared.send("dataset.json")
+    _complete_storage(shared, info)
+    return info
+
+
+def shuffled_shards(tracks: Sequence[Track], seed: int) -> Shards:
+    """Tracks in random order, so that each shard is a sample of all genres and parts.
+
+    What is streamed shard by shard is then well mixed.
+    """
+    order = np.random.default_rng(seed).permutation(len(tracks))
+    return _shards([tracks[i] for i in order], first=0)
+
+
+def _shards(tracks: Sequence[Track], first: int) -> Shards:
+    return {
+        first + number: tracks[start : start + TRACKS_PER_SHARD]
+        for number, start in enumerate(range(0, len(tracks), TRACKS_PER_SHARD))
+    }
+
+
+def write_shards(
+    shared: SharedFolder, info: DatasetInfo, shards: Shards, fetcher: TrackFetcher
+) -> None:
+    """Decode tracks and compute their features, in parallel; only for shards that are missing."""
+    for shard in _missing(shared.folder, shards):
+        shared.fetch(_name(shard))
+    missing = _missing(shared.folder, shards)
+
+    def write(item: tuple[int, Sequence[Track]]) -> int:
+        keep_freed_memory()
+        shard, tracks = item
+        usable, skipped = [], []
+        for track in tracks:
+            try:
+                with fetcher(track.path) as path:
+                    usable.append((track, info.features.compute(path)))
+            except UnusableTrackError as error:
+                skipped.append(Skipped(track.path, str(error)))
+        dataset = shared.on_this_node()
+        write_shard(dataset.folder / _name(shard), info, usable, skipped)
+        dataset.send(_name(shard))
+        dataset.clear(_name(shard))
+        return shard
+
+    from mgc_ray.tuning.tasks import parallel_map
+
+    items = [(shard, shards[shard]) for shard in missing]
+    total, done = sum(map(len, shards.values())), 0
+    done = total - sum(len(tracks) for _, tracks in items)
+    at_most = max(1, _TRACKS_PER_TASK // TRACKS_PER_SHARD)
+    with progress("computing features of", total, "tracks") as advance:
+        for shard in parallel_map(items, write, 1, at_most):
+            shared.fetch(_name(shard))
+            done += len(shards[shard])
+            advance(done)
+
+
+def track_places(contents: dict[int, ShardContent]) -> dict[str, TrackPlace]:
+    """Where the chunks of each usable track are, by path."""
+    return {
+        t.path: TrackPlace(shard, t.row_group, t.chunks, t.seconds, t.content_hash)
+        for shard, content in contents.items()
+        for t in content.tracks
+    }
+
+
+def synthetic_tracks(
+    folder: Path, genres: Sequence[str], count: int, seconds: float
+) -> list[Track]:
+    """Write `count` generated tracks of each genre into DIR/synthetic."""
+    from mgc_ray.corpus.files import extra_track, write_extra_tracks
+
+    place = Path(os.path.abspath(folder)) / "synthetic"
+    made = [(genre, index) for genre in genres for index in range(count)]
+    with progress("generating", len(made), "tracks") as advance:
+        write_extra_tracks(place, made, seconds, advance)
+    return sorted((extra_track(place, *one) for one in made), key=lambda track: track.path)
+
+
+def _complete_storage(shared: SharedFolder, info: DatasetInfo) -> None:
+    """Send what the storage lacks of a finished dataset, which may be older than the storage.
+
+    Nodes that stream it, and another head that continues, have it from there alone.
+    """
+    names = ["tracks.parquet", "skipped.csv", *map(_name, range(info.shards))]
+    missing = shared.missing(names)
+    for name in missing:
+        shared.send(name)
+    if missing:  # last: it says that everything is there
+        shared.send("dataset.json")
+
+
+def _fetcher(shared: SharedFolder, paths: Sequence[str], listing: str) -> TrackFetcher:
+    """How the cluster's nodes read the tracks; uploads them to the storage where necessary.
+
+    Raises RequestError where only this node sees them, or the dataset's folder.
+    """
+    from mgc_ray.tuning.cluster import check_shared, nodes_without
+
+    check_shared(shared)
+    blind = nodes_without(paths[0])
+    if not blind:
+        return TrackFetcher()
+    if shared.storage is None:
+        raise RequestError(
+            f"all nodes of the cluster must see the tracks, but {blind[0]} does not see "
+            f"{paths[0]}: put them on a path that all nodes share, or give --storage"
+        )
+    fetcher = TrackFetcher(shared.storage, f"datasets/{shared.folder.name}/tracks-{listing[:12]}")
+    with progress("uploading", len(paths), "tracks") as advance:
+        fetcher.upload(paths, advance)
+    return fetcher
+
+
+def _wait(holder: str) -> None:
+    console.print(f"{holder} is making this dataset: waiting for it", markup=False)
+
+
+def _delete(folder: Path, keep: Sequence[str] = ()) -> None:
+    """Delete a dataset, in an order that leaves a dataset or nothing wherever it is interrupted."""
+    if (folder / "dataset.json").exists():
+        for name in ("chunks", "dataset.json", *_WITHOUT_DATASET):
+            if name in keep:
+                continue
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+
+
+def _check_folder(folder: Path, tables: Tables) -> None:
+    """Refuse a place where the dataset cannot be written, or that holds other things."""
+    source = tables.main.source
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise RequestError(
+            f"--dataset {folder} is inside --tracks {source}, whose folders are genres: give a "
+            "folder elsewhere"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise RequestError(
+            f"--dataset {folder} cannot be made: {error.strerror}; give another folder"
+        ) from None
+    others = {name for name in names if not name.endswith(".tmp")} - {LOCK, *_WITHOUT_DATASET}
+    if others and "dataset.json" not in names:
+        raise RequestError(
+            f"--dataset {folder} is a folder with other things in it: give a new or empty one"
+        )
+
+
+def _same_dataset(folder: Path, tables: Tables) -> DatasetInfo:
+    """The dataset in a folder; RequestError where its settings or tracks are not these."""
+    info = read_info(folder)
+    remedy = "give another --dataset, or add --overwrite to delete this one and make it again"
+    for option in options(type(tables.config)):
+        before, now = getattr(info.config, option.name), getattr(tables.config, option.name)
+        if option.name not in _PATHS and before != now:
+            raise RequestError(
+                f"{folder} was made with {option.name} {before!r}, but it is now {now!r}: {remedy}"
+            )
+    if info.features != tables.features:
+        raise RequestError(
+            f"{folder} was made with features {info.features}, but now they are "
+            f"{tables.features}: {remedy}"
+        )
+    if info.listing != tables.listing:
+        usable = f" with {info.tracks} usable tracks" if info.finished else ""
+        raise RequestError(
+            f"{folder} was made from {info.config.tracks}{usable}, but {tables.main.source} has "
+            f"changed since or is another table ({len(tables.main.tracks)} rows): {remedy}"
+        )
+    return info
+
+
+def _missing(folder: Path, shards: Sequence[int] | Shards) -> list[int]:
+    return [shard for shard in shards if not shard_path(folder, shard).exists()]
+
+
+def _name(shard: int) -> str:
+    return shard_path(Path(), shard).as_posix()
+
+
+def _check_genres(folder: Path, tables: Tables, places: dict[str, TrackPlace]) -> None:
+    """A genre all of whose tracks are unusable must not vanish unnoticed."""
+    usable = {track.genre for track in tables.main.tracks if track.path in places}
+    if lost := set(tables.main.genres) - usable:
+        raise RequestError(
+            f"genre {min(lost)!r} has no usable track: the reasons are in "
+            f"{folder / 'skipped.csv'}; add tracks, or remove the genre"
+        )
+
+
+def _typical_seconds(places: dict[str, TrackPlace]) -> float:
+    """The median length of the tracks, so that an added one gives about as many chunks."""
+    seconds = float(np.median([place.seconds for place in places.values()]))
+    return _SYNTHETIC_SECONDS if math.isnan(seconds) else min(_SYNTHETIC_SECONDS, seconds)
+
+
+def _warn(text: str) -> None:
+    console.print(f"warning: {text}", markup=False, style="yellow")
+
+
+def _warn_of_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> None:
+    """Report where one recording has two genres: nothing can learn both."""
+    first: dict[str, Track] = {}
+    for track in tracks:
+        other = first.setdefault(hashes[track.path], track)
+        if other.genre != track.genre:
+            _warn(
+                f"{track.path} is the same recording as {other.path}, but their genres are "
+                f"{track.genre!r} and {other.genre!r}"
+            )
+
+
+def _warn_of_weak_split(tracks: Sequence[Track], info: DatasetInfo) -> None:
+    """Report where figures on the split will not mean what they seem to."""
+    if info.protocol == "given" and (both := groups_on_several_sides(tracks)):
+        _warn(
+            f"{len(both)} groups (e.g. {both[0]!r}) are on several sides of the table's own split, "
+            "so its figures are too high"
+        )
+    if info.protocol == "cross-validation":
+        tested = {track.genre for track in tracks if track.split == "test"}
+        for genre in sorted({track.genre for track in tracks} - tested):
+            _warn(
+                f"the test part of fold {info.fold} has no track of {genre!r}, which has fewer "
+                "groups (artists) than there are folds: this fold's figures leave that genre out"
+            )
+
+
+def _report_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+    if not skipped:
+        return
+    console.print(
+        f"{len(skipped)} of the files are left out (all in {folder / 'skipped.csv'}):",
+        markup=False,
+    )
+    for item in skipped[:5]:
+        console.print(f"  {item.path}: {item.reason}", markup=False)

@@ -1,0 +1,120 @@
+"""What a search is asked for, made complete: defaults, families, its name, an earlier search.
+
+Imports neither PyTorch nor Ray, so that a wrong request is refused at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mgc_ray import RequestError
+from mgc_ray.config import DatasetConfig, SearchConfig
+from mgc_ray.data.files import LOCK
+from mgc_ray.models import family_names, shared_params
+from mgc_ray.results import SEARCH, load_search, search_names
+from mgc_ray.settings import Params, nearest
+
+# Where no music is given: the whole pipeline within five minutes on two cores.
+_BUILT_IN: Params = {"trials": 8, "max_epochs": 9, "time_limit": 180.0}
+_SMOKE: Params = {"trials": 2, "max_epochs": 2, "grace_period": 1}
+_SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results folder
+_OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
+
+
+def search_defaults(given: Params) -> Params:
+    """Smaller defaults for `smoke`, and for a search on the built-in corpus."""
+    dataset, tuning = given.get("dataset", {}), given.get("tuning", {})
+    tracks = dataset.tracks if isinstance(dataset, DatasetConfig) else dataset.get("tracks")
+    defaults = _SMOKE if given.get("smoke") else {} if tracks else _BUILT_IN
+    return given | {"tuning": defaults | tuning} if isinstance(tuning, dict) else given
+
+
+def complete_search(config: SearchConfig) -> SearchConfig:
+    """The search with its families and name, or the earlier one that is to be resumed.
+
+    Raises RequestError for what cannot be searched, and for a name that is taken.
+    """
+    if config.resume:
+        return _resumed(config)
+    if not config.family:
+        raise RequestError("--family is needed, e.g. --family gru (or --resume NAME)")
+    families = family_names(config.family)
+    if config.family == ("all",) and not config.init_from:
+        families = tuple(name for name in families if name != "transfer")
+    for name, option in _OWN_OPTIONS.items():
+        if name in config.train:
+            raise RequestError(f"--set {name}={config.train[name]}: use {option} instead")
+    train = shared_params(families, config.train)
+    if ("transfer" in families) != bool(config.init_from):
+        raise RequestError(
+            "--init-from MODEL and --family transfer need one another: the weights to start from "
+            "are a checkpoint or ensemble of this program, what mgc_ray.pretrain wrote, or a "
+            "Hugging Face Audio Spectrogram Transformer"
+        )
+    _check_dataset(config.dataset)
+    results = Path(config.results)
+    name = config.name or _unused_name(results, families)
+    if Path(name).name != name or name in (*_SHARED_FOLDERS, ".", ".."):
+        raise RequestError(
+            f"--name must be one folder name other than {' and '.join(_SHARED_FOLDERS)}, but it is "
+            f"{name!r}"
+        )
+    if results.exists() and not results.is_dir():
+        raise RequestError(f"--results must be a folder, but {results} is a file: give another")
+    if _is_taken(results / name):
+        raise RequestError(
+            f"{results / name} exists already: continue it by --resume {name}, or choose another "
+            "--name"
+        )
+    init_from = config.init_from
+    if init_from and Path(init_from).exists():
+        init_from = str(Path(init_from).resolve())
+    return replace(config, family=families, name=name, train=train, init_from=init_from)
+
+
+def _check_dataset(config: DatasetConfig) -> None:
+    if not config.labelled:
+        raise RequestError(
+            "a search needs genres to learn, but --protocol unlabelled ignores them: use another "
+            "protocol, or make a dataset for pre-training by mgc_ray.preprocess"
+        )
+    if config != DatasetConfig(tracks=config.tracks):
+        from mgc_ray.pipeline.tables import check_config  # imports SciPy, for features
+
+        check_config(config)
+
+
+def _resumed(config: SearchConfig) -> SearchConfig:
+    """The configuration of an earlier search, which must not have ended."""
+    results, name = Path(config.results), config.resume
+    folder = results / name
+    if config.cluster.storage and not (folder / SEARCH).exists():
+        from mgc_ray.data.storage import Storage
+
+        Storage(config.cluster.storage).get(name, folder)  # from another machine
+    if not (folder / SEARCH).exists():
+        near = nearest(name, list(search_names(results)))
+        raise RequestError(
+            f"{folder} is no search: {SEARCH} is missing"
+            + (near or "; see the folders in --results for the names")
+        )
+    earlier = load_search(folder)
+    if earlier.finished:
+        raise RequestError(f"{folder} has ended already: nothing is left to resume")
+    family_names(earlier.family_files)
+    cluster = replace(earlier.config.cluster, address=config.cluster.address)
+    return replace(earlier.config, cluster=cluster)
+
+
+def _unused_name(results: Path, families: Sequence[str]) -> str:
+    """gru-001, or the next number that no folder has."""
+    stem = "-".join(families) if len(families) <= 3 else "all"
+    taken = {path.name for path in results.iterdir()} if results.is_dir() else set()
+    return next(n for i in range(1, 100_000) if (n := f"{stem}-{i:03d}") not in taken)
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether there is more than the lock that a search leaves which was killed at its start."""
+    if not folder.is_dir():
+        return folder.exists()
+    return any(path.name != LOCK for path in folder.iterdir())

@@ -1,0 +1,316 @@
+"""A search, from the configuration to the tested ensemble: dataset, trials, refit, ensemble, test.
+
+Each step writes under results/NAME what it has done, so that the search continues where it stopped.
+"""
+
+import platform
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from mgc_ray import RequestError, __version__
+from mgc_ray.config import SearchConfig, memory_bytes
+from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
+from mgc_ray.data.dataset import DatasetInfo, read_info
+from mgc_ray.data.files import delete_partial_files, exclusive_lock
+from mgc_ray.data.split.folds import draw_folds
+from mgc_ray.data.storage import SharedFolder, Storage
+from mgc_ray.ensembling.build import (
+    HeldOut,
+    build_ensemble,
+    candidates_of,
+    out_of_fold,
+    test_ensemble,
+    validation,
+)
+from mgc_ray.models import check_family, family_arguments, own_families, shared_params
+from mgc_ray.pipeline.preprocess import preprocess
+from mgc_ray.pipeline.tables import Tables, read_tables
+from mgc_ray.reporting.page import write_report
+from mgc_ray.results import (
+    CONFIG,
+    ENSEMBLE,
+    JOURNAL,
+    LEADERBOARD,
+    PREDICTIONS,
+    REPORT,
+    SEARCH,
+    SearchResult,
+    TrialRecord,
+    load_search,
+    ranked,
+    read_records,
+    write_predictions,
+)
+from mgc_ray.settings import Params
+from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.options import write_config
+from mgc_ray.terminal.progress import progress
+from mgc_ray.training.initial import check_features, initial_params
+from mgc_ray.tuning.cluster import Cluster, ray_cluster
+from mgc_ray.tuning.refit import refit
+from mgc_ray.tuning.run import run_trials
+from mgc_ray.tuning.searcher import WarmStart
+from mgc_ray.tuning.space import Suggest, load_space
+from mgc_ray.tuning.trial import STATE
+
+BUILT_IN = "built-in corpus"
+BUILT_IN_TRACKS, BUILT_IN_SECONDS = 30, 6.0  # per genre; of two chunks each
+SMOKE_TRACKS, SMOKE_SECONDS = 9, 3.0
+
+
+class SearchFailedError(Exception):
+    """No trial gave a model; the message has the reason."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What was checked before any work. `tables`: None for the built-in corpus."""
+
+    config: SearchConfig
+    spaces: dict[str, Suggest]
+    initial: Params | None
+    tables: Tables | None
+    warm_start: tuple[SearchResult, ...]
+
+
+def search(config: SearchConfig, command: str = "") -> SearchResult:
+    """Run a search, or continue an interrupted one; its results.
+
+    `command`: what was typed, for those who want to repeat it.
+
+    Raises RequestError before any work for what cannot be done, and SearchFailedError where no
+    trial gave a model. KeyboardInterrupt passes through; the same search then continues where it
+    stopped.
+    """
+    started = time.monotonic()
+    plan = _check(config)
+    config, folder = plan.config, plan.config.folder
+    resumed = (folder / SEARCH).exists()
+    result = SearchResult(
+        name=config.name,
+        config=config,
+        command=load_search(folder).command if resumed else command,
+        tracks=config.dataset.tracks or BUILT_IN,
+        versions=_versions(),
+        commit=_commit(),
+        family_files=tuple(path for path, _ in own_families().values()),
+        resumed=resumed,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder, lambda holder: _refuse_second(folder, holder)):
+        delete_partial_files(folder)
+        storage = Storage(config.cluster.storage) if config.cluster.storage else None
+        shared = SharedFolder(folder, storage, config.name)
+        try:
+            console.print(
+                "connecting to Ray" if config.cluster.address else "starting Ray", style="dim"
+            )
+            with ray_cluster(config.cluster) as cluster:
+                result, held = _train(result, plan, shared, cluster)
+        except RequestError:
+            if not resumed and not (folder / "trials").exists():
+                shutil.rmtree(folder)  # nothing has come of it, and its name is free again
+            raise
+        built = build_ensemble(held, folder / ENSEMBLE)
+        ensemble, predictions = test_ensemble(built, Path(result.dataset), config.seed)
+        write_predictions(folder / PREDICTIONS, predictions)
+        seconds = round(time.monotonic() - started, 1)
+        result = replace(result, ensemble=ensemble, seconds=seconds, finished=True).write()
+        for name in (LEADERBOARD, JOURNAL, ENSEMBLE, PREDICTIONS, SEARCH):
+            shared.send(name)
+        write_report([result], folder / REPORT)  # last: all that it shows is safe by now
+        shared.send(REPORT)
+    return result
+
+
+def _check(config: SearchConfig) -> _Plan:
+    """Refuse what cannot be done, before Ray starts and before anything is written."""
+    for family in config.family:
+        check_family(family)
+    config = replace(config, train=shared_params(config.family, config.train))
+    tables = read_tables(config.dataset) if config.dataset.tracks else None
+    warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
+    for earlier in warm_start:
+        if not earlier.dataset:
+            raise RequestError(
+                f"{earlier.folder} was interrupted before it had a dataset: continue it by python "
+                f"-m mgc_ray.search --resume {earlier.name} --results {config.results}"
+            )
+    initial = initial_params(config.init_from) if config.init_from else None
+    spaces = {family: load_space(family) for family in config.family}
+    return _Plan(config, spaces, initial, tables, warm_start)
+
+
+def _train(
+    result: SearchResult, plan: _Plan, shared: SharedFolder, cluster: Cluster
+) -> tuple[SearchResult, HeldOut]:
+    """All that needs Ray: the dataset, the trials, their refit."""
+    config = plan.config
+    earlier = read_records(config.folder / "trials")
+    resources = cluster.share(config.tuning)
+    # now, so that a search that is killed while its dataset is made can be resumed
+    result = _save(replace(result, resources=resources), shared)
+    dataset = _dataset(plan)
+    info = read_info(dataset)
+    result = replace(
+        result,
+        dataset=str(dataset),
+        protocol=info.protocol,
+        fold=info.fold,
+        leaky=info.leaky,
+    )
+    result = _save(result, shared)
+    memory = memory_bytes(config.memory)
+    chunks = open_chunks(dataset, ("train", "valid"), memory, shared.storage)
+    _announce(result, info, chunks, earlier)
+    check_features(plan.initial or {}, info.features)
+    if config.ensemble.refit_folds:
+        _check_refit(info, chunks, config.ensemble.refit_folds)
+    warm_start = [_warm_start(one, result, info) for one in plan.warm_start]
+    records = run_trials(
+        shared, config, plan.spaces, chunks, resources, earlier, warm_start, plan.initial
+    )
+    best = next((record for record in ranked(records) if record.usable), None)
+    result = replace(result.with_trials(records), best_trial=best)
+    if best is None:
+        raise _failed(result, records)
+    if config.ensemble.refit_folds:
+        refitted = refit(shared, config, records, chunks, resources, plan.initial)
+        return result, out_of_fold(dataset, refitted)
+    candidates = candidates_of(config.folder, records)
+    return result, validation(dataset, candidates, config.ensemble.top_k)
+
+
+def _save(result: SearchResult, shared: SharedFolder) -> SearchResult:
+    family = family_arguments(result.config.family)
+    write_config(result.folder / CONFIG, replace(result.config, family=family))
+    result.write()
+    for name in (CONFIG, SEARCH):
+        shared.send(name)
+    return result
+
+
+def _refuse_second(folder: Path, holder: str) -> None:
+    raise RequestError(
+        f"{folder} is being searched by {holder}: wait for it, stop it, or choose another --name"
+    )
+
+
+def _failed(result: SearchResult, records: Sequence[TrialRecord]) -> SearchFailedError:
+    reasons = [record.reason for record in records if record.reason]
+    replace(result, failure=next(iter(reasons), "")).write()
+    if not reasons:
+        return SearchFailedError(
+            "no trial came to the end of its first epoch within the time limit of "
+            f"{result.config.tuning.time_limit:g} s: increase --time-limit"
+        )
+    return SearchFailedError(
+        f"all {len(records)} trials failed; the first: {reasons[0]}; all reasons are in "
+        f"{result.folder / LEADERBOARD}: remove the cause and search under another --name"
+    )
+
+
+def _announce(
+    result: SearchResult, info: DatasetInfo, chunks: ChunkTable, earlier: Sequence[TrialRecord]
+) -> None:
+    tuning = result.config.tuning
+    if isinstance(chunks, StreamedChunks):
+        console.print(f"{chunks.nbytes / 2**30:.1f} GiB of features are streamed from disk")
+    count = Counter(chunks.split.tolist())
+    added = sum(chunks.tracks[track].added for track in chunks.track)
+    among = f" ({added} of them added)" if added else ""
+    console.print(
+        f"searching {', '.join(result.config.family)}: {count_of(tuning.trials, 'trial')} of at "
+        f"most {count_of(tuning.max_epochs, 'epoch')} on {count['train']} train{among} + "
+        f"{count['valid']} valid chunks, protocol {info.protocol_in_words}"
+        f"{' (leaky)' if info.leaky else ''}",
+        markup=False,
+    )
+    if result.resumed:
+        running = len(list(result.folder.glob(f"trials/*/{STATE}")))
+        console.print(
+            f"resuming: {count_of(len(earlier), 'trial')} ended before, {running} continue from "
+            "their last epoch",
+            markup=False,
+        )
+
+
+def _check_refit(info: DatasetInfo, chunks: ChunkTable, folds: int) -> None:
+    """Refuse before any trial runs what could not be refitted after all of them."""
+    if info.leaky:
+        raise RequestError(
+            f"--refit-folds needs a protocol that splits by whole tracks, but {info.protocol} does "
+            "not: leave it out"
+        )
+    draw_folds(chunks.tracks, folds, info.seed)
+
+
+def _warm_start(earlier: SearchResult, search: SearchResult, info: DatasetInfo) -> WarmStart:
+    same_metric = earlier.config.metric == search.config.metric
+    comparable = same_metric and read_info(earlier.dataset_folder).settings == info.settings
+    other = "dataset" if same_metric else "metric"
+    use = "its results are known" if comparable else f"another {other}, its best settings first"
+    console.print(f"starting from {earlier.name}: {use}", markup=False)
+    return WarmStart(earlier.name, earlier.folder / JOURNAL, comparable)
+
+
+def _dataset(plan: _Plan) -> Path:
+    """The folder of the search's dataset, made or completed."""
+    config, tables = plan.config, plan.tables
+    results = Path(config.results)
+    if tables is None:
+        console.print(
+            f"No --tracks given: searching on the {BUILT_IN}, which the program synthesises; its "
+            "figures say nothing about real music.",
+            markup=False,
+        )
+        corpus = _built_in_corpus(results, config.smoke)
+        tables = read_tables(replace(config.dataset, tracks=str(corpus)))
+    source = tables.main.source
+    name = source.parent.name if source.name == "tracks.csv" else source.stem
+    folder = results / "datasets" / f"{name}-{tables.key}"
+    preprocess(tables, folder, config.cluster)
+    return folder
+
+
+def _built_in_corpus(results: Path, smoke: bool) -> Path:
+    """The corpus's track table, written on first use."""
+    from mgc_ray.corpus.files import write_corpus
+
+    tracks, seconds = BUILT_IN_TRACKS, BUILT_IN_SECONDS
+    if smoke:
+        tracks, seconds = SMOKE_TRACKS, SMOKE_SECONDS
+    folder = results / "corpora" / f"built-in-{tracks}x{seconds:g}s"
+    with progress(f"writing the {BUILT_IN}", 10 * tracks, "tracks") as advance:
+        return write_corpus(
+            folder, tracks, seconds=seconds, progress=lambda done, total: advance(done)
+        )
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "ray", "optuna", "numpy", "pyarrow")
+    return {
+        "mgc_ray": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this program's checkout, with a + where files differ; None elsewhere."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
+        tracked = ["git", "-C", str(here), "ls-files", "--error-unmatch", "search.py"]
+        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
+        return subprocess.run(
+            describe, capture_output=True, check=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

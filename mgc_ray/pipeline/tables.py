@@ -1,0 +1,199 @@
+"""The track tables of a dataset, read once and checked against its configuration.
+
+Some settings are for audio only and some for `.npy` arrays only; one that is given for the wrong
+kind of table is refused, as it would otherwise be ignored.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mgc_ray import RequestError
+from mgc_ray.config import DatasetConfig
+from mgc_ray.data.artists import exclude_artists, read_more_tracks
+from mgc_ray.data.features import FeatureSet, audio_features
+from mgc_ray.data.features.array import RECIPES, Array, array_shape
+from mgc_ray.data.split.folds import parse_fold
+from mgc_ray.data.split.protocols import check_table, with_published_facts
+from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_tracks
+from mgc_ray.settings import as_json, options
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a dataset is made of: its tracks, those added to the training part, the features.
+
+    `listing` changes with every row, and with each file's size and time of change.
+    """
+
+    config: DatasetConfig
+    main: TrackTable
+    more: TrackTable | None
+    features: FeatureSet
+    listing: str
+
+    @property
+    def tracks(self) -> list[Track]:
+        return [*self.main.tracks, *self.added]
+
+    @property
+    def added(self) -> list[Track]:
+        return self.more.tracks if self.more else []
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        return [*self.main.skipped, *(self.more.skipped if self.more else ())]
+
+    @property
+    def key(self) -> str:
+        """Eight characters that change with the tables, their files and all settings."""
+        config = replace(self.config, tracks="", more_tracks="", exclude_artists="", features=())
+        settings: list[Any] = [self.listing, as_json(config), self.features.to_json()]
+        if self.config.synthetic:
+            from mgc_ray.corpus.composer import VERSION
+
+            settings.append(VERSION)
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+
+
+def check_config(config: DatasetConfig) -> None:
+    """Refuse settings that do not go together, whatever the tracks are."""
+    if config.protocol == "cross-validation":
+        parse_fold(config.fold)
+    elif config.fold:
+        raise RequestError(
+            f"--fold {config.fold} is for --protocol cross-validation, but the protocol is "
+            f"{config.protocol}: leave it out, or add --protocol cross-validation"
+        )
+    if not config.labelled:
+        for value, what in (
+            (config.synthetic, f"dataset.synthetic={config.synthetic}"),
+            (config.more_tracks, f"--more-tracks {config.more_tracks}"),
+        ):
+            if value:
+                raise RequestError(
+                    f"{what} adds tracks of known genres, but --protocol unlabelled ignores "
+                    "genres: leave it out"
+                )
+    audio_features(config)  # refuses what cannot be computed
+
+
+def read_tables(config: DatasetConfig) -> Tables:
+    """Read and check the tracks; RequestError for what no content of their files could mend."""
+    check_config(config)
+    table = read_tracks(config.tracks, config.labelled)
+    if config.exclude_artists:
+        table = exclude_artists(table, config.exclude_artists)
+    check_table(table, config.protocol, config.fold)
+    _check_kind(config, table)
+    _check_synthetic(config, table)
+    more = None
+    if config.more_tracks:
+        known = table
+        if config.protocol == "fault-filtered":  # whose artists need not be in the table
+            known = replace(table, tracks=with_published_facts(table.tracks)[0])
+        more = read_more_tracks(config.more_tracks, known)
+    is_array = table.tracks[0].is_array
+    features = array_features(table.tracks, config) if is_array else audio_features(config)
+    # absolute, so that messages and models say what it was, whatever the working folder is
+    sources = str(table.source), str(more.source) if more else ""
+    config = replace(config, tracks=sources[0], more_tracks=sources[1])
+    return Tables(config, table, more, features, _listing(table, more))
+
+
+def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet:
+    """Chunks of the most common size among the arrays that can be read."""
+    shapes: Counter[tuple[int, int]] = Counter()
+    types = set()
+    for track in tracks:
+        header = array_shape(track.path)
+        if header:
+            shapes[header[0]] += 1
+            types.add(header[1])
+    if not shapes:
+        raise RequestError("none of the table's arrays can be read: expected .npy [bands, frames]")
+    bands, frames = shapes.most_common(1)[0][0]
+    if config.chunks_per_track > frames:
+        raise RequestError(
+            f"--chunks-per-track must be at most the frames of most arrays, but it is "
+            f"{config.chunks_per_track} and they have {frames}: give a smaller number"
+        )
+    feature = Array(
+        bands=bands,
+        frames=max(1, frames // config.chunks_per_track),
+        value_type="uint8" if types == {np.dtype(np.uint8)} else "float32",
+        recipe=RECIPES.get(config.array_recipe),
+    )
+    return FeatureSet({"array": feature})
+
+
+def _check_kind(config: DatasetConfig, table: TrackTable) -> None:
+    """Refuse settings of audio for arrays, and the other way round."""
+    arrays = table.tracks[0].is_array
+    default = {option.name: option.default for option in options(DatasetConfig)}
+    wrong_for_arrays = [  # (whether it is given, what it is, remedy)
+        (
+            config.features != default["features"],
+            f"--features {' '.join(config.features)} is computed from audio",
+            "leave it out",
+        ),
+        (
+            config.chunk_seconds != default["chunk_seconds"],
+            f"--chunk-seconds {config.chunk_seconds:g} cuts audio",
+            "cut them by --chunks-per-track N",
+        ),
+        (
+            config.synthetic > 0 and not config.array_recipe,
+            f"dataset.synthetic={config.synthetic} makes audio",
+            f"say how they were made (--set dataset.array_recipe={'|'.join(RECIPES)}), or leave it "
+            "out",
+        ),
+    ]
+    wrong_for_audio = [
+        (
+            config.chunks_per_track != default["chunks_per_track"],
+            f"--chunks-per-track {config.chunks_per_track} cuts .npy spectrograms",
+            "cut it by --chunk-seconds S",
+        ),
+        (
+            bool(config.array_recipe),
+            f"dataset.array_recipe={config.array_recipe} says how .npy spectrograms were made",
+            "leave it out",
+        ),
+    ]
+    for given, what, remedy in wrong_for_arrays if arrays else wrong_for_audio:
+        if given:
+            kind = ".npy spectrograms" if arrays else "audio"
+            raise RequestError(f"{what}, but the tracks are {kind}: {remedy}")
+
+
+def _check_synthetic(config: DatasetConfig, table: TrackTable) -> None:
+    if not config.synthetic:
+        return
+    from mgc_ray.corpus.genre_rules import GENRE_RULES
+
+    unknown = sorted(set(table.genres) - set(GENRE_RULES))
+    if unknown:
+        raise RequestError(
+            f"dataset.synthetic makes music of the genres {', '.join(sorted(GENRE_RULES))}, but "
+            f"the table has {', '.join(unknown)}: rename its genres where they are the same, or "
+            "leave it out"
+        )
+
+
+def _listing(table: TrackTable, more: TrackTable | None) -> str:
+    """A hash of the rows and of each file's size and time of change; no file is opened."""
+    digest = hashlib.sha256()
+    for track in [*table.tracks, *(more.tracks if more else ())]:
+        try:
+            status = os.stat(track.path)
+            size, changed = status.st_size, status.st_mtime_ns
+        except (OSError, ValueError):
+            size, changed = -1, -1
+        digest.update(repr((asdict(track), size, changed)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

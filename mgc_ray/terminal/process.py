@@ -1,0 +1,41 @@
+"""What a process of this program needs before it loads Ray or computes features."""
+
+import os
+import sys
+from pathlib import Path
+
+from mgc_ray.data.audio import keep_freed_memory
+
+# Ray reads these when it is imported.
+_RAY_SETTINGS = {
+    # a search is displayed by tuning/display.py, and its files are written by tuning/callbacks.py
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # a failed trial reports its reason and no metric
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Ctrl-C reaches the command, which says how to continue
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # a trial that runs again is no error to show; one that failed is reported with its reason
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Tune saves its whole state every ten seconds, for a restore that is never used here
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
+}
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def prepare_process() -> None:
+    """Set what Ray reads when it is imported, and keep freed memory; called once per command.
+
+    Variables that are set already stay.
+    """
+    for name, value in _RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this
+    # mode: set after Ray's import, only the servers that Ray starts would know it.
+    has_token = any(name in os.environ for name in _TOKENS)
+    if "ray" not in sys.modules and (has_token or (Path.home() / ".ray" / "auth_token").exists()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    keep_freed_memory()

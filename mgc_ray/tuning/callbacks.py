@@ -1,0 +1,205 @@
+"""Follows the trials as Tune reports them: records, weights that are kept, failures."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+
+from mgc_ray.config import Metric
+from mgc_ray.data.storage import SharedFolder
+from mgc_ray.results import (
+    COMPLETED,
+    FAILED,
+    JOURNAL,
+    LEADERBOARD,
+    STOPPED_EARLY,
+    TrialRecord,
+    ranked,
+    write_leaderboard,
+)
+from mgc_ray.tuning.trial import EXAMPLES, STATE, VALIDATION, TrialReport
+
+
+class Listener(Protocol):
+    """What hears of every trial: the sampler, the display and TensorBoard."""
+
+    def on_start(self, record: TrialRecord) -> None: ...
+    def on_epoch(self, record: TrialRecord) -> None: ...
+    def on_end(self, record: TrialRecord) -> None: ...
+
+
+def trial_status(result: dict[str, Any] | None, error: bool) -> str:
+    """The status of a trial that has ended with this last report (None or {}: before any)."""
+    report = TrialReport.of(result or {})
+    if error or report.failure:
+        return FAILED
+    return COMPLETED if report.finished else STOPPED_EARLY
+
+
+class TrialLog(tune.Callback):
+    """Keeps a record of each trial; writes it and the leaderboard when the trial ends.
+
+    The `keep` best trials keep their weights, the others' are deleted, so that disk use does not
+    grow with the number of trials. `records` also holds those of an earlier, interrupted run.
+    """
+
+    def __init__(
+        self,
+        search: SharedFolder,
+        metric: Metric,
+        keep: int,
+        earlier: Sequence[TrialRecord],
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._search, self._metric, self._keep = search, metric, keep
+        self._listeners = listeners
+        self._started: dict[str, float] = {}
+        self.failure: OSError | None = None  # of the machine, for which the search has to end
+        self.records: dict[str, TrialRecord] = {record.trial: record for record in earlier}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles this for a restore of its own, which is never used."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._start(trial)
+
+    def _start(self, trial: Any) -> TrialRecord:
+        name = trial.config["trial"]
+        self._started[name] = time.monotonic()
+        record = TrialRecord(
+            name, trial.config["family"], dict(trial.config["params"]), self._metric
+        )
+        if name in self.records:  # it runs again, and the reason is worth keeping
+            record.reason = self.records[name].reason
+        self.records[name] = record
+        for listener in self._listeners:
+            listener.on_start(record)
+        # before the trial's own files, so that the storage has none that the journal there does
+        # not know: another head would give the trial's name to another one
+        self._search.send(JOURNAL)
+        return record
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        record, report = self._record(trial), TrialReport.of(result)
+        record.node = result.get("node_ip", "")
+        if report.machine_error:
+            self.failure = OSError(*report.machine_error)
+            raise self.failure
+        if not report.metrics:
+            record.reason = report.failure
+            if report.out_of_memory:
+                record.reason = "out of memory on a shared GPU: run again alone on one"
+            return
+        del record.curve[report.epoch - 1 :]  # a trial that runs again after its machine failed
+        record.curve.append(report.metrics)
+        if report.best:
+            record.best_epoch = report.epoch
+        for listener in self._listeners:
+            listener.on_epoch(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(self._record(trial), trial_status(trial.last_result, error=False))
+        _drop_history(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(self._record(trial), trial_status(trial.last_result, error=True))
+        _drop_history(trial)
+
+    def fail(self, trial: Any, reason: str) -> None:
+        """Note why a trial is about to be ended as failed."""
+        self._record(trial).reason = reason
+
+    def _record(self, trial: Any) -> TrialRecord:
+        # a trial whose process never came up has not been started
+        return self.records.get(trial.config["trial"]) or self._start(trial)
+
+    def end_running(self) -> None:
+        """Record as stopped early what the time limit ended: Tune does not report those."""
+        for name in list(self._started):
+            self._end(self.records[name], STOPPED_EARLY)
+
+    def _end(self, record: TrialRecord, status: str) -> None:
+        record.status = status
+        record.seconds = time.monotonic() - self._started.pop(record.trial, time.monotonic())
+        if record.status == FAILED and not record.reason:
+            record.reason = "its process or node died, each time it was run (out of memory?)"
+        place = f"trials/{record.trial}"
+        self._search.fetch(f"{place}/checkpoint")
+        for name in (EXAMPLES, VALIDATION):
+            self._search.fetch(f"{place}/{name}")
+        record.write(self._search.folder / place)
+        self._search.delete(f"{place}/{STATE}")
+        ended = [r for r in self.records.values() if r.ended]
+        write_leaderboard(self._search.folder / LEADERBOARD, ended)
+        self._delete_weights(ended)
+        for listener in self._listeners:
+            listener.on_end(record)
+        self._search.delete(f"{place}/{EXAMPLES}")  # TensorBoard has their picture
+        if self._search.storage:
+            for path in (self._search.folder / place).iterdir():
+                if path.is_file():
+                    self._search.send(f"{place}/{path.name}")
+            for name in (LEADERBOARD, JOURNAL):
+                self._search.send(name)
+
+    def _delete_weights(self, ended: Sequence[TrialRecord]) -> None:
+        for record in ranked(ended)[self._keep :]:
+            self._search.delete(f"trials/{record.trial}/checkpoint")
+
+
+class RetryOnWholeGpu(tune.Callback):
+    """Gives a trial that ran out of a shared GPU's memory a whole one when it is run again.
+
+    It waits until one is free, at the latest until all other trials have ended.
+    """
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if TrialReport.of(trial.last_result).out_of_memory:
+            needs = trial.placement_group_factory.bundles[0] | {"GPU": 1.0}
+            trial.update_resources(tune.PlacementGroupFactory([needs]))
+
+
+class TrialTimeout(tune.Callback):
+    """Ends a trial that takes longer than `limit` seconds, whatever it is doing, as failed.
+
+    Its process is killed, as one that hangs would not react.
+    """
+
+    def __init__(self, limit: float, log: TrialLog) -> None:
+        self._limit = limit
+        self._log = log
+        self._deadlines: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles this for a restore of its own, which is never used."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._deadlines[trial.trial_id] = time.monotonic() + self._limit
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        for trial in trials:
+            late = self._deadlines.get(trial.trial_id, now) < now
+            actor = trial.temporary_state.ray_actor
+            if late and actor and trial.status == "RUNNING":
+                del self._deadlines[trial.trial_id]
+                self._log.fail(
+                    trial, f"it took longer than tuning.trial_timeout, {self._limit:g} s"
+                )
+                trial.max_failures = 0  # it would hang again
+                ray.kill(actor)
+
+
+def _drop_history(trial: Any) -> None:
+    """Drop the statistics that Tune keeps of each metric of each trial until the search ends.
+
+    Nothing reads them here, and with a thousand trials they take 50 MB of the driver.
+    """
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()

@@ -1,0 +1,139 @@
+"""The protocols `unlabelled`, `given`, `fault-filtered` and `random-chunks`."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mgc_ray import RequestError
+from mgc_ray.data.split.groups import groups_on_several_sides
+from mgc_ray.data.split.gtzan import fault_filtered
+from mgc_ray.data.split.protocols import check_table, chunk_splits, draw_split
+from mgc_ray.data.tracks import Skipped, Track
+from tests.data.made_tracks import sides_of_groups, table_of, tracks_of
+
+# --- the protocol `unlabelled` ---
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), min_size=1, max_size=60),
+    st.integers(0, 2**31 - 1),
+)
+def test_a_tenth_of_the_groups_is_valid_and_there_is_no_test_part(
+    artists: list[str], seed: int
+) -> None:
+    tracks = [Track(f"{i}.wav", "", str(i), artist) for i, artist in enumerate(artists)]
+    count = len(set(artists))
+    if count < 2:
+        with pytest.raises(RequestError, match=f"the {len(tracks)} usable tracks are of 1: add tr"):
+            draw_split(tracks, {}, "unlabelled", seed)
+        return
+    split, skipped = draw_split(tracks, {}, "unlabelled", seed)
+    sides = sides_of_groups(split)
+    assert skipped == []
+    assert Counter(side for (side,) in sides.values())["valid"] == max(1, round(count / 10))
+    assert {track.split for track in split} == {"train", "valid"}
+    assert draw_split(tracks, {}, "unlabelled", seed) == (split, [])
+
+
+# --- the protocol `given` ---
+
+
+def test_given_uses_the_split_of_the_table_and_leaves_out_rows_without_one() -> None:
+    parts = ("train", "train", "valid", "test", "")
+    tracks = [
+        Track(f"{genre}{i}.wav", genre, f"{genre}{i}", "Both", split=part)
+        for genre in ("jazz", "rock")
+        for i, part in enumerate(parts)
+    ]
+    split, skipped = draw_split(tracks, {}, "given", 0)
+    assert [track.split for track in split] == ["train", "train", "valid", "test"] * 2
+    assert {track.group for track in split} == {"Both"}
+    assert skipped == [
+        Skipped("jazz4.wav", "the table has no split for it"),
+        Skipped("rock4.wav", "the table has no split for it"),
+    ]
+    assert groups_on_several_sides(split) == ["Both"]
+
+
+def test_given_is_refused_where_a_genre_has_no_usable_train_track() -> None:
+    tracks = [
+        *tracks_of({"jazz": 2}, split="train"),
+        *tracks_of({"rock": 2}, split="valid"),
+    ]
+    with pytest.raises(RequestError, match="train rows of every genre, but 'rock' has none"):
+        draw_split(tracks, {}, "given", 0)
+
+
+# --- the protocol `fault-filtered` ---
+
+
+def gtzan_tracks() -> list[Track]:
+    return [
+        Track(f"/{i}.wav", i.split(".")[0], i, "as the table says", split="train")
+        for i in fault_filtered()
+    ]
+
+
+def test_fault_filtered_uses_artist_and_split_of_the_published_lists() -> None:
+    tracks = [*gtzan_tracks(), Track("/new.wav", "rock", "rock.00100")]
+    check_table(table_of(tracks), "fault-filtered")
+    split, skipped = draw_split(tracks, {}, "fault-filtered", 0)
+    assert Counter(t.split for t in split) == {"train": 443, "valid": 197, "test": 290}
+    assert all(t.artist == fault_filtered()[t.track_id].artist for t in split)
+    assert groups_on_several_sides(split) == []
+    reasons = Counter(item.reason for item in skipped)
+    assert reasons == {
+        "left out by the published lists": 70,
+        "rock.00100 is not an id of GTZAN": 1,
+    }
+    assert Skipped("/new.wav", "rock.00100 is not an id of GTZAN") in skipped
+    assert Skipped("/country.00008.wav", "left out by the published lists") in skipped
+
+
+def test_fault_filtered_without_valid_tracks_is_refused() -> None:
+    tracks = [t for t in gtzan_tracks() if fault_filtered()[t.track_id].split == "train"]
+    with pytest.raises(RequestError, match="fault-filtered needs rows with the split valid"):
+        check_table(table_of(tracks), "fault-filtered")
+
+
+# --- the protocol `random-chunks` ---
+
+
+def test_random_chunks_leaves_the_split_to_the_chunks() -> None:
+    tracks = tracks_of({"jazz": 2, "rock": 2}, split="train")
+    split, skipped = draw_split(tracks, {}, "random-chunks", 0)
+    assert [track.split for track in split] == [""] * 4
+    assert skipped == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(0, 2**31 - 1))
+def test_a_fifth_of_all_chunks_is_held_out(counts: list[int], seed: int) -> None:
+    tracks = [Track("", "jazz", "")] * len(counts)
+    splits = chunk_splits(tracks, counts, seed)
+    assert [len(chunks) for chunks in splits] == counts
+    flat = Counter(part for chunks in splits for part in chunks)
+    assert flat["valid"] == round(sum(counts) / 5)
+    assert flat["train"] == sum(counts) - flat["valid"]
+    assert chunk_splits(tracks, counts, seed) == splits
+
+
+def test_chunks_have_the_split_of_their_track() -> None:
+    tracks = [Track("", "jazz", "", split=split) for split in ("test", "train", "valid")]
+    assert chunk_splits(tracks, [2, 1, 0], 0) == [["test", "test"], ["train"], []]
+
+
+def test_chunks_of_one_song_are_on_both_sides_depending_on_the_seed() -> None:
+    tracks = [Track("", "jazz", "")] * 50
+    splits = chunk_splits(tracks, [10] * 50, 0)
+    assert sum(set(chunks) == {"train", "valid"} for chunks in splits) > 25
+    assert chunk_splits(tracks, [10] * 50, 1) != splits
+
+
+def test_fault_filtered_refuses_a_genre_that_gtzan_does_not_have() -> None:
+    tracks = [*gtzan_tracks(), Track("/t.wav", "techno", "techno.00000")]
+    with pytest.raises(RequestError, match="every genre, but 'techno' has none: use --protocol"):
+        check_table(table_of(tracks), "fault-filtered")

@@ -1,0 +1,51 @@
+"""Small trained members, and ensembles of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgc_ray.data.chunks import Chunks
+from mgc_ray.ensembling.saved import save_ensemble
+from mgc_ray.results import VALIDATION, EnsembleInfo, Member
+from mgc_ray.settings import Params
+from mgc_ray.training.checkpoint import save_checkpoint
+from mgc_ray.training.loop import train
+
+SMALL: Params = {"blocks": 2, "channels": 4, "hidden": 8}
+
+
+def trained(folder: Path, family: str, chunks: Chunks, **params: object) -> Path:
+    """A checkpoint after one epoch."""
+    settings = (SMALL if family in ("gru", "lstm", "cnn") else {}) | {"max_epochs": 1} | params
+    epoch = next(train(family, settings, chunks, autocast=False))
+    save_checkpoint(folder, epoch, family, settings, chunks.info)
+    return folder
+
+
+def ensemble_of(
+    folder: Path,
+    members: Sequence[tuple[Path, float]],
+    chunks: Chunks,
+    temperatures: Sequence[float] = (),
+    half: bool = False,
+) -> Path:
+    """An ensemble of checkpoints with weights; members are named like their folders."""
+    temperatures = temperatures or [1.0] * len(members)
+    info = EnsembleInfo(
+        version="0",
+        members=tuple(
+            Member(path.name, weight, temperature)
+            for (path, weight), temperature in zip(members, temperatures, strict=True)
+        ),
+        genres=chunks.info.genres,
+        protocol="given",
+        leaky=False,
+        fold="",
+        split_seed=0,
+        source="made by a test",
+        temperature=1.0,
+        selected_on=VALIDATION,
+        candidates=(),
+        trained_on=(),
+    )
+    save_ensemble(folder, info, [path for path, _ in members], half)
+    return folder

@@ -1,0 +1,362 @@
+"""The saved ensemble: complete, sufficient by itself, and refused where it is damaged."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mgc_ray import RequestError
+from mgc_ray.data import features
+from mgc_ray.data.audio import Waveform, read_waveform
+from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.features import DecodedTrack
+from mgc_ray.ensembling.saved import combine, load_ensemble, member_probs
+from mgc_ray.evaluation.metrics import apply_temperature
+from mgc_ray.models import discriminant
+from mgc_ray.results import Member
+from mgc_ray.training.checkpoint import load_checkpoint
+from tests.conftest import make_chunks
+from tests.ensembling.made_ensembles import ensemble_of, trained
+from tests.made_chunks import chunks_of_three
+
+WEIGHTS = {"gru": 0.75, "cnn": 0.25}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints `gru` and `cnn`, and an ensemble of them."""
+    folder, chunks = tmp_path_factory.mktemp("made"), make_chunks()
+    members = [(trained(folder / name, name, chunks), weight) for name, weight in WEIGHTS.items()]
+    ensemble_of(folder / "ensemble", members, chunks)
+    return folder
+
+
+@pytest.fixture
+def saved(made: Path, tmp_path: Path) -> Path:
+    """A copy of the ensemble that a test may change."""
+    return Path(shutil.copytree(made / "ensemble", tmp_path / "ensemble"))
+
+
+def _edit(folder: Path, **changes: object) -> None:
+    path = folder / "ensemble.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _probs(checkpoint: Path, chunks: Chunks) -> np.ndarray:
+    (probs,) = member_probs([load_checkpoint(checkpoint).classifier], chunks.features)
+    return probs
+
+
+def _members(*values: tuple[str, float, float]) -> list[Member]:
+    return [Member(*one) for one in values]
+
+
+# --- combining ---
+
+
+def test_combined_probabilities_by_hand() -> None:
+    members = _members(("a", 0.75, 1.0), ("b", 0.25, 0.5))
+    first = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
+    second = np.array([[0.5, 0.5], [0.9, 0.1], [0.25, 0.75]])
+    present, tracks, chunks = combine(members, [first, second], np.array([4, 4, 7]))
+    assert present.tolist() == [4, 7]
+    # a temperature of a half squares: 0.7, 0.3 of the first track -> 49 / 58; 1 : 9 of the second
+    assert tracks[0, 0] == pytest.approx(0.75 * 0.7 + 0.25 * 49 / 58)
+    assert tracks[1, 0] == pytest.approx(0.75 * 0.1 + 0.25 * 1 / 10)
+    assert tracks.sum(1) == pytest.approx(1)
+    # chunks by themselves: 0.5 stays, 0.9 -> 81 / 82
+    assert chunks[:, 0] == pytest.approx(
+        [0.75 * 0.8 + 0.25 * 0.5, 0.75 * 0.6 + 0.25 * 81 / 82, 0.75 * 0.1 + 0.25 * 0.1]
+    )
+
+
+def test_an_ensembles_probabilities_are_the_weighted_mean_of_its_members(
+    made: Path, chunks: Chunks
+) -> None:
+    ensemble = load_ensemble(made / "ensemble")
+    tracks, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    expected = sum(weight * _probs(made / name, chunks) for name, weight in WEIGHTS.items())
+    assert by_chunk == pytest.approx(expected, abs=1e-7)
+    assert tracks[0] == pytest.approx(by_chunk[:3].mean(0))
+    assert tracks.sum(1) == pytest.approx(1)
+    song = ensemble.predict_song({"array": chunks.features["array"][:3]})
+    assert song.song == pytest.approx(tracks[0])
+    assert song.chunks == pytest.approx(by_chunk[:3])
+
+
+def test_each_member_is_calibrated_before_the_mean(
+    made: Path, tmp_path: Path, chunks: Chunks
+) -> None:
+    members = [(made / name, weight) for name, weight in WEIGHTS.items()]
+    folder = ensemble_of(tmp_path / "e", members, chunks, temperatures=[2.0, 0.5])
+    _, by_chunk = load_ensemble(folder).predict_tracks(chunks.features, chunks.track)
+    expected = 0.75 * apply_temperature(_probs(made / "gru", chunks), 2.0)
+    expected += 0.25 * apply_temperature(_probs(made / "cnn", chunks), 0.5)
+    assert by_chunk == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_ensembles_temperature_makes_it_less_sure_and_changes_no_prediction(
+    saved: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "track.npy", np.random.default_rng(0).normal(size=(16, 30)) - 30)
+    before = load_ensemble(saved).predict(tmp_path / "track.npy")
+    _edit(saved, temperature=3.0)
+    after = load_ensemble(saved).predict(tmp_path / "track.npy")
+    assert list(after) == list(before)
+    assert max(after.values()) < max(before.values())
+    scaled = apply_temperature(np.array([*before.values()]), 3.0)
+    assert [*after.values()] == pytest.approx(scaled)
+
+
+def test_genres_of_a_file_come_most_probable_first(saved: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(16, 30)).astype(np.float32) - 30
+    np.save(tmp_path / "track.npy", x)
+    genres = load_ensemble(saved).predict(tmp_path / "track.npy")
+    assert list(genres.values()) == sorted(genres.values(), reverse=True)
+    assert set(genres) == {"blues", "disco", "rock"}
+    assert sum(genres.values()) == pytest.approx(1)
+
+
+def test_a_checkpoint_alone_is_an_ensemble_of_one(made: Path, chunks: Chunks) -> None:
+    ensemble = load_ensemble(made / "gru")
+    assert [(m.weight, m.temperature) for m in ensemble.info.members] == [(1.0, 1.0)]
+    assert ensemble.info.test is None
+    assert ensemble.genres == chunks.info.genres
+    _, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    assert by_chunk == pytest.approx(_probs(made / "gru", chunks), abs=1e-7)
+
+
+# --- members that read different features ---
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Members that read log_mel, log_mel + mfcc, and chroma."""
+    folder, chunks = tmp_path_factory.mktemp("mixed"), chunks_of_three()
+    members = [
+        (trained(folder / "gru", "gru", chunks, features="log_mel"), 0.5),
+        (trained(folder / "cnn", "cnn", chunks, features="log_mel+mfcc"), 0.25),
+        (trained(folder / "lstm", "lstm", chunks, features="chroma"), 0.25),
+    ]
+    return ensemble_of(folder / "ensemble", members, chunks)
+
+
+def test_members_that_read_different_features_predict_together(mixed: Path) -> None:
+    chunks, ensemble = chunks_of_three(), load_ensemble(mixed)
+    assert list(ensemble.features.columns) == ["log_mel", "mfcc", "chroma"]
+    _, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    expected = sum(
+        member.weight * _probs(mixed / "members" / member.name, chunks)
+        for member in ensemble.info.members
+    )
+    assert by_chunk == pytest.approx(expected, abs=1e-7)
+    without = {name: x for name, x in chunks.features.items() if name != "chroma"}
+    with pytest.raises(KeyError, match="chroma"):
+        ensemble.predict_tracks(without, chunks.track)
+
+
+def test_audio_is_decoded_once_and_each_feature_is_computed_once(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("librosa")
+    random = np.random.default_rng(0)
+    soundfile.write(tmp_path / "song.wav", 0.1 * random.standard_normal(22_050), 22_050)
+    ensemble = load_ensemble(mixed)
+    calls: dict[str, int] = {}
+    for name, feature in ensemble.features.columns.items():
+        compute = type(feature).compute
+
+        def counted(
+            self: Any, track: DecodedTrack, name: str = name, compute: Any = compute
+        ) -> np.ndarray:
+            calls[name] = calls.get(name, 0) + 1
+            return compute(self, track)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(type(feature), "compute", counted)
+    decoded = []
+
+    def read(path: Path) -> Waveform:
+        decoded.append(path)
+        return read_waveform(path)
+
+    monkeypatch.setattr(features, "read_waveform", read)
+    probs = ensemble.predict(tmp_path / "song.wav")
+    assert sum(probs.values()) == pytest.approx(1)
+    assert decoded == [tmp_path / "song.wav"]
+    # mfcc is made from a log-mel of its own settings
+    assert calls == {"log_mel": 2, "mfcc": 1, "chroma": 1}
+
+
+def test_members_that_mean_different_things_by_a_feature_are_refused(
+    mixed: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(mixed, tmp_path / "ensemble"))
+    path = folder / "members" / "cnn" / "config.json"
+    content = json.loads(path.read_text())
+    content["features"]["columns"]["log_mel"]["top_db"] = 70.0
+    path.write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="must agree on what log_mel is, but they have "):
+        load_ensemble(folder)
+
+
+def test_members_with_chunks_of_other_length_are_refused(mixed: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mixed, tmp_path / "ensemble"))
+    path = folder / "members" / "cnn" / "config.json"
+    content = json.loads(path.read_text())
+    content["features"]["chunk_seconds"] = 5.0
+    path.write_text(json.dumps(content))
+    with pytest.raises(RequestError, match=r"must take chunks of one length, but they take 0\.12"):
+        load_ensemble(folder)
+
+
+def test_members_that_share_descriptions_compute_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks = make_chunks()
+    members = [
+        (trained(tmp_path / f"d{i}", "discriminant", chunks, shrinkage=share), 0.25)
+        for i, share in enumerate((0.1, 0.3, 0.5))
+    ]
+    members.append((trained(tmp_path / "s", "statistics", chunks), 0.25))
+    ensemble = load_ensemble(ensemble_of(tmp_path / "ensemble", members, chunks))
+    alone = [_probs(folder, chunks) for folder, _ in members]
+    batches: list[int] = []
+    describe = discriminant.Model.describe
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        batches.append(len(x))
+        return describe(x)
+
+    monkeypatch.setattr(discriminant.Model, "describe", staticmethod(counted))
+    _, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    assert batches == [54]  # all chunks, once for the three members
+    assert by_chunk == pytest.approx(sum(alone) / 4, abs=1e-6)
+
+
+# --- the folder ---
+
+
+def test_the_folder_is_all_that_is_needed(made: Path, saved: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "model"
+    moved.parent.mkdir()
+    saved.rename(moved)
+    assert sorted(path.name for path in moved.iterdir()) == ["ensemble.json", "members"]
+    assert len(load_ensemble(moved).checkpoints) == 2
+
+
+def test_saving_replaces_an_earlier_ensemble_but_nothing_else(
+    made: Path, saved: Path, tmp_path: Path, chunks: Chunks
+) -> None:
+    only = [(made / "gru", 1.0)]
+    ensemble_of(saved, only, chunks)
+    assert [path.name for path in (saved / "members").iterdir()] == ["gru"]
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").touch()
+    with pytest.raises(RequestError, match="holds other things"):
+        ensemble_of(other, only, chunks)
+    assert (other / "cat.jpg").exists()
+
+
+def test_a_save_that_fails_leaves_the_earlier_ensemble(
+    made: Path, saved: Path, chunks: Chunks
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        ensemble_of(saved, [(made / "gru", 0.5), (made / "nowhere", 0.5)], chunks)
+    assert len(load_ensemble(saved).checkpoints) == 2
+    assert [path.name for path in saved.parent.iterdir()] == ["ensemble"]
+
+
+def test_half_the_size_gives_the_same_predictions(
+    made: Path, tmp_path: Path, chunks: Chunks
+) -> None:
+    members = [(made / name, weight) for name, weight in WEIGHTS.items()]
+    ensemble_of(tmp_path / "half", members, chunks, half=True)
+
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+    assert size(tmp_path / "half") < 0.65 * size(made / "ensemble")  # headers, statistics stay
+    exact, small = (load_ensemble(path) for path in (made / "ensemble", tmp_path / "half"))
+    expected = exact.predict_tracks(chunks.features, chunks.track)[1]
+    assert small.predict_tracks(chunks.features, chunks.track)[1] == pytest.approx(
+        expected, abs=2e-3
+    )
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("name", ["../../gru", "/etc", "..", "", ".", "a/b"])
+def test_a_member_outside_of_the_folder_is_refused(saved: Path, name: str) -> None:
+    _edit(saved, members=[{"name": name, "weight": 1.0}])
+    with pytest.raises(RequestError, match="members must be folders below members/, at least one"):
+        load_ensemble(saved)
+
+
+def test_an_ensemble_without_members_is_refused(saved: Path) -> None:
+    _edit(saved, members=[])
+    with pytest.raises(RequestError, match=r"at least one, but they are \[\]"):
+        load_ensemble(saved)
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.6], [1.5, -0.5], [float("nan"), 1.0]])
+def test_weights_that_do_not_sum_to_1_are_refused(saved: Path, weights: list[float]) -> None:
+    names = ["gru", "cnn"]
+    _edit(saved, members=[{"name": n, "weight": w} for n, w in zip(names, weights, strict=True)])
+    with pytest.raises(RequestError, match="must be above 0 and sum to 1"):
+        load_ensemble(saved)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("of_member", [True, False])
+def test_temperatures_that_are_none_are_refused(
+    saved: Path, temperature: float, of_member: bool
+) -> None:
+    if of_member:
+        _edit(saved, members=[{"name": "gru", "weight": 1.0, "temperature": temperature}])
+    else:
+        _edit(saved, temperature=temperature)
+    with pytest.raises(RequestError, match="temperatures must be above 0, but .*: give the folder"):
+        load_ensemble(saved)
+
+
+def test_members_of_different_genres_are_refused(saved: Path) -> None:
+    path = saved / "members" / "cnn" / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"genres": ["a", "b", "c"]}))
+    with pytest.raises(RequestError, match="all members need the ensemble's genres, but those of "):
+        load_ensemble(saved)
+
+
+def test_a_member_that_is_missing_is_refused(saved: Path) -> None:
+    shutil.rmtree(saved / "members" / "cnn")
+    with pytest.raises(RequestError, match="members/cnn is no checkpoint: config.json is missing"):
+        load_ensemble(saved)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is no ensemble: ensemble.json"),
+        ("[]", "ensemble.json holds no object"),
+        ("{}", "ensemble.json is damaged, or it was written by another version"),
+        ('{"members": 3}', "ensemble.json is damaged, or it was written by another version"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_the_remedy(saved: Path, content: str, message: str) -> None:
+    (saved / "ensemble.json").write_text(content)
+    with pytest.raises(RequestError, match=f"{message}.* give the folder 'ensemble' of a search"):
+        load_ensemble(saved)
+
+
+def test_a_folder_without_an_ensemble_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(
+        RequestError, match="no ensemble: ensemble.json is missing; give the folder"
+    ):
+        load_ensemble(tmp_path)

@@ -1,0 +1,257 @@
+"""A whole music library: which files are predicted, which were before, and what is written."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import mgc_ray.tuning.tasks
+from mgc_ray import RequestError
+from mgc_ray.config import DatasetConfig
+from mgc_ray.corpus.files import write_corpus
+from mgc_ray.data.audio import UnusableTrackError
+from mgc_ray.data.features import audio_features
+from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+from mgc_ray.models import register_family
+from mgc_ray.pipeline import library
+from mgc_ray.pipeline.library import predict_library
+from tests.commands import command
+from tests.made_models import Member, register_own_family, write_ensemble
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty songs of two seconds in ten folders, with other files as libraries have them."""
+    folder = tmp_path_factory.mktemp("library")
+    write_corpus(folder, 2, seconds=2.0)
+    (folder / "rock" / "cover.jpg").write_bytes(b"\xff\xd8")
+    (folder / "rock" / "broken.mp3").write_text("no sound")
+    (folder / "rock" / "nowhere.flac").symlink_to("gone.flac")
+    (folder / ".trash").mkdir()
+    shutil.copy(folder / "rock/rock.00000.wav", folder / ".trash" / "deleted.wav")
+    (folder / "jazz" / "loop").symlink_to("..")
+    odd = folder / "odd 日本" / b"caf\xe9 \n.wav".decode("utf-8", "surrogateescape")
+    odd.parent.mkdir()
+    shutil.copy(folder / "rock/rock.00001.wav", odd)
+    return folder
+
+
+@pytest.fixture
+def music(songs: Path, tmp_path: Path) -> Path:
+    """A copy of `songs` that may be changed, with the same sizes and times."""
+    return Path(shutil.copytree(songs, tmp_path / "music", symlinks=True))
+
+
+def rows(out: Path) -> dict[str, dict[str, Any]]:
+    return {row["path"]: row for row in pq.read_table(out).to_pylist()}
+
+
+def record_predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which the paths of all files that are predicted from now on are added."""
+    predicted: list[str] = []
+    real = mgc_ray.tuning.tasks.parallel_map
+
+    def recorded(
+        files: Sequence[Any], function: Callable[[Any], Any], *sizes: int
+    ) -> Iterator[Any]:
+        predicted.extend(file.shown for file in files)
+        return real(files, function, *sizes)
+
+    monkeypatch.setattr(mgc_ray.tuning.tasks, "parallel_map", recorded)
+    return predicted
+
+
+@pytest.fixture(scope="module")
+def finished(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, library.Library]:
+    out = tmp_path_factory.mktemp("out") / "genres.parquet"
+    return out, predict_library(songs, out, shipped_model(), playlists=out.parent / "lists")
+
+
+def test_every_song_has_a_row_with_the_probabilities_that_predict_gives(
+    songs: Path, finished: tuple[Path, library.Library]
+) -> None:
+    out, result = finished
+    table = rows(out)
+    assert len(table) == result.files == 23
+    assert "odd 日本/caf\\xe9 \n.wav" in table
+    ensemble = load_ensemble(shipped_model())
+    for path in ("rock/rock.00000.wav", "jazz/jazz.00001.wav"):
+        expected, row = ensemble.predict(songs / path), table[path]
+        assert row["genre"] == next(iter(expected))
+        assert row["probability"] == pytest.approx(expected[row["genre"]], abs=1e-6)
+        for genre, share in expected.items():
+            assert row[f"prob_{genre}"] == pytest.approx(share, abs=1e-6)
+        assert row["reason"] is None
+    assert sum(result.genres.values()) == 21
+
+
+def test_a_file_that_cannot_be_read_is_listed_with_its_reason(
+    songs: Path, finished: tuple[Path, library.Library]
+) -> None:
+    out, result = finished
+    table = rows(out)
+    assert [path for path, _ in result.unread] == ["rock/broken.mp3", "rock/nowhere.flac"]
+    for path, reason in result.unread:
+        with pytest.raises(UnusableTrackError) as error:
+            load_ensemble(shipped_model()).predict(songs / path)
+        assert table[path]["reason"] == reason == str(error.value)
+        assert table[path]["genre"] is None
+
+
+def test_playlists_begin_with_the_most_certain_songs(
+    songs: Path, finished: tuple[Path, library.Library]
+) -> None:
+    out, result = finished
+    table = rows(out)
+    listed: set[Path] = set()
+    for path in (out.parent / "lists").iterdir():
+        assert path.stem in result.genres
+        first, title, *lines = path.read_text("utf-8").splitlines()
+        assert (first, title) == ("#EXTM3U", f"#PLAYLIST:{path.stem}")
+        order = []
+        for extinf, location in zip(lines[::2], lines[1::2], strict=True):
+            song = (path.parent / location).resolve()
+            assert song.is_file()
+            listed.add(song)
+            row = table[str(song.relative_to(songs.resolve()))]
+            assert row["genre"] == path.stem
+            assert extinf == f"#EXTINF:-1,{song.stem} ({row['probability']:.0%})"
+            order.append(row["probability"])
+        assert order == sorted(order, reverse=True)
+    assert len(listed) == 20  # all but the one with a line break in its name
+
+
+def test_a_second_run_predicts_files_that_are_new_or_changed_or_could_not_be_read(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "genres.csv"
+    predict_library(music, out, shipped_model())
+    first = out.read_bytes()
+    predicted = record_predicted(monkeypatch)
+    again = predict_library(music, out, shipped_model())
+    assert predicted == ["rock/broken.mp3", "rock/nowhere.flac"]
+    assert again.known == 21
+    assert out.read_bytes() == first
+    predicted.clear()
+    shutil.copy(music / "pop/pop.00000.wav", music / "rock/broken.mp3")  # a WAV, whatever its name
+    (music / "rock/nowhere.flac").unlink()
+    shutil.copy(music / "pop/pop.00000.wav", music / "jazz/new.wav")
+    os.utime(music / "jazz/jazz.00000.wav", ns=(1, 1))
+    third = predict_library(music, out, shipped_model())
+    assert predicted == ["jazz/jazz.00000.wav", "jazz/new.wav", "rock/broken.mp3"]
+    assert (third.files, third.known, third.unread) == (23, 20, [])
+    with out.open(newline="") as file:
+        table = {row["path"]: row for row in csv.DictReader(file)}
+    assert "rock/nowhere.flac" not in table
+    assert table["jazz/new.wav"]["genre"] == table["pop/pop.00000.wav"]["genre"]
+
+
+def test_an_interrupted_run_continues_where_it_stopped(
+    songs: Path,
+    tmp_path: Path,
+    finished: tuple[Path, library.Library],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(library, "_ROWS_PER_PART", 4)
+    real = mgc_ray.tuning.tasks.parallel_map
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for number, row in enumerate(real(*arguments)):
+            if number == 10:
+                raise KeyboardInterrupt
+            yield row
+
+    out = tmp_path / "genres.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(mgc_ray.tuning.tasks, "parallel_map", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict_library(songs, out, shipped_model())
+    assert not out.exists()
+    assert len(list((tmp_path / "genres.parquet.parts").glob("*.parquet"))) == 2
+    predicted = record_predicted(monkeypatch)
+    predict_library(songs, out, shipped_model())
+    assert 23 - 8 <= len(predicted) <= 23 - 8 + 2  # the two that cannot be read may be among them
+    assert rows(out) == rows(finished[0])
+    assert not (tmp_path / "genres.parquet.parts").exists()
+
+
+def test_another_model_predicts_all_files_again(
+    songs: Path, tmp_path: Path, finished: tuple[Path, library.Library]
+) -> None:
+    out = tmp_path / "genres.parquet"
+    shutil.copy(finished[0], out)
+    member = next((shipped_model() / "members").iterdir())  # of the same genres
+    assert predict_library(songs, out, member).known == 0
+    assert {row["model"] for row in rows(out).values()} != {
+        row["model"] for row in rows(finished[0]).values()
+    }
+
+
+def test_workers_know_several_features_and_a_family_of_ones_own(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = register_own_family(tmp_path, monkeypatch)
+    config = DatasetConfig(features=("log_mel", "mfcc"), chunk_seconds=1.0)
+    members = [
+        Member("my_family", {"features": "log_mel"}, 0.5, temperature=0.5),
+        Member("my_family", {}, 0.5, standardisation=1),
+    ]
+    model = write_ensemble(tmp_path / "ensemble", audio_features(config), members)
+    out = tmp_path / "genres.parquet"
+    result = predict_library(songs / "pop", out, model)
+    assert (result.files, result.unread) == (2, [])
+    ensemble = load_ensemble(model)
+    for path, row in rows(out).items():
+        for genre, share in ensemble.predict(songs / "pop" / path).items():
+            assert row[f"prob_{genre}"] == pytest.approx(share, abs=1e-6)
+    assert predict_library(songs / "pop", out, model).known == 2
+    family.write_text(family.read_text() + "# changed\n")
+    register_family(family)
+    assert predict_library(songs / "pop", out, model).known == 0
+
+
+def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path: Path) -> None:
+    done = command("predict", "music", "--out", "g.csv", "--json", cwd=tmp_path, status=1)
+    assert "predicting 23/23 files" in done.stderr
+    assert "23 files (0 predicted before): " in done.stderr
+    assert "2 could not be read (see the column reason of g.csv)" in done.stderr
+    printed = json.loads(done.stdout)
+    assert (printed["files"], printed["known"], printed["unread"]) == (23, 0, 2)
+    assert sum(printed["genres"].values()) == 21
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["music"], "music is a folder: add --out genres.parquet"),
+        (["music", "music", "--out", "g.csv"], "--out is for one folder, but 2 are given"),
+        (["music", "--out", "g.txt"], "--out must end in .parquet or .csv, but it is g.txt"),
+        (["music", "--out", "no/g.csv"], "must be a file in a folder that exists"),
+        (["music/a.wav", "--playlists", "p"], "--playlists is for a whole library"),
+        (["empty", "--out", "g.csv"], "has no file (.aif,"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused(
+    options: list[str], text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "empty").mkdir()
+    done = command("predict", *options, cwd=tmp_path, status=2)
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_table_of_something_else_is_not_overwritten(songs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "accounts.csv"
+    out.write_text("name,amount\na,1\n")
+    with pytest.raises(RequestError, match="is not a table of genres that this program wrote"):
+        predict_library(songs, out, shipped_model())
+    assert out.read_text() == "name,amount\na,1\n"

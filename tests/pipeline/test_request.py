@@ -1,0 +1,140 @@
+"""What a search is asked for on the command line, and what is refused before any work."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mgc_ray import RequestError
+from mgc_ray.config import DatasetConfig, SearchConfig
+from mgc_ray.pipeline.request import complete_search, search_defaults
+from mgc_ray.pipeline.search import search
+from mgc_ray.results import SearchResult
+from mgc_ray.terminal.options import parse
+
+DATASET = [
+    *("--tracks", "music.csv", "--protocol", "cross-validation", "--fold", "2/5"),
+    *("--split-seed", "3", "--features", "log_mel", "chroma", "--chunk-seconds", "5"),
+    *("--set", "dataset.synthetic=7"),
+]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _requested(argv: Sequence[str]) -> SearchConfig:
+    parsed = parse(SearchConfig, argv, "search", "", complete=search_defaults)
+    return complete_search(parsed.config)
+
+
+def test_the_dataset_is_described_by_the_same_options_as_for_preprocess() -> None:
+    assert _requested(["--family", "gru", *DATASET]).dataset == DatasetConfig(
+        tracks="music.csv",
+        protocol="cross-validation",
+        split_seed=3,
+        fold="2/5",
+        features=("log_mel", "chroma"),
+        chunk_seconds=5.0,
+        synthetic=7,
+    )
+    argv = ["--family", "gru", "--chunks-per-track", "1", "--set", "dataset.array_recipe=gtzan"]
+    expected = DatasetConfig(chunks_per_track=1, array_recipe="gtzan")
+    assert _requested(argv).dataset == expected
+
+
+def test_a_search_without_music_is_shorter_and_a_smoke_search_is_the_shortest() -> None:
+    def sizes(*argv: str) -> tuple[int, int, float | None]:
+        tuning = _requested(["--family", "gru", *argv]).tuning
+        return tuning.trials, tuning.max_epochs, tuning.time_limit
+
+    assert sizes("--tracks", "music") == (20, 30, None)
+    assert sizes() == (8, 9, 180.0)
+    assert sizes("--smoke") == (2, 2, None)
+    assert sizes("--smoke", "--trials", "5") == (5, 2, None)
+
+
+def test_a_name_is_the_family_and_the_next_free_number(tmp_path: Path) -> None:
+    assert _requested(["--family", "gru"]).name == "gru-001"
+    (tmp_path / "results/gru-001").mkdir(parents=True)
+    assert _requested(["--family", "gru"]).name == "gru-002"
+    assert _requested(["--family", "gru", "cnn"]).name == "gru-cnn-001"
+    assert _requested(["--family", "all"]).name == "all-001"
+
+
+def test_all_families_leave_out_transfer_where_there_are_no_weights(tmp_path: Path) -> None:
+    assert "transfer" not in _requested(["--family", "all"]).family
+    assert "transfer" in _requested(["--family", "all", "--init-from", "weights"]).family
+
+
+def _begin(config: SearchConfig) -> Path:
+    """Write what an interrupted search leaves; its search.json."""
+    config.folder.mkdir(parents=True)
+    SearchResult(config.name, config, "command", config.dataset.tracks, {}).write()
+    return config.folder / "search.json"
+
+
+def test_an_interrupted_search_is_resumed_with_the_same_settings() -> None:
+    options = ["--set", "lr=0.01", "--metric", "macro_f1", "--trials", "7", "--seed", "4"]
+    config = _requested(["--family", "gru", "--name", "mine", *options, *DATASET])
+    _begin(config)
+    assert _requested(["--resume", "mine"]) == config
+    assert config.train == {"lr": 0.01}
+
+
+def test_a_resumed_search_may_run_on_another_cluster() -> None:
+    argv = ["--family", "gru", "--name", "mine", "--address", "here:1", "--storage", "bucket"]
+    _begin(_requested(argv))
+    resumed = _requested(["--resume", "mine", "--address", "there:2"])
+    assert resumed.cluster.address == "there:2"
+    assert resumed.cluster.storage == "bucket"
+
+
+def test_a_search_of_another_version_is_refused() -> None:
+    path = _begin(_requested(["--family", "gru", "--name", "mine"]))
+    content = json.loads(path.read_text())
+    content["config"]["learning"] = content["config"].pop("train")
+    path.write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="written by another version of this program .*learning"):
+        _requested(["--resume", "mine"])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--protocol", "unlabelled"], "a search needs genres to learn, but --protocol unlabelled"),
+        (
+            ["--fold", "1/5"],
+            "--fold 1/5 is for --protocol cross-validation, but the protocol is",
+        ),
+        (["--features", "chromo"], r"but it is 'chromo' \(nearest: chroma\)"),
+        (["--tracks", "nowhere"], "but nowhere does not exist"),
+        (["--warm-start", "nothing"], "results/nothing is no search: search.json is missing"),
+        (["--init-from", "weights"], "--init-from MODEL and --family transfer need one another"),
+        (["--name", "datasets"], "--name must be one folder name other than datasets and corpora"),
+        (["--set", "train.seed=3"], "--set seed=3: use --seed instead"),
+        (["--set", "max_epochs=3"], "--set max_epochs=3: use --max-epochs instead"),
+        (["--set", "lrr=1"], r"there is no setting 'lrr' \(nearest: lr\)"),
+        (["--set", "dropout=2"], "dropout must be a number from 0 to below 1, but it is 2"),
+        (["--chunk-seconds", "100"], "must be a number from 1.* to 60.*, but it is 100"),
+        (["--refit-folds", "1"], "--refit-folds must be 2 or more"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_anything_is_made(
+    options: list[str], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match=reason):
+        search(_requested(["--family", "gru", *options]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_that_was_killed_as_it_began_leaves_its_name_free(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/.lock").write_text("process 1 on host")
+    argv = ["--family", "gru", "--results", str(tmp_path), "--name", "a"]
+    assert _requested(argv).name == "a"
+    (tmp_path / "a/search.json").write_text("{}")
+    with pytest.raises(RequestError, match="exists already"):
+        _requested(argv)

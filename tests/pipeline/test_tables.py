@@ -1,0 +1,264 @@
+"""The track tables of a dataset: which settings go together, what its key depends on."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mgc_ray import RequestError
+from mgc_ray.config import DatasetConfig
+from mgc_ray.data.features.array import Array
+from mgc_ray.data.features.log_mel import LogMel
+from mgc_ray.pipeline.tables import check_config, read_tables
+
+
+def folder(
+    tmp_path: Path, suffix: str, genres: Sequence[str] = ("jazz", "rock"), count: int = 4
+) -> str:
+    """Files of these genres; arrays of 400 frames, or empty audio files, which are not opened."""
+    for genre in genres:
+        (tmp_path / genre).mkdir(parents=True)
+        for i in range(count):
+            path = tmp_path / genre / f"{genre}{i}{suffix}"
+            if suffix == ".npy":
+                np.save(path, np.zeros((128, 400), np.uint8))
+            else:
+                path.touch()
+    return str(tmp_path)
+
+
+# --- settings that do not go together ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"fold": "1/5"},
+            "--fold 1/5 is for --protocol cross-validation, but the protocol is grouped: leave it "
+            "out, or add --protocol cross-validation",
+        ),
+        ({"protocol": "cross-validation"}, "needs --fold K/N .*, but there is none: give e.g."),
+        ({"protocol": "cross-validation", "fold": "6/5"}, "but it is '6/5'"),
+        (
+            {"protocol": "unlabelled", "synthetic": 2},
+            "dataset.synthetic=2 adds tracks of known genres, but --protocol unlabelled ignores",
+        ),
+        (
+            {"protocol": "unlabelled", "more_tracks": "more.csv"},
+            "--more-tracks more.csv adds tracks of known genres, but --protocol unlabelled ignores",
+        ),
+        ({"features": ("loudness",)}, "--features must be among ast, chroma, .*'loudness'"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        check_config(DatasetConfig(tracks="music", **settings))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "settings", "message"),
+    [
+        (
+            ".npy",
+            {"features": ("log_mel", "chroma")},
+            "--features log_mel chroma is computed from audio, but the tracks are .npy "
+            "spectrograms: leave it out",
+        ),
+        (
+            ".npy",
+            {"chunk_seconds": 5.0},
+            "--chunk-seconds 5 cuts audio, but the tracks are .npy spectrograms: cut them by "
+            "--chunks-per-track N",
+        ),
+        (
+            ".npy",
+            {"synthetic": 3},
+            "dataset.synthetic=3 makes audio, but the tracks are .npy spectrograms: say how they "
+            r"were made \(--set dataset.array_recipe=gtzan\), or leave it out",
+        ),
+        (
+            ".wav",
+            {"chunks_per_track": 1},
+            "--chunks-per-track 1 cuts .npy spectrograms, but the tracks are audio: cut it by "
+            "--chunk-seconds S",
+        ),
+        (
+            ".wav",
+            {"array_recipe": "gtzan"},
+            "dataset.array_recipe=gtzan says how .npy spectrograms were made, but the tracks are "
+            "audio: leave it out",
+        ),
+    ],
+)
+def test_settings_for_the_other_kind_of_table_are_refused(
+    tmp_path: Path, suffix: str, settings: dict[str, Any], message: str
+) -> None:
+    config = DatasetConfig(tracks=folder(tmp_path, suffix), **settings)
+    with pytest.raises(RequestError, match=message):
+        read_tables(config)
+
+
+def test_genres_that_the_generator_does_not_know_are_refused(tmp_path: Path) -> None:
+    tracks = folder(tmp_path, ".wav", ("jazz", "polka", "techno"))
+    with pytest.raises(
+        RequestError,
+        match="dataset.synthetic makes music of the genres blues, .*, rock, but the table has "
+        "polka, techno: rename its genres where they are the same, or leave it out",
+    ):
+        read_tables(DatasetConfig(tracks=tracks, synthetic=1))
+    assert read_tables(DatasetConfig(tracks=tracks)).main.genres == ["jazz", "polka", "techno"]
+
+
+# --- what is read ---
+
+
+def test_tables_of_audio_have_the_features_of_the_request(tmp_path: Path) -> None:
+    tables = read_tables(
+        DatasetConfig(tracks=folder(tmp_path, ".wav"), chunk_seconds=5, synthetic=2)
+    )
+    assert len(tables.tracks) == 8
+    assert tables.added == tables.skipped == []
+    assert tables.features.columns == {"log_mel": LogMel(chunk_samples=110_250)}
+
+
+def test_arrays_are_cut_into_equal_chunks(tmp_path: Path) -> None:
+    tracks = folder(tmp_path, ".npy")
+    whole = read_tables(
+        DatasetConfig(tracks=tracks, chunks_per_track=1, array_recipe="", synthetic=0)
+    )
+    assert whole.features.columns == {"array": Array(bands=128, frames=400, value_type="uint8")}
+    tenth = read_tables(DatasetConfig(tracks=tracks, array_recipe="gtzan", synthetic=2))
+    array = tenth.features.columns["array"]
+    assert isinstance(array, Array)
+    assert (array.frames, array.value_type) == (40, "uint8")
+    assert array.recipe
+    assert array.recipe.n_mels == 128
+
+
+def test_the_most_common_size_of_the_arrays_is_used(tmp_path: Path) -> None:
+    tracks = folder(tmp_path, ".npy")
+    np.save(tmp_path / "jazz" / "jazz0.npy", np.zeros((96, 50)))
+    (tmp_path / "jazz" / "jazz1.npy").write_text("no array")
+    array = read_tables(DatasetConfig(tracks=tracks)).features.columns["array"]
+    # not all of them hold uint8
+    assert array == Array(bands=128, frames=40, value_type="float32")
+
+
+def test_arrays_that_cannot_be_cut_are_refused(tmp_path: Path) -> None:
+    tracks = folder(tmp_path, ".npy")
+    with pytest.raises(
+        RequestError,
+        match="--chunks-per-track must be at most the frames of most arrays, but it is 401 and "
+        "they have 400: give a smaller number",
+    ):
+        read_tables(DatasetConfig(tracks=tracks, chunks_per_track=401))
+    for path in tmp_path.rglob("*.npy"):
+        path.write_text("no array")
+    with pytest.raises(RequestError, match="none of the table's arrays can be read: expected .npy"):
+        read_tables(DatasetConfig(tracks=tracks))
+
+
+def test_an_unlabelled_table_needs_no_genre_folders(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").touch()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "other.wav").touch()
+    tables = read_tables(DatasetConfig(tracks=str(tmp_path), protocol="unlabelled"))
+    assert sorted(track.track_id for track in tables.tracks) == ["other", "song"]
+    assert tables.main.genres == []
+
+
+def test_tracks_are_added_and_artists_excluded(tmp_path: Path) -> None:
+    tracks = folder(tmp_path / "music", ".wav")
+    (tmp_path / "more.csv").write_text("path,genre\nx.wav,rock\ny.wav,polka\n")
+    more = DatasetConfig(tracks=tracks, more_tracks=str(tmp_path / "more.csv"))
+    tables = read_tables(more)
+    assert [track.track_id for track in tables.added] == ["more:x.wav"]
+    assert tables.tracks == [*tables.main.tracks, *tables.added]
+    assert [one.reason for one in tables.skipped] == ["--tracks has no genre 'polka'"]
+    table = tmp_path / "tracks.csv"
+    rows = [f"{genre}{i}.wav,{genre},{genre} {i}" for genre in ("jazz", "rock") for i in range(4)]
+    table.write_text("\n".join(["path,genre,artist", *rows]))
+    (tmp_path / "unwanted.csv").write_text("artist\nRock 3\n")
+    unwanted = str(tmp_path / "unwanted.csv")
+    tables = read_tables(DatasetConfig(tracks=str(table), exclude_artists=unwanted))
+    assert len(tables.tracks) == 7
+    assert [Path(one.path).name for one in tables.skipped] == ["rock3.wav"]
+
+
+def test_artists_of_the_published_lists_are_known_to_the_added_tracks(tmp_path: Path) -> None:
+    # the table has no artists, but blues.00000 is by John Lee Hooker
+    for genre in ("blues", "jazz"):
+        (tmp_path / "music" / genre).mkdir(parents=True)
+        for i in range(100):
+            (tmp_path / "music" / genre / f"{genre}.{i:05d}.wav").touch()
+    more = tmp_path / "more.csv"
+    more.write_text(
+        'path,genre,track_id,artist\nx.wav,blues,x,"Hooker, John Lee"\ny.wav,blues,y,Somebody\n'
+    )
+    config = DatasetConfig(
+        tracks=str(tmp_path / "music"), protocol="fault-filtered", more_tracks=str(more)
+    )
+    assert [track.track_id for track in read_tables(config).added] == ["more:y"]
+    grouped = read_tables(replace(config, protocol="grouped"))
+    assert [track.track_id for track in grouped.added] == ["more:x", "more:y"]
+
+
+# --- what identifies a dataset ---
+
+
+def test_the_key_changes_with_settings_rows_and_files(tmp_path: Path) -> None:
+    tracks = folder(tmp_path / "music", ".wav")
+    (tmp_path / "more.csv").write_text("path,genre\nx.wav,rock\n")
+    config = DatasetConfig(tracks=tracks)
+    settings: list[dict[str, Any]] = [
+        {},
+        {"split_seed": 1},
+        {"protocol": "random-chunks"},
+        {"features": ("log_mel", "mfcc")},
+        {"chunk_seconds": 5},
+        {"more_tracks": str(tmp_path / "more.csv")},
+        {"synthetic": 1},
+        {"synthetic": 2},
+    ]
+    keys = [read_tables(replace(config, **changed)).key for changed in settings]
+    assert len(set(keys)) == len(settings)
+    assert all(len(key) == 8 for key in keys)
+    song = tmp_path / "music/jazz/jazz0.wav"
+    before = song.stat()
+    song.write_bytes(b"music")
+    keys.append(read_tables(config).key)
+    os.utime(song, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    keys.append(read_tables(config).key)
+    song.unlink()
+    keys.append(read_tables(config).key)
+    assert len(set(keys)) == len(settings) + 3
+
+
+def test_the_key_changes_with_the_version_of_generated_music(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DatasetConfig(tracks=folder(tmp_path, ".wav"))
+    keys = []
+    for version in (1, 2):
+        monkeypatch.setattr("mgc_ray.corpus.composer.VERSION", version)
+        keys.append([read_tables(replace(config, synthetic=n)).key for n in (0, 1)])
+    assert keys[0][0] == keys[1][0]
+    assert keys[0][1] != keys[1][1]
+
+
+def test_the_key_does_not_depend_on_how_the_table_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks = folder(tmp_path / "music", ".wav")
+    absolute = read_tables(DatasetConfig(tracks=tracks))
+    monkeypatch.chdir(tmp_path)
+    relative = read_tables(DatasetConfig(tracks="music/../music"))
+    assert relative.key == absolute.key
+    assert relative.config.tracks == absolute.config.tracks == tracks

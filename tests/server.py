@@ -1,0 +1,94 @@
+"""The server in a process of its own, and songs that are sent to it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+_START_SECONDS = 120
+_STOPPED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+@contextmanager
+def running_server(*options: str, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
+    """`python -m mgc_ray.serve OPTIONS` from when it responds; yields its address.
+
+    Afterwards it is stopped by the signal `stop`, and must end in order.
+    """
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mgc_ray.serve", "--port", str(port), *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a signal that this process ignores would be ignored there too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_it_responds(process, address)
+        yield address
+    finally:
+        process.send_signal(stop)
+        try:
+            printed = process.communicate(timeout=60)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, printed
+    assert printed.splitlines()[-1] == f"stopped by {_STOPPED_BY[stop]}"
+    assert "Traceback" not in printed
+
+
+def form_of(name: str, content: bytes) -> tuple[bytes, str]:
+    """A form with one file in the field `file`: its body and its Content-Type."""
+    boundary = uuid.uuid4().hex
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+def post_song(
+    address: str, name: str, content: bytes, query: str = ""
+) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of the response to `POST /predict`."""
+    body, content_type = form_of(name, content)
+    request = Request(f"{address}/predict{query}", body, {"Content-Type": content_type})
+    try:
+        with urlopen(request, timeout=120) as response:
+            return response.status, json.load(response)
+    except HTTPError as error:
+        text = error.read().decode()
+        try:
+            return error.code, json.loads(text)
+        except json.JSONDecodeError:
+            return error.code, {"detail": text}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _wait_until_it_responds(process: subprocess.Popen[str], address: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        try:
+            urlopen(f"{address}/health", timeout=5).read()
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"no response within {_START_SECONDS} s")
