@@ -141,13 +141,11 @@ def _parser(
                     kind |= {"action": "append"} if has_files else {"nargs": "+"}
             parser.add_argument(option.flag, **kind)
     add = parser.add_argument
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="Any other setting, see below; can be repeated.",
-    )
+    if any(not (option.positional or option.flag) for _, option in _walk(config)):
+        text = "Any other setting, see below; can be repeated."
+        add("--set", action="append", default=[], metavar="NAME=VALUE", help=text)
+    else:
+        parser.set_defaults(set=[])
     add("--config", metavar="FILE.toml", help="Settings from a file; options take precedence.")
     if json_help:
         add("--json", action="store_true", help=json_help)
