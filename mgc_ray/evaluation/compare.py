@@ -20,7 +20,8 @@ from mgc_ray.evaluation.intervals import (
     interval_over_runs,
     paired_difference,
 )
-from mgc_ray.evaluation.runs import ModelRun, Row, RowKey, read_runs, rows_of
+from mgc_ray.evaluation.rows import ModelRun, Row, RowKey, rows_of
+from mgc_ray.evaluation.runs import read_runs
 from mgc_ray.results import ENSEMBLE, TEST, Interval, in_words
 
 DEFAULT = "default"  # a setting that other rows have changed

@@ -18,7 +18,8 @@ from mgc_ray.evaluation.compare import (
     legend,
     notes_in_words,
 )
-from mgc_ray.evaluation.runs import SAVED, ModelRun, write_saved
+from mgc_ray.evaluation.rows import ModelRun
+from mgc_ray.evaluation.runs import SAVED, write_saved
 from mgc_ray.settings import as_json
 from mgc_ray.terminal.command import console
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc_ray.config import SearchConfig
 from mgc_ray.evaluation.intervals import Evaluated
-from mgc_ray.evaluation.runs import ModelRun, Row, RowKey, rows_of
+from mgc_ray.evaluation.rows import ModelRun, Row, RowKey, rows_of
 from mgc_ray.results import (
     PREDICTIONS,
     TEST,
