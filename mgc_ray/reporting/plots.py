@@ -34,6 +34,7 @@ from mgc_ray.terminal.command import count_of
 
 # of Okabe and Ito, which most colour-blind people can tell apart; without black, for dark pages
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A400")
+_FEW_EPOCHS = 12  # of which each has a tick
 _FEWEST = 5  # trials of a family, for a plot of its settings
 _COLUMNS, _PANEL = 4, 180  # panels beside each other, and the height of one in pixels
 _LISTED = 50  # trials of a family, in the table of its settings
@@ -60,6 +61,8 @@ def learning_curves(records: Sequence[TrialRecord]) -> Plot | None:
     best, metric = records[0], records[0].metric
     heading = f"validation {score_heading(metric)}"
     figure = _figure("epoch", heading)
+    if max(record.epochs for record in records) <= _FEW_EPOCHS:
+        figure.update_xaxes(dtick=1)  # no ticks between epochs
     hover = "%{text}, epoch %{x}: %{y:.3f}<extra></extra>"
     families = sorted({record.family for record in records})
     for family, colour in zip(families, cycle(COLOURS)):

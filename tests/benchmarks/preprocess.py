@@ -13,7 +13,7 @@ Parts, of which --parts chooses:
 - memory: peak of the driver and of its workers for a quarter of the tracks and for all
 - again: the command once more on a finished dataset
 - before: against an earlier version of this program (--before, a checkout of it), for each of the
-  formats FLAC, MP3, OGG and WAV; the features must be the same bit for bit
+  --formats, also as 44.1 kHz stereo (--stereo); the features must be the same bit for bit
 - million: a million tracks that are no files: what Ray and the driver take; not among the defaults
 
 Both sides of a ratio run alternately; ratios are given as median (min to max, n). --json prints
@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import soundfile
+import soxr
 
 from mgc_ray.config import ClusterConfig, DatasetConfig
 from mgc_ray.corpus.files import write_corpus
@@ -403,15 +404,17 @@ with connected():
 """
 
 
-def before(rows: list[tuple[str, str]], checkout: Path, repeats: int) -> dict[str, Any]:
+def before(
+    rows: list[tuple[str, str]], checkout: Path, formats: list[str], stereo: bool, repeats: int
+) -> dict[str, Any]:
     """Seconds of this version and of an earlier one on the same tracks, for each format."""
     figures: dict[str, Any] = {}
     versions = {"now": Path(__file__).parents[2], "before": checkout.resolve()}
     with tempfile.TemporaryDirectory() as name:
-        for format in FORMATS:
-            converted = convert(rows, Path(name) / "audio", format)
+        for format in formats:
+            converted = convert(rows, Path(name) / "audio", format, stereo)
             table = write_table(Path(name) / f"{format}.csv", converted)
-            small = write_table(Path(name) / f"small-{format}.csv", part_of(converted, 4))
+            small = write_table(Path(name) / f"small-{format}.csv", part_of(converted, 12))
             times: dict[str, list[float]] = {version: [] for version in versions}
             for repeat in range(repeats):
                 for version, code in versions.items():
@@ -420,7 +423,7 @@ def before(rows: list[tuple[str, str]], checkout: Path, repeats: int) -> dict[st
                         [sys.executable, "-c", OF_A_VERSION, small, table, folder],
                         cwd=code,
                         env=os.environ | {"PYTHONPATH": str(code)},
-                        capture_output=True,
+                        stdout=subprocess.PIPE,
                         text=True,
                         check=True,
                     )
@@ -439,16 +442,22 @@ def before(rows: list[tuple[str, str]], checkout: Path, repeats: int) -> dict[st
     return figures
 
 
-def convert(rows: list[tuple[str, str]], folder: Path, format: str) -> list[tuple[str, str]]:
-    """The same tracks in another format."""
+def convert(
+    rows: list[tuple[str, str]], folder: Path, format: str, stereo: bool
+) -> list[tuple[str, str]]:
+    """The same tracks in another format; `stereo`: as 44.1 kHz stereo, as most music is."""
     converted = []
     for path, genre in rows:
         samples, rate = soundfile.read(path, dtype="int16")
         out = folder / format / genre / f"{Path(path).stem}.{format}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        for start in range(0, len(samples), rate):  # long blocks overflow the encoder of OGG
-            with soundfile.SoundFile(out, "w" if not start else "r+", rate, 1) as file:
-                file.seek(0, soundfile.SEEK_END)
+        if stereo:
+            samples = soxr.resample(samples, rate, 44_100)
+            # the channels differ, else coding the second costs nothing
+            samples, rate = np.stack([samples, np.roll(samples, 441) // 2], axis=1), 44_100
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        with soundfile.SoundFile(out, "w", rate, channels) as file:
+            for start in range(0, len(samples), rate):  # long blocks overflow the encoder of OGG
                 file.write(samples[start : start + rate])
         converted.append((str(out), genre))
     return converted
@@ -528,6 +537,10 @@ def main() -> None:
     )
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=list(DEFAULT_PARTS))
     parser.add_argument("--before", type=Path, help="a checkout of an earlier version")
+    parser.add_argument("--formats", choices=FORMATS, nargs="+", default=list(FORMATS))
+    parser.add_argument(
+        "--stereo", action="store_true", help="for `before`, convert mono tracks to 44.1 kHz stereo"
+    )
     parser.add_argument("--audio", type=Path, help="FOLDER/GENRE/FILE instead of the corpus")
     parser.add_argument("--tracks-per-genre", type=int, default=100, help="of the corpus")
     parser.add_argument("--seconds", type=float, default=30.0, help="of a track of the corpus")
@@ -561,7 +574,7 @@ def main() -> None:
         if "again" in parts:
             figures["again"] = again(rows, args.repeats)
         if "before" in parts:
-            figures["before"] = before(rows, args.before, args.repeats)
+            figures["before"] = before(rows, args.before, args.formats, args.stereo, args.repeats)
         if "million" in parts:
             figures["million"] = million()
     if args.json:

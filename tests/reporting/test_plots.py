@@ -125,6 +125,10 @@ def test_learning_curves_show_every_epoch_and_where_trials_were_stopped() -> Non
     assert list(curves.y) == [0.1, 0.4, None, 0.3, None]
     assert curves.mode == "lines+markers"  # a trial of one epoch has no line, but a marker
     assert (*stopped.x, *stopped.y, *stopped.text) == (1, 0.3, "gru-0001")
+    assert plot.figure.layout.xaxis.dtick == 1
+    long = plots.learning_curves([record(0, [0.1] * 30)])
+    assert long is not None
+    assert long.figure.layout.xaxis.dtick is None
     assert "the best, gru-0000, has 0.400 in epoch 2" in plot.summary
 
 

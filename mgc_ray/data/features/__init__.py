@@ -165,19 +165,25 @@ class FeatureSet:
         return dataclasses.replace(self, columns=chosen)
 
     def joined(self, other: "FeatureSet") -> "FeatureSet":
-        """Both together; RequestError where a name means two things, or chunks differ."""
+        """Both together; RequestError where a name means two things, or chunks would differ."""
         for name, feature in other.columns.items():
             if self.columns.get(name, feature) != feature:
                 raise RequestError(
                     f"members of one ensemble must agree on what {name} is, but they have "
                     f"{feature} and {self.columns[name]}"
                 )
+        columns = self.columns | other.columns
+        if len({isinstance(feature, Array) for feature in columns.values()}) > 1:
+            raise RequestError(
+                "members of one ensemble must all read arrays, or all features of audio, but they "
+                f"read {', '.join(columns)}: their chunks differ"
+            )
         if (self.chunk_seconds, self.keep_end) != (other.chunk_seconds, other.keep_end):
             raise RequestError(
                 f"members of one ensemble must take chunks of one length, but they take "
                 f"{self.chunk_seconds:g} s and {other.chunk_seconds:g} s"
             )
-        return dataclasses.replace(self, columns=self.columns | other.columns)
+        return dataclasses.replace(self, columns=columns)
 
     @property
     def chunk_bytes(self) -> int:

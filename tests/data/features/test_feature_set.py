@@ -181,6 +181,7 @@ def test_sets_of_members_are_joined() -> None:
             set_of("mfcc", chunk_seconds=5),
             "members of one ensemble must take chunks of one length, but they take 2.9932 s and 5",
         ),
+        (ARRAY, "must all read arrays, or all features of audio, but they read log_mel, array"),
     ],
 )
 def test_sets_that_differ_are_not_joined(other: FeatureSet, message: str) -> None:
