@@ -448,6 +448,9 @@ def convert(
     """The same tracks in another format; `stereo`: as 44.1 kHz stereo, as most music is."""
     converted = []
     for path, genre in rows:
+        if path.endswith(f".{format}") and soundfile.info(path).channels > stereo:
+            converted.append((path, genre))  # it is that already
+            continue
         samples, rate = soundfile.read(path, dtype="int16")
         out = folder / format / genre / f"{Path(path).stem}.{format}"
         out.parent.mkdir(parents=True, exist_ok=True)
