@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         markup=False,
     )
     if parsed.as_json:
-        print_json(info.settings | {"chunks": chunks})
+        print_json(info.to_json() | {"chunks": chunks})
     return 0
 
 

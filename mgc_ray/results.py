@@ -115,6 +115,7 @@ class PredictionTable:
     seed: int
     split_seed: int
     fold: str
+    split_id: str
     predictions: tuple[Predictions, ...]
 
     def of(self, model: str, part: str) -> Predictions | None:
@@ -128,8 +129,8 @@ class PredictionTable:
 def write_predictions(path: Path, table: PredictionTable) -> None:
     """Write one row per model, part and track.
 
-    Columns: model, part, fold, seed, split_seed, track_id, group, genre (the true one) and
-    prob_GENRE for each genre.
+    Columns: model, part, fold, seed, split_seed, split_id, track_id, group, genre (the true one)
+    and prob_GENRE for each genre.
     """
     genres = np.array(table.genres, dtype=object)
     parts = []
@@ -141,6 +142,7 @@ def write_predictions(path: Path, table: PredictionTable) -> None:
             "fold": [table.fold] * count,
             "seed": pa.array([table.seed] * count, pa.int64()),
             "split_seed": pa.array([table.split_seed] * count, pa.int64()),
+            "split_id": [table.split_id] * count,
             "track_id": [str(track) for track in one.track_id],
             "group": [str(group) for group in one.group],
             "genre": list(genres[one.true]),
@@ -164,7 +166,7 @@ def read_predictions(path: Path, remedy: str = "run the search again") -> Predic
         index = {genre: i for i, genre in enumerate(genres)}
         true = np.array([index[genre] for genre in columns["genre"]], np.int64)
         seed, split_seed = int(columns["seed"][0]), int(columns["split_seed"][0])
-        fold = str(columns["fold"][0])
+        fold, split_id = str(columns["fold"][0]), str(columns["split_id"][0])
         keys = list(zip(columns["model"], columns["part"], strict=True))
         track_id, group = (columns[name].astype(str) for name in ("track_id", "group"))
     except FileNotFoundError:
@@ -180,7 +182,7 @@ def read_predictions(path: Path, remedy: str = "run the search again") -> Predic
         predictions.append(
             Predictions(model, part, track_id[rows], group[rows], true[rows], probs[rows])
         )
-    return PredictionTable(genres, seed, split_seed, fold, tuple(predictions))
+    return PredictionTable(genres, seed, split_seed, fold, split_id, tuple(predictions))
 
 
 # ---- ensembles ----
@@ -237,6 +239,7 @@ class EnsembleInfo:
     selected_on: str  # validation or out_of_fold
     candidates: tuple[str, ...]
     trained_on: tuple[TrainedOn, ...]
+    split_id: str = ""  # of the dataset, see `split_identity`
     models: dict[str, ModelResult] = field(default_factory=dict)
 
     @property
@@ -287,6 +290,7 @@ class TrialRecord:
     node: str = ""  # address of the one it ended on
     best_epoch: int = 0
     curve: list[EpochMetrics] = field(default_factory=list)
+    split_id: str = ""  # of the dataset that it was trained on
 
     @property
     def epochs(self) -> int:
@@ -407,6 +411,7 @@ class SearchResult:
     finished: bool = False
     failure: str = ""
     dataset: str = ""
+    split_id: str = ""  # of the dataset, see `split_identity`
     protocol: str = ""
     fold: str = ""
     leaky: bool = False

@@ -395,6 +395,7 @@ def _table() -> PredictionTable:
         seed=7,
         split_seed=3,
         fold="2/5",
+        split_id="0123456789abcdef",
         predictions=(
             Predictions("ensemble", VALIDATION, track_id, group, true, of_all),
             Predictions("gru", VALIDATION, track_id, group, true, 1 - of_all),
@@ -425,7 +426,8 @@ def test_the_file_has_one_row_per_model_part_and_track(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.parquet", _table())
     table = pd.read_parquet(tmp_path / "p.parquet")
     assert table.columns.tolist() == [
-        *("model", "part", "fold", "seed", "split_seed", "track_id", "group", "genre"),
+        *("model", "part", "fold", "seed", "split_seed", "split_id"),
+        *("track_id", "group", "genre"),
         *("prob_blues", "prob_rock"),
     ]
     assert len(table) == 3 + 3 + 1
@@ -437,6 +439,7 @@ def test_the_file_has_one_row_per_model_part_and_track(tmp_path: Path) -> None:
         "fold": "2/5",
         "seed": 7,
         "split_seed": 3,
+        "split_id": "0123456789abcdef",
         "track_id": "r1",
         "group": "Kim",
         "genre": "rock",

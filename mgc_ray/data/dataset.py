@@ -14,6 +14,7 @@ what it was made from and which tracks are in it, so a shard of other settings i
 """
 
 import csv
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -40,7 +41,7 @@ _REMEDY = "make it with: python -m mgc_ray.preprocess --tracks FOLDER_OR_CSV --d
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a dataset was made from and how; two with equal `settings` hold the same rows."""
+    """What a dataset was made from and how."""
 
     config: DatasetConfig
     features: FeatureSet
@@ -48,6 +49,7 @@ class DatasetInfo:
     genres: tuple[str, ...] = ()
     tracks: int = 0
     shards: int = 0
+    split_id: str = ""  # see `split_identity`
     finished: bool = False
 
     @property
@@ -78,15 +80,15 @@ class DatasetInfo:
         """The protocol with its fold, where it has any."""
         return f"{self.protocol}, fold {self.fold}" if self.fold else self.protocol
 
-    @property
-    def settings(self) -> Params:
-        """Everything that decides the dataset's content, as plain JSON values."""
-        return self._content() | {"finished": True}
+    def holds_the_same_as(self, other: "DatasetInfo") -> bool:
+        """Whether both have the same features of the same tracks in the same parts."""
+        return (self.split_id, self.features) == (other.split_id, other.features)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "dataset.json", self._content())
+        write_json(folder / "dataset.json", self.to_json())
 
-    def _content(self) -> Params:
+    def to_json(self) -> Params:
+        """The content of dataset.json."""
         return {
             "config": as_json(self.config),
             "features": self.features.to_json(),
@@ -94,6 +96,7 @@ class DatasetInfo:
             "genres": list(self.genres),
             "tracks": self.tracks,
             "shards": self.shards,
+            "split_id": self.split_id,
             "finished": self.finished,
         }
 
@@ -114,6 +117,7 @@ def read_info(folder: str | Path) -> DatasetInfo:
             genres=tuple(map(str, content["genres"])),
             tracks=int(content["tracks"]),
             shards=int(content["shards"]),
+            split_id=str(content["split_id"]),
             finished=bool(content["finished"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -327,6 +331,20 @@ def read_skipped(folder: Path) -> list[Skipped]:
             return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
     except (OSError, KeyError):
         return []
+
+
+def split_identity(tracks: Sequence[tuple[Track, TrackPlace]], info: DatasetInfo) -> str:
+    """Sixteen digits that change with each track's audio, genre, group and part.
+
+    Models, predictions and ensembles record them, so that nothing is ever measured on tracks that
+    another split gave to the training part. Where the files are does not matter.
+    """
+    rows = sorted(
+        (place.content_hash, track.track_id, track.genre, track.group, track.split, track.added)
+        for track, place in tracks
+    )
+    drawn_from = info.protocol, info.seed  # chunks of `random-chunks` have a split of their own
+    return hashlib.sha256(repr((rows, drawn_from)).encode()).hexdigest()[:16]
 
 
 def finish(folder: Path, info: DatasetInfo) -> DatasetInfo:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, open_chunks
-from mgc_ray.data.dataset import DatasetInfo, read_info
+from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.ensembling.calibrate import fit_temperature
 from mgc_ray.ensembling.refit import Refitted
 from mgc_ray.ensembling.saved import (
@@ -105,9 +105,9 @@ def validation(dataset: Path, candidates: Sequence[Candidate], top_k: int) -> He
         )
     chosen = tuple(sorted(candidates, key=lambda c: c.score, reverse=True)[:top_k])
     checkpoints = [load_checkpoint(candidate.models[0]) for candidate in chosen]
-    for candidate, checkpoint in zip(chosen, checkpoints, strict=True):
-        _check_same_dataset(candidate, checkpoint, read_info(dataset), dataset)
     chunks = open_chunks(dataset, ("valid",))
+    for candidate, checkpoint in zip(chosen, checkpoints, strict=True):
+        _check_same_dataset(candidate, checkpoint, chunks.info, dataset)
     probs = _predict([checkpoint.classifier for checkpoint in checkpoints], chunks)
     return HeldOut(VALIDATION, chosen, chunks, probs)
 
@@ -120,11 +120,13 @@ def out_of_fold(dataset: Path, refitted: Sequence[Refitted]) -> HeldOut:
             "an ensemble of refitted configurations needs at least one that is refitted on all "
             "folds, but there is none: continue the search by --resume"
         )
+    chunks = open_chunks(dataset, ("train", "valid"), memory=0)  # no features are needed
+    for one in complete:
+        _check_split(str(one.folds[0].parent), one.plan.split_id, chunks.info, dataset)
     candidates = tuple(
         Candidate(one.name, one.plan.family, one.folds, one.plan.score, one.seconds)
         for one in complete
     )
-    chunks = open_chunks(dataset, ("train", "valid"), memory=0)  # no features are needed
     rows = complete[0].rows
     of_folds = ChunkTable(chunks.info, chunks.track[rows], chunks.split[rows], chunks.tracks)
     probs = [one.out_of_fold(rows) for one in complete]
@@ -186,6 +188,7 @@ def build_ensemble(held: HeldOut, out: Path, half: bool = False) -> Built:
         leaky=info.leaky,
         fold=info.fold,
         split_seed=info.seed,
+        split_id=info.split_id,
         source=info.source_name,
         temperature=temperature,
         selected_on=held.part,
@@ -205,6 +208,7 @@ def test_ensemble(built: Built, dataset: Path, seed: int) -> tuple[EnsembleInfo,
     """
     info = built.info
     test = open_chunks(dataset, ("test",))
+    _check_split(str(built.folder), info.split_id, test.info, dataset)
     predictions, models = list(built.predictions), dict(info.models)
     if len(test.track):
         saved = load_ensemble(built.folder)
@@ -225,7 +229,9 @@ def test_ensemble(built: Built, dataset: Path, seed: int) -> tuple[EnsembleInfo,
             predictions.append(predicted)
     tested = replace(info, models=models)
     tested.write(built.folder)
-    table = PredictionTable(info.genres, seed, info.split_seed, info.fold, tuple(predictions))
+    table = PredictionTable(
+        info.genres, seed, info.split_seed, info.fold, info.split_id, tuple(predictions)
+    )
     return tested, table
 
 
@@ -265,6 +271,17 @@ def _check_same_dataset(
         raise RequestError(
             f"{candidate.models[0]} was trained on other genres or features than {dataset} has: "
             f"combine searches over one dataset (candidate {candidate.name})"
+        )
+    _check_split(str(candidate.models[0]), checkpoint.config.dataset.split_id, info, dataset)
+
+
+def _check_split(what: str, split_id: str, info: DatasetInfo, dataset: Path) -> None:
+    """Refuse what was made on another split: it may have seen tracks of this one's test part."""
+    if split_id != info.split_id:
+        raise RequestError(
+            f"{what} was made on the split {split_id or 'of an older version'}, but {dataset} "
+            f"holds {info.split_id}, where other tracks are tested: use the dataset that it was "
+            "made on, or search again"
         )
 
 

@@ -37,6 +37,7 @@ class RefitPlan:
     epochs: int
     folds: int
     score: Score
+    split_id: str = ""  # of the dataset that the trial was trained on
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,8 @@ def plan_refit(record: TrialRecord, params: Params, folds: int) -> RefitPlan:
     """
     cosine = params["schedule"] == "cosine"
     epochs = int(params["max_epochs"]) if cosine else record.best_epoch
-    return RefitPlan(record.family, params, epochs, folds, score(record.best, record.metric))
+    ranked_by = score(record.best, record.metric)
+    return RefitPlan(record.family, params, epochs, folds, ranked_by, record.split_id)
 
 
 def fold_folder(folder: Path, fold: int) -> Path:

@@ -221,6 +221,7 @@ def _of_one(checkpoint: Checkpoint) -> Ensemble:
         leaky=origin.leaky,
         fold="",
         split_seed=origin.seed,
+        split_id=origin.split_id,
         source=origin.source,
         temperature=1.0,
         selected_on=VALIDATION,

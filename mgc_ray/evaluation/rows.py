@@ -28,9 +28,12 @@ class RowKey:
     settings: tuple[tuple[str, str], ...]  # all other settings that are not at their defaults
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """One model of one search. `seconds` is what training it took."""
+    """One model of one search. `seconds` is what training it took.
+
+    `split_id`: of its dataset; "" for searches that recorded none.
+    """
 
     search: str
     key: RowKey
@@ -39,9 +42,10 @@ class ModelInfo:
     fold: int | None  # from 1
     parameters: int
     seconds: float
+    split_id: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelRun(ModelInfo):
     """With what it predicted."""
 
@@ -188,7 +192,7 @@ def _check_folds(models: Sequence[ModelRun]) -> None:
 
 
 def _check_splits(models: Sequence[ModelRun]) -> None:
-    """RequestError where models of one key, split and fold were evaluated on other tracks."""
+    """RequestError where models of one key, split and fold had other tracks."""
     first: dict[tuple[int, int | None], ModelRun] = {}
     for one in models:
         other = first.setdefault((one.split_seed, one.fold), one)
@@ -198,4 +202,10 @@ def _check_splits(models: Sequence[ModelRun]) -> None:
                 f"{other.search} and {one.search} were not ({len(other.evaluated.track_id)} and "
                 f"{len(one.evaluated.track_id)} tracks): their tables differ, so compare them in "
                 "two calls"
+            )
+        if one.split_id and other.split_id and one.split_id != other.split_id:
+            raise RequestError(
+                f"searches of one split must have been trained on the same tracks, but "
+                f"{other.search} and {one.search} were not: the music was changed between them, so "
+                "compare them in two calls, or search again"
             )

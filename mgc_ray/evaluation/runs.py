@@ -71,6 +71,11 @@ def runs_of_search(folder: Path) -> tuple[list[str], list[ModelRun]]:
             f"python -m mgc_ray.search --resume {folder.name} --results {folder.parent}, or leave "
             "it out"
         )
+    if result.predictions.split_id != ensemble.split_id:
+        raise RequestError(
+            f"{folder} must have the predictions of its own ensemble, but predictions.parquet is "
+            f"of another split: {_AGAIN}"
+        )
     families = tuple(sorted(result.config.family))
     number, _, folds = ensemble.fold.partition("/")
     runs = []
@@ -115,6 +120,7 @@ def runs_of_search(folder: Path) -> tuple[list[str], list[ModelRun]]:
                 fold=int(number) if number else None,
                 parameters=model.parameters,
                 seconds=model.seconds,
+                split_id=ensemble.split_id,
                 evaluated=evaluated,
             )
         )
@@ -168,7 +174,7 @@ def short_name(source: str) -> str:
 # ---- comparison.parquet ----
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _SavedModel(ModelInfo):
     """With what its predictions do not contain."""
 

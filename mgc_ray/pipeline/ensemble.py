@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.config import EnsembleCommandConfig
@@ -81,7 +80,7 @@ def _readable(search: SearchResult) -> SearchResult:
 
 def _check_comparable(searches: Sequence[SearchResult]) -> None:
     first, *others = searches
-    settings = read_info(Path(first.dataset_folder)).settings
+    dataset = read_info(first.dataset_folder)
     for other in others:
         if other.config.metric != first.config.metric:
             raise RequestError(
@@ -89,14 +88,9 @@ def _check_comparable(searches: Sequence[SearchResult]) -> None:
                 f"{first.config.metric} and {other.folder} by {other.config.metric}: run one of "
                 "them again by the other's --metric"
             )
-        if read_info(other.dataset_folder).settings != settings:
+        if not read_info(other.dataset_folder).holds_the_same_as(dataset):
             raise RequestError(
                 f"searches must have run on one dataset, but {first.folder} has "
                 f"{first.dataset_folder} and {other.folder} has {other.dataset_folder}: run them "
                 "again on the same tracks, protocol and seed"
-            )
-        if other.config.metric != first.config.metric:
-            raise RequestError(
-                f"searches must be ranked by one metric, but {first.folder} is by "
-                f"{first.config.metric} and {other.folder} by {other.config.metric}: give one kind"
             )

@@ -28,6 +28,7 @@ from mgc_ray.data.dataset import (
     read_shard_content,
     shard_path,
     shared_dataset,
+    split_identity,
     write_shard,
     write_skipped,
     write_tracks,
@@ -64,16 +65,11 @@ def preprocess(
     _check_folder(folder, tables)
     shared = shared_dataset(folder, storage)
     if not overwrite:
-        if not (folder / "dataset.json").exists():
-            shared.fetch("dataset.json")  # which another head of the cluster began
+        finished = finished_dataset(folder, storage)
         if (folder / "dataset.json").exists():
-            info = _same_dataset(folder, tables)
-            for name in ("tracks.parquet", "skipped.csv"):
-                if info.finished and not (folder / name).exists():
-                    shared.fetch(name)
-            if info.finished and not _missing(folder, range(info.shards)):
-                _complete_storage(shared, info)
-                return info
+            _check_same_dataset(folder, tables)
+        if finished:
+            return finished
     from mgc_ray.tuning.cluster import ray_cluster  # a finished dataset needs no Ray
 
     with exclusive_lock(folder, _wait), ray_cluster(cluster):
@@ -88,6 +84,29 @@ def preprocess(
         info = _make(folder, shared, info, tables, fetcher)
         fetcher.delete_uploads()
         return info
+
+
+def finished_dataset(folder: Path, storage: Storage | None) -> DatasetInfo | None:
+    """The dataset in `folder` where it is finished and complete, else None; no music is read.
+
+    What another head of the cluster has made is fetched from the storage.
+    """
+    shared = shared_dataset(folder, storage)
+    if not (folder / "dataset.json").exists():
+        shared.fetch("dataset.json")
+        if not (folder / "dataset.json").exists():
+            return None
+    info = read_info(folder)
+    if not info.finished:
+        return None
+    needed = ["tracks.parquet", *map(_name, range(info.shards))]
+    for name in [*needed, "skipped.csv"]:
+        if not (folder / name).exists():
+            shared.fetch(name)
+    if not all((folder / name).exists() for name in needed):
+        return None
+    _complete_storage(shared, info)
+    return info
 
 
 def _make(
@@ -132,8 +151,10 @@ def _make(
         added += [track for track in made if track.path in places]
         info = replace(info, shards=len(shards) + len(more))
     tracks = add_to_train(tracks, added)
-    write_tracks(folder, [(track, places[track.path]) for track in tracks])
-    info = finish(folder, replace(info, tracks=len(tracks)))
+    rows = [(track, places[track.path]) for track in tracks]
+    write_tracks(folder, rows)
+    info = replace(info, tracks=len(tracks), split_id=split_identity(rows, info))
+    info = finish(folder, info)
     shared.send("dataset.json")
     _complete_storage(shared, info)
     return info
@@ -287,8 +308,8 @@ def _check_folder(folder: Path, tables: Tables) -> None:
         )
 
 
-def _same_dataset(folder: Path, tables: Tables) -> DatasetInfo:
-    """The dataset in a folder; RequestError where its settings or tracks are not these."""
+def _check_same_dataset(folder: Path, tables: Tables) -> None:
+    """Refuse a folder with a dataset of other settings or tracks."""
     info = read_info(folder)
     remedy = "give another --dataset, or add --overwrite to delete this one and make it again"
     for option in options(type(tables.config)):
@@ -308,7 +329,6 @@ def _same_dataset(folder: Path, tables: Tables) -> DatasetInfo:
             f"{folder} was made from {info.config.tracks}{usable}, but {tables.main.source} has "
             f"changed since or is another table ({len(tables.main.tracks)} rows): {remedy}"
         )
-    return info
 
 
 def _missing(folder: Path, shards: Sequence[int] | Shards) -> list[int]:

@@ -29,7 +29,7 @@ from mgc_ray.ensembling.build import (
     validation,
 )
 from mgc_ray.models import check_family, family_arguments, own_families, shared_params
-from mgc_ray.pipeline.preprocess import preprocess
+from mgc_ray.pipeline.preprocess import finished_dataset, preprocess
 from mgc_ray.pipeline.tables import Tables, read_tables
 from mgc_ray.reporting.page import write_report
 from mgc_ray.results import (
@@ -70,11 +70,17 @@ class SearchFailedError(Exception):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What was checked before any work. `tables`: None for the built-in corpus."""
+    """What was checked before any work.
+
+    `earlier`: this search, where it is resumed. `dataset`: the one that it then goes on with.
+    `tables`: None for the built-in corpus, and where the dataset is there.
+    """
 
     config: SearchConfig
     spaces: dict[str, Suggest]
     initial: Params | None
+    earlier: SearchResult | None
+    dataset: Path | None
     tables: Tables | None
     warm_start: tuple[SearchResult, ...]
 
@@ -91,16 +97,18 @@ def search(config: SearchConfig, command: str = "") -> SearchResult:
     started = time.monotonic()
     plan = _check(config)
     config, folder = plan.config, plan.config.folder
-    resumed = (folder / SEARCH).exists()
+    earlier = plan.earlier
     result = SearchResult(
         name=config.name,
         config=config,
-        command=load_search(folder).command if resumed else command,
+        command=earlier.command if earlier else command,
         tracks=config.dataset.tracks or BUILT_IN,
         versions=_versions(),
         commit=_commit(),
         family_files=tuple(path for path, _ in own_families().values()),
-        resumed=resumed,
+        resumed=earlier is not None,
+        dataset=earlier.dataset if earlier else "",
+        split_id=earlier.split_id if earlier else "",
     )
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder, lambda holder: _refuse_second(folder, holder)):
@@ -114,7 +122,7 @@ def search(config: SearchConfig, command: str = "") -> SearchResult:
             with ray_cluster(config.cluster) as cluster:
                 result, held = _train(result, plan, shared, cluster)
         except RequestError:
-            if not resumed and not (folder / "trials").exists():
+            if not earlier and not (folder / "trials").exists():
                 shutil.rmtree(folder)  # nothing has come of it, and its name is free again
             raise
         built = build_ensemble(held, folder / ENSEMBLE)
@@ -134,17 +142,28 @@ def _check(config: SearchConfig) -> _Plan:
     for family in config.family:
         check_family(family)
     config = replace(config, train=shared_params(config.family, config.train))
-    tables = read_tables(config.dataset) if config.dataset.tracks else None
+    earlier = load_search(config.folder) if (config.folder / SEARCH).exists() else None
+    dataset = _finished_dataset(earlier) if earlier else None
+    tables = read_tables(config.dataset) if config.dataset.tracks and not dataset else None
     warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
-    for earlier in warm_start:
-        if not earlier.dataset:
+    for one in warm_start:
+        if not one.dataset:
             raise RequestError(
-                f"{earlier.folder} was interrupted before it had a dataset: continue it by python "
-                f"-m mgc_ray.search --resume {earlier.name} --results {config.results}"
+                f"{one.folder} was interrupted before it had a dataset: continue it by python "
+                f"-m mgc_ray.search --resume {one.name} --results {config.results}"
             )
     initial = initial_params(config.init_from) if config.init_from else None
     spaces = {family: load_space(family) for family in config.family}
-    return _Plan(config, spaces, initial, tables, warm_start)
+    return _Plan(config, spaces, initial, earlier, dataset, tables, warm_start)
+
+
+def _finished_dataset(earlier: SearchResult) -> Path | None:
+    """The dataset that an interrupted search had; its music may have changed since, or be gone."""
+    if not earlier.dataset:
+        return None
+    storage = earlier.config.cluster.storage
+    folder = earlier.dataset_folder
+    return folder if finished_dataset(folder, Storage(storage) if storage else None) else None
 
 
 def _train(
@@ -156,11 +175,19 @@ def _train(
     resources = cluster.share(config.tuning)
     # now, so that a search that is killed while its dataset is made can be resumed
     result = _save(replace(result, resources=resources), shared)
-    dataset = _dataset(plan)
+    dataset = plan.dataset or _dataset(plan)
     info = read_info(dataset)
+    if result.split_id not in ("", info.split_id):
+        raise RequestError(
+            f"{config.folder} cannot be resumed: its dataset {result.dataset} is gone, and what is "
+            f"made from {result.tracks} now is split otherwise, as the music has changed; its "
+            "trials would be tested on tracks that they were trained on. Put the dataset or the "
+            "music back, or search under another --name"
+        )
     result = replace(
         result,
         dataset=str(dataset),
+        split_id=info.split_id,
         protocol=info.protocol,
         fold=info.fold,
         leaky=info.leaky,
@@ -253,7 +280,7 @@ def _check_refit(info: DatasetInfo, chunks: ChunkTable, folds: int) -> None:
 
 def _warm_start(earlier: SearchResult, search: SearchResult, info: DatasetInfo) -> WarmStart:
     same_metric = earlier.config.metric == search.config.metric
-    comparable = same_metric and read_info(earlier.dataset_folder).settings == info.settings
+    comparable = same_metric and read_info(earlier.dataset_folder).holds_the_same_as(info)
     other = "dataset" if same_metric else "metric"
     use = "its results are known" if comparable else f"another {other}, its best settings first"
     console.print(f"starting from {earlier.name}: {use}", markup=False)

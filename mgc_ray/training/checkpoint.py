@@ -38,7 +38,7 @@ class DatasetOrigin:
     leaky: bool
     seed: int
     source: str
-    listing: str
+    split_id: str = ""  # see `split_identity`
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def save_checkpoint(
             genres=info.genres,
             trained_on=(*trained_on(params), *_added(info), own),
             dataset=DatasetOrigin(
-                info.protocol, info.leaky, info.seed, info.source_name, info.listing
+                info.protocol, info.leaky, info.seed, info.source_name, info.split_id
             ),
         )
         write_json(folder / "config.json", as_json(config))

@@ -49,11 +49,12 @@ class TrialLog(tune.Callback):
         self,
         search: SharedFolder,
         metric: Metric,
+        split_id: str,
         keep: int,
         earlier: Sequence[TrialRecord],
         listeners: Sequence[Listener],
     ) -> None:
-        self._search, self._metric, self._keep = search, metric, keep
+        self._search, self._metric, self._split_id, self._keep = search, metric, split_id, keep
         self._listeners = listeners
         self._started: dict[str, float] = {}
         self.failure: OSError | None = None  # of the machine, for which the search has to end
@@ -70,7 +71,11 @@ class TrialLog(tune.Callback):
         name = trial.config["trial"]
         self._started[name] = time.monotonic()
         record = TrialRecord(
-            name, trial.config["family"], dict(trial.config["params"]), self._metric
+            trial=name,
+            family=trial.config["family"],
+            params=dict(trial.config["params"]),
+            metric=self._metric,
+            split_id=self._split_id,
         )
         if name in self.records:  # it runs again, and the reason is worth keeping
             record.reason = self.records[name].reason

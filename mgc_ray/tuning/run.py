@@ -12,7 +12,7 @@ from mgc_ray.models import full_params, own_families, params_of
 from mgc_ray.results import JOURNAL, LEADERBOARD, TrialRecord, TrialResources, write_leaderboard
 from mgc_ray.settings import Params
 from mgc_ray.tuning.asha import AshaByFamily
-from mgc_ray.tuning.callbacks import RetryOnWholeGpu, TrialLog, TrialTimeout
+from mgc_ray.tuning.callbacks import Listener, RetryOnWholeGpu, TrialLog, TrialTimeout
 from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart
@@ -71,7 +71,9 @@ def run_trials(
             threads=max(1, int(resources.cpus_per_trial)),
         )
         keep = max(tuning.keep, config.ensemble.top_k)
-        log = TrialLog(search, config.metric, keep, earlier, [searcher, writer, display])
+        listeners: list[Listener] = [searcher, writer, display]
+        split_id = chunks.info.split_id
+        log = TrialLog(search, config.metric, split_id, keep, earlier, listeners)
         callbacks = [log, RetryOnWholeGpu()]
         if tuning.trial_timeout:
             callbacks.append(TrialTimeout(tuning.trial_timeout, log))

@@ -95,7 +95,7 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
     params = context.fixed[family] | suggestion["params"]
     trials = context.search.subfolder("trials").on_this_node()
     fetch_initial(params, context.search)
-    kept = _KeptState(trials, f"{trial}/{STATE}", params)
+    kept = _KeptState(trials, f"{trial}/{STATE}", params | {"split_id": chunks.info.split_id})
     try:
         for report in kept.reported:
             report.send()

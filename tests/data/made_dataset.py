@@ -12,6 +12,7 @@ from mgc_ray.data.dataset import (
     TrackPlace,
     finish,
     shard_path,
+    split_identity,
     write_shard,
     write_tracks,
 )
@@ -70,6 +71,7 @@ def written_dataset(folder: Path, info: DatasetInfo | None = None) -> Path:
         tracks = [(track_of(name), features_of(name, 2, value_type)) for name in names]
         write_shard(shard_path(folder, shard), info, tracks, [])
         places |= {name: place_of(shard, i, 2, name) for i, name in enumerate(names)}
-    write_tracks(folder, [(track_of(name), places[name]) for name in "abcd"])
-    finish(folder, info)
+    rows = [(track_of(name), places[name]) for name in "abcd"]
+    write_tracks(folder, rows)
+    finish(folder, replace(info, split_id=split_identity(rows, info)))
     return folder

@@ -1,6 +1,7 @@
 """The dataset on disk: what is written is what is read; damage and other settings are refused."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from mgc_ray.config import DatasetConfig
 from mgc_ray.data.dataset import (
     ShardContent,
     ShardTrack,
+    TrackPlace,
     read_dataset_tracks,
     read_info,
     read_shard,
     read_shard_content,
     read_skipped,
     shard_path,
+    split_identity,
     table_name,
     write_shard,
     write_skipped,
@@ -30,7 +33,7 @@ from mgc_ray.data.dataset import (
 )
 from mgc_ray.data.features import TrackFeatures, audio_features
 from mgc_ray.data.files import write_json
-from mgc_ray.data.tracks import Skipped
+from mgc_ray.data.tracks import Skipped, Track
 from tests.data.made_dataset import (
     BANDS,
     FRAMES,
@@ -259,18 +262,44 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
         assert read_info(tmp_path) == info
 
 
-def test_equal_settings_mean_equal_rows(tmp_path: Path) -> None:
-    # whether it is finished is no setting
-    assert info_of().settings == info_of(finished=True).settings
-    others = [
-        info_of(split_seed=4),
-        info_of(protocol="random-chunks"),
-        info_of(listing="abd"),
-        info_of(array_of("uint8")),
-        info_of(genres=("blues", "rock")),
-        info_of(synthetic=1),
-    ]
-    assert all(info.settings != info_of().settings for info in others)
+def _rows(**changed: dict[str, Any]) -> list[tuple[Track, TrackPlace]]:
+    """Four tracks; `changed`: fields of a track or its place, by the track's name."""
+    rows = []
+    for name in "abcd":
+        track, place = track_of(name), place_of(0, 0, 2, name)
+        fields = changed.get(name, {})
+        of_place = {key: fields.pop(key) for key in ("content_hash", "shard") if key in fields}
+        rows.append((replace(track, **fields), replace(place, **of_place)))
+    return rows
+
+
+def test_a_split_is_the_same_wherever_its_files_are() -> None:
+    split = split_identity(_rows(), info_of())
+    assert re.fullmatch("[0-9a-f]{16}", split)
+    moved = _rows(a={"path": "/elsewhere/a.wav", "shard": 1})[::-1]
+    assert split_identity(moved, info_of(listing="abd", tracks="elsewhere")) == split
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split": "valid"},
+        {"group": "Kim"},
+        {"genre": "blues"},
+        {"added": True},
+        {"track_id": "e"},
+        {"content_hash": "another recording"},
+    ],
+)
+def test_another_part_group_genre_or_recording_makes_another_split(change: dict[str, Any]) -> None:
+    assert split_identity(_rows(a=change), info_of()) != split_identity(_rows(), info_of())
+
+
+def test_one_track_less_makes_another_split() -> None:
+    split = split_identity(_rows(), info_of())
+    assert split_identity(_rows()[:-1], info_of()) != split
+    # chunks of random-chunks are split by the seed, not by tracks
+    assert split_identity(_rows(), info_of(split_seed=4)) != split
 
 
 def test_a_folder_without_a_dataset_is_refused_with_the_remedy(tmp_path: Path) -> None:

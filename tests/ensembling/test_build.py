@@ -1,5 +1,6 @@
 """From candidates to one tested ensemble: weights and metrics by hand, the test part read once."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +13,10 @@ import torch
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks, ChunkTable, load_chunks, open_chunks
+from mgc_ray.data.dataset import read_info
 from mgc_ray.ensembling import build
 from mgc_ray.ensembling.build import Candidate, HeldOut, build_ensemble, candidates_of
-from mgc_ray.ensembling.refit import RefitPlan, fit_fold, read_refitted
+from mgc_ray.ensembling.refit import RefitPlan, Refitted, fit_fold, read_refitted
 from mgc_ray.ensembling.saved import load_ensemble, member_probs
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models import full_params
@@ -316,6 +318,26 @@ def test_out_of_fold_predictions_are_those_of_the_folds(made: Path, tmp_path: Pa
     assert found is not None
     assert found.probs == pytest.approx(tracks)
     assert not list((tmp_path / "e").rglob("held.npz"))
+
+
+def test_what_was_made_on_another_split_is_refused(made: Path, tmp_path: Path) -> None:
+    """As other tracks may be tested there: in selection, in refits and in the test."""
+    dataset = tmp_path / "dataset"
+    shutil.copytree(made / "dataset", dataset)
+    held = build.validation(dataset, _candidates(made, "gru-0000"), 1)
+    built = build_ensemble(held, tmp_path / "e")
+    plan = RefitPlan("gru", full_params("gru", SMALL), epochs=1, folds=2, score=Score(0.5, -1.0))
+    refitted = [Refitted("gru-0000", plan, (tmp_path / "fold-1", tmp_path / "fold-2"))]
+    replace(read_info(dataset), split_id="0123456789abcdef").write(dataset)
+    for refused in (
+        lambda: build.validation(dataset, _candidates(made, "gru-0000"), 1),
+        lambda: build.out_of_fold(dataset, refitted),
+        lambda: build.test_ensemble(built, dataset, seed=0),
+    ):
+        with pytest.raises(
+            RequestError, match="older version, but .* holds 0123456789abcdef, where other tracks"
+        ):
+            refused()
 
 
 def test_without_a_complete_refit_there_is_no_ensemble(made: Path, tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ def write_search(
     }
     info = EnsembleInfo(**(fields | ensemble))
     folder.mkdir(parents=True)
-    table = PredictionTable(info.genres, seed, info.split_seed, info.fold, tuple(predictions))
+    table = PredictionTable(
+        info.genres, seed, info.split_seed, info.fold, info.split_id, tuple(predictions)
+    )
     write_predictions(folder / PREDICTIONS, table)
     SearchResult(
         name=folder.name,

@@ -112,6 +112,16 @@ def test_one_split_with_other_tracks_is_refused() -> None:
         rows_of([model_run(evaluated("11")), model_run(evaluated("110"), 1)], 3)
 
 
+def test_one_split_with_other_training_tracks_is_refused() -> None:
+    """A search that was made after a song of the training part had been deleted."""
+    runs = [replace(model_run(evaluated("11"), seed), split_id=f"{seed:016}") for seed in (0, 1)]
+    with pytest.raises(RequestError, match="trained on the same tracks, but s0 and s1 were not"):
+        rows_of(runs, 3)
+    assert len(rows_of([runs[0], replace(runs[1], split_id="")], 3)) == 1  # it recorded none
+    another_split = replace(runs[1], split_seed=1)
+    assert len(rows_of([runs[0], another_split], 3)) == 1
+
+
 def test_a_track_in_two_folds_is_refused() -> None:
     folds = [model_run(evaluated("1"), 0, fold, folds=2) for fold in (1, 2)]
     with pytest.raises(RequestError, match="but a0 is in those of s0f1 and s0f2: they are of"):

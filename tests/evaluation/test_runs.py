@@ -176,6 +176,15 @@ def test_predictions_that_do_not_fit_the_metrics_are_refused(tmp_path: Path) -> 
         read_runs([search])
 
 
+def test_predictions_of_another_split_are_refused(tmp_path: Path) -> None:
+    search = write_search(tmp_path / "a", {"gru": right(8)}, split_id="0123456789abcdef")
+    assert read_runs([search])[1][0].split_id == "0123456789abcdef"
+    other = write_search(tmp_path / "b", {"gru": right(8)})
+    (other / "predictions.parquet").replace(search / "predictions.parquet")
+    with pytest.raises(RequestError, match="a must have the predictions of its own ensemble, but"):
+        read_runs([search])
+
+
 # --- saved comparisons ---
 
 

@@ -209,9 +209,7 @@ def test_an_interrupted_search_has_results_too(home: Path) -> None:
     folder = home / "results/interrupted"
     args = ("--family", "statistics", "--smoke", "--name", "interrupted", "--concurrent", 1)
     command("search", *args, cwd=home)
-    content = json.loads((folder / "search.json").read_text())
-    content |= {"finished": False, "ensemble": None, "best_trial": None}
-    (folder / "search.json").write_text(json.dumps(content))
+    _interrupt(folder)
     result = load_search(folder)
     assert not result.finished
     assert result.best
@@ -222,6 +220,50 @@ def test_an_interrupted_search_has_results_too(home: Path) -> None:
     assert (resumed["finished"], resumed["resumed"]) == (True, True)
     assert "2 trials ended before, 0 continue from their last epoch" in done.stderr
     assert resumed["ensemble"]["models"]["ensemble"]["test"]["tracks"] == 30
+
+
+def _interrupt(search: Path) -> None:
+    """As a search is that was killed between its trials and its ensemble."""
+    content = json.loads((search / "search.json").read_text())
+    content |= {"finished": False, "ensemble": None, "best_trial": None}
+    (search / "search.json").write_text(json.dumps(content))
+
+
+def test_a_search_goes_on_with_its_split_when_the_music_has_changed(home: Path) -> None:
+    """Or its ensemble would be tested on tracks that its members were trained on."""
+    music, search = home / "music", home / "results/changing"
+    shutil.copytree(home / "results/corpora/built-in-9x3s", music, ignore=_no_csv)
+    args = ("--family", "statistics", "--smoke", "--concurrent", 1, "--name", "changing")
+    command("search", *args, "--tracks", music, cwd=home)
+    first = load_search(search)
+    _interrupt(search)
+    next((music / "rock").iterdir()).unlink()
+    command("search", "--resume", "changing", cwd=home)
+    resumed = load_search(search)
+    assert resumed.dataset == first.dataset
+    assert resumed.test == first.test
+    assert len(list((home / "results/datasets").glob("music-*"))) == 1
+    split_ids = {first.split_id, resumed.split_id, resumed.predictions.split_id}
+    split_ids |= {record.split_id for record in resumed.records}
+    assert resumed.ensemble
+    assert split_ids == {resumed.ensemble.split_id}
+    assert "" not in split_ids
+    # the dataset is gone, and what is made from the music now is split otherwise
+    _interrupt(search)
+    shutil.move(home / first.dataset, home / "away")
+    refused = command("search", "--resume", "changing", cwd=home, status=2)
+    assert "changing cannot be resumed: its dataset" in refused.stderr
+    assert "Put the dataset or the music back" in refused.stderr
+    assert not load_search(search).finished
+    # the music is gone, and the dataset is there again
+    shutil.move(home / "away", home / first.dataset)
+    shutil.rmtree(music)
+    command("search", "--resume", "changing", cwd=home)
+    assert load_search(search).test == first.test
+
+
+def _no_csv(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith((".csv", ".json"))]
 
 
 def test_a_time_limit_before_the_end_of_any_epoch_ends_the_search_with_the_remedy(

@@ -112,5 +112,5 @@ def write_search(
         for name in models
         for part in (VALIDATION, TEST)
     )
-    write_predictions(folder / PREDICTIONS, PredictionTable(GENRES, 0, 0, "", predicted))
+    write_predictions(folder / PREDICTIONS, PredictionTable(GENRES, 0, 0, "", "", predicted))
     return result
