@@ -32,7 +32,9 @@ from mgc_ray.settings import Params, as_json, validated
 if TYPE_CHECKING:
     import pandas as pd
 
-RUNNING, COMPLETED, STOPPED_EARLY, FAILED = "running", "completed", "stopped_early", "failed"
+# of a trial. STOPPED_EARLY: by ASHA; OUT_OF_TIME: by the search's time limit
+RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
+STOPPED_EARLY, OUT_OF_TIME = "stopped_early", "out_of_time"
 SEARCH, CONFIG, TRIAL, ENSEMBLE_JSON = "search.json", "config.toml", "trial.json", "ensemble.json"
 LEADERBOARD, JOURNAL, PREDICTIONS = "leaderboard.csv", "study.journal", "predictions.parquet"
 REPORT = "report.html"

@@ -21,6 +21,7 @@ from mgc_ray.evaluation.metrics import calibration_bins
 from mgc_ray.reporting.content import Table, trial_table
 from mgc_ray.results import (
     COMPLETED,
+    OUT_OF_TIME,
     STOPPED_EARLY,
     EpochMetrics,
     Metrics,
@@ -34,6 +35,7 @@ from mgc_ray.terminal.command import count_of
 
 # of Okabe and Ito, which most colour-blind people can tell apart; without black, for dark pages
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A400")
+_STATUS_COLOURS = {OUT_OF_TIME: COLOURS[3], STOPPED_EARLY: COLOURS[5], COMPLETED: COLOURS[1]}
 _FEW_EPOCHS = 12  # of which each has a tick
 _FEWEST = 5  # trials of a family, for a plot of its settings
 _COLUMNS, _PANEL = 4, 180  # panels beside each other, and the height of one in pixels
@@ -96,10 +98,11 @@ def learning_curves(records: Sequence[TrialRecord]) -> Plot | None:
         marker={"symbol": "x", "size": 7, "color": "#888888"},
         hovertemplate=hover,
     )
+    late = sum(record.status == OUT_OF_TIME for record in records)
     return Plot(
         "Learning curves",
         f"{heading.capitalize()} of {count_of(len(records), 'trial')} by epoch, {len(stopped)} of "
-        f"them stopped early; the best, {best.trial}, has {score_cell(best.best, metric)} in epoch "
+        f"them stopped early{f', {late} ended by the time limit' if late else ''}; the best, {best.trial}, has {score_cell(best.best, metric)} in epoch "
         f"{best.best_epoch}.",
         figure,
         trial_table("All trials that have a score, best first", records),
@@ -189,7 +192,9 @@ def settings(
     for i, name in enumerate(names):
         panel = {"row": i // _COLUMNS + 1, "col": i % _COLUMNS + 1}
         categorical = isinstance(ranges[name], CategoricalDistribution)
-        for status, colour in ((STOPPED_EARLY, COLOURS[5]), (COMPLETED, COLOURS[1])):
+        for status, colour in _STATUS_COLOURS.items():
+            if all(record.status != status for record in records):
+                continue
             shown = [r for r in records if r.status == status and name in params[r.trial]]
             values = [params[record.trial][name] for record in shown]
             figure.add_scatter(

@@ -14,6 +14,7 @@ from mgc_ray.results import (
     FAILED,
     JOURNAL,
     LEADERBOARD,
+    OUT_OF_TIME,
     STOPPED_EARLY,
     TrialRecord,
     ranked,
@@ -124,9 +125,9 @@ class TrialLog(tune.Callback):
         return self.records.get(trial.config["trial"]) or self._start(trial)
 
     def end_running(self) -> None:
-        """Record as stopped early what the time limit ended: Tune does not report those."""
+        """Record what the time limit ended: Tune does not report those."""
         for name in list(self._started):
-            self._end(self.records[name], STOPPED_EARLY)
+            self._end(self.records[name], OUT_OF_TIME)
 
     def _end(self, record: TrialRecord, status: str) -> None:
         record.status = status

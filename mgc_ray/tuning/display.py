@@ -14,6 +14,7 @@ from mgc_ray.config import Metric, TuneConfig
 from mgc_ray.results import (
     COMPLETED,
     FAILED,
+    OUT_OF_TIME,
     RUNNING,
     STOPPED_EARLY,
     TrialRecord,
@@ -100,9 +101,10 @@ class Display:
         """Trials that have ended, and all counts in words."""
         number = Counter(record.status for record in list(self._records.values()))
         ended = sum(number.values()) - number[RUNNING]
+        late = f"{number[OUT_OF_TIME]} out of time, " if number[OUT_OF_TIME] else ""
         return ended, (
             f"{ended} of {self._planned} trials done ({number[COMPLETED]} completed, "
-            f"{number[STOPPED_EARLY]} stopped early, {number[FAILED]} failed), "
+            f"{number[STOPPED_EARLY]} stopped early, {late}{number[FAILED]} failed), "
             f"{number[RUNNING]} running"
         )
 

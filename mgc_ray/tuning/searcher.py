@@ -21,7 +21,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from mgc_ray.results import COMPLETED, FAILED, STOPPED_EARLY, TrialRecord
+from mgc_ray.results import COMPLETED, FAILED, OUT_OF_TIME, STOPPED_EARLY, TrialRecord
 from mgc_ray.settings import Params
 from mgc_ray.task import score
 from mgc_ray.tuning.space import Suggest, default_params, params_within
@@ -30,6 +30,7 @@ from mgc_ray.tuning.trial import TrialReport
 _STATES = {
     COMPLETED: TrialState.COMPLETE,
     STOPPED_EARLY: TrialState.PRUNED,
+    OUT_OF_TIME: TrialState.PRUNED,  # Optuna has no other for scores of fewer epochs
     FAILED: TrialState.FAIL,
 }
 
@@ -160,6 +161,7 @@ def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
             trial.report(best, number)
     if record.status == FAILED and record.reason:
         trial.set_user_attr("failure", record.reason)
+    trial.set_user_attr("status", record.status)
     value = best if record.status == COMPLETED else None
     trial.study.tell(trial, value, state=_STATES[record.status])
 

@@ -16,7 +16,15 @@ from optuna.distributions import (
 )
 
 from mgc_ray.reporting import plots
-from mgc_ray.results import FAILED, STOPPED_EARLY, TEST, Predictions, TrialRecord, ranked
+from mgc_ray.results import (
+    FAILED,
+    OUT_OF_TIME,
+    STOPPED_EARLY,
+    TEST,
+    Predictions,
+    TrialRecord,
+    ranked,
+)
 from mgc_ray.task import measure
 from tests.reporting.made_search import GENRES, record
 
@@ -125,6 +133,11 @@ def test_learning_curves_show_every_epoch_and_where_trials_were_stopped() -> Non
     assert list(curves.y) == [0.1, 0.4, None, 0.3, None]
     assert curves.mode == "lines+markers"  # a trial of one epoch has no line, but a marker
     assert (*stopped.x, *stopped.y, *stopped.text) == (1, 0.3, "gru-0001")
+    assert "of 2 trials by epoch, 1 of them stopped early; the best" in plot.summary
+    late = plots.learning_curves([*records, record(2, [0.2], status=OUT_OF_TIME)])
+    assert late is not None
+    assert list(late.figure.data[1].text) == ["gru-0001"]  # ASHA did not stop the other one
+    assert "1 of them stopped early, 1 ended by the time limit; the best" in late.summary
     assert plot.figure.layout.xaxis.dtick == 1
     long = plots.learning_curves([record(0, [0.1] * 30)])
     assert long is not None

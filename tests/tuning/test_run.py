@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import optuna
+import pandas as pd
 import pytest
 import ray
 from optuna.trial import TrialState
@@ -13,7 +15,14 @@ from optuna.trial import TrialState
 from mgc_ray import RequestError
 from mgc_ray.config import TuneConfig
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.results import TrialRecord, TrialResources, leaderboard
+from mgc_ray.results import (
+    OUT_OF_TIME,
+    TrialRecord,
+    TrialResources,
+    leaderboard,
+    read_records,
+)
+from mgc_ray.settings import Params
 from mgc_ray.tuning.cluster import Cluster
 from mgc_ray.tuning.searcher import load_studies
 from tests.conftest import make_chunks
@@ -153,11 +162,21 @@ def test_a_trial_whose_end_optuna_was_not_told_is_not_run_again(
 
 
 def test_the_time_limit_ends_a_search(tmp_path: Path, ray_cluster: Cluster) -> None:
-    settings: dict[str, Any] = {"trials": 1000, "max_epochs": 2, "time_limit": 12.0}
+    settings: dict[str, Any] = {"trials": 1000, "max_epochs": 100_000, "time_limit": 12.0}
     settings["concurrent"] = 1
-    records = search(tmp_path, ray_cluster, small_space, make_chunks(), **settings)
-    assert 1 <= len(records) < 1000
-    assert all(record.ended for record in records)
+
+    def endless(trial: optuna.Trial) -> Params:
+        return small_space(trial) | {"patience": 100_000}
+
+    (record,) = search(tmp_path, ray_cluster, endless, make_chunks(), **settings)
+    assert record.status == OUT_OF_TIME  # neither stopped by ASHA nor complete
+    assert read_records(tmp_path / "trials") == [record]
+    leaderboard = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert leaderboard["status"].tolist() == ["out_of_time"]
+    (trial,) = load_studies(tmp_path / "study.journal")["gru"].get_trials(deepcopy=False)[:1]
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["status"] == "out_of_time"
+    assert len(trial.intermediate_values) == record.epochs
 
 
 def test_the_trials_of_a_node_read_the_same_memory(ray_cluster: Cluster) -> None:
