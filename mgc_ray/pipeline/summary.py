@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from mgc_ray.data.dataset import read_dataset_tracks
+from mgc_ray.ensembling.calibrate import ENOUGH_TRACKS
 from mgc_ray.models import family_arguments, full_params
 from mgc_ray.results import (
     FAILED,
@@ -74,6 +75,13 @@ def print_ensemble(ensemble: EnsembleInfo) -> None:
     console.print(
         f"{in_words(ensemble.selected_on)} ({protocol}; selected on it, so too high): "
         f"{ensemble.held_out}",
+        markup=False,
+    )
+    few = ensemble.held_out.tracks < ENOUGH_TRACKS
+    console.print(
+        f"probabilities calibrated on these {count_of(ensemble.held_out.tracks, 'track')}, "
+        f"temperature {ensemble.temperature:.2f}"
+        f"{': too few to make them surer' if few else ''}",
         markup=False,
     )
     if ensemble.test:

@@ -99,11 +99,12 @@ def learning_curves(records: Sequence[TrialRecord]) -> Plot | None:
         hovertemplate=hover,
     )
     late = sum(record.status == OUT_OF_TIME for record in records)
+    ended = f"{len(stopped)} of them stopped early"
+    ended += f", {late} ended by the time limit" if late else ""
     return Plot(
         "Learning curves",
-        f"{heading.capitalize()} of {count_of(len(records), 'trial')} by epoch, {len(stopped)} of "
-        f"them stopped early{f', {late} ended by the time limit' if late else ''}; the best, {best.trial}, has {score_cell(best.best, metric)} in epoch "
-        f"{best.best_epoch}.",
+        f"{heading.capitalize()} of {count_of(len(records), 'trial')} by epoch, {ended}; the best, "
+        f"{best.trial}, has {score_cell(best.best, metric)} in epoch {best.best_epoch}.",
         figure,
         trial_table("All trials that have a score, best first", records),
     )
