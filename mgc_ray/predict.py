@@ -94,12 +94,15 @@ def _library(config: PredictConfig, as_json: bool) -> int:
         return 130
     for path, reason in library.unread[:_REASONS_SHOWN]:
         console.print(f"{path}: {reason}", style="red", markup=False)
-    where = f" (see the column reason of {config.out})" if library.unread else ""
+    where = (
+        f" (see the column reason of {config.out})" if library.unread or library.left_out else ""
+    )
     console.print(f"{library}{where}, in {time.monotonic() - started:.0f} s", markup=False)
     if as_json:
         print_json(
             {"files": library.files, "known": library.known, "genres": library.genres}
-            | {"unread": len(library.unread), "out": str(config.out)}
+            | {"unread": len(library.unread), "left_out": len(library.left_out)}
+            | {"no_audio": library.no_audio, "out": str(config.out)}
         )
     return 1 if library.unread else 0
 

@@ -43,7 +43,7 @@ def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
             f"--more-tracks {source} has no track that could be added to the training part, e.g. "
             f"{skipped[0].path}: {skipped[0].reason}"
         )
-    return TrackTable(table.source, tracks, skipped)
+    return replace(table, tracks=tracks, skipped=skipped)
 
 
 def new_recordings(
@@ -80,7 +80,7 @@ def exclude_artists(table: TrackTable, source: str) -> TrackTable:
         raise RequestError(
             f"--exclude-artists {source} leaves no track of {table.source}: give another table"
         )
-    return TrackTable(table.source, tracks, skipped)
+    return replace(table, tracks=tracks, skipped=skipped)
 
 
 class Artists:

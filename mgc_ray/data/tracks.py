@@ -7,10 +7,11 @@ import csv
 import os.path
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mgc_ray import RequestError
+from mgc_ray.data.walk import walk
 
 SPLITS = ("train", "valid", "test")
 
@@ -50,11 +51,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class TrackTable:
-    """The rows of a folder or CSV that may be tracks, and those that cannot be."""
+    """The rows of a folder or CSV that may be tracks, and those that cannot be.
+
+    `no_audio`: how many other files a folder has, by ending.
+    """
 
     source: Path
     tracks: list[Track]
     skipped: list[Skipped]
+    no_audio: Counter[str] = field(default_factory=Counter)
 
     @property
     def genres(self) -> list[str]:
@@ -100,27 +105,19 @@ def read_artists(source: str | Path) -> list[str]:
 
 
 def _read_folder(source: Path, labelled: bool) -> TrackTable:
-    tracks, skipped = [], []
-    try:
-        entries = sorted(source.iterdir())
-    except PermissionError:
-        raise RequestError(f"{source} may not be read: no permission") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if labelled and not entry.is_dir():
-            skipped.append(Skipped(str(entry), "is outside the genre folders"))
-            continue
-        # does not follow links to folders, so circular links do no harm
-        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
-            hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-            if hidden or path.is_dir():
-                continue
-            if not _is_utf8(path):  # neither Parquet nor skipped.csv could hold it
-                readable = str(path).encode("utf-8", "backslashreplace").decode()
-                skipped.append(Skipped(readable, "its name is not UTF-8"))
-            else:
-                tracks.append(Track(str(path), entry.name if labelled else "", track_id=""))
+    if not os.access(source, os.R_OK | os.X_OK):
+        raise RequestError(f"{source} may not be read: no permission")
+    found = walk(source)
+    tracks = []
+    skipped = [Skipped(_readable(path), reason) for path, reason in found.left_out]
+    for path in found.files:
+        genre, *below = path.relative_to(source).parts
+        if labelled and not below:
+            skipped.append(Skipped(_readable(path), "is outside the genre folders"))
+        elif not _is_utf8(path):  # neither Parquet nor skipped.csv could hold it
+            skipped.append(Skipped(_readable(path), "its name is not UTF-8"))
+        else:
+            tracks.append(Track(str(path), genre if labelled else "", track_id=""))
     stems = Counter(Path(track.path).stem for track in tracks)
     named = []
     for track in tracks:
@@ -129,7 +126,12 @@ def _read_folder(source: Path, labelled: bool) -> TrackTable:
         named.append(
             replace(track, track_id=path.stem if unique else path.relative_to(source).as_posix())
         )
-    return TrackTable(source, named, skipped)
+    return TrackTable(source, named, skipped, found.no_audio)
+
+
+def _readable(path: Path) -> str:
+    """A path as text; bytes that are not UTF-8 as \\xNN."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _is_utf8(path: Path) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,20 +23,14 @@ import torch
 from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
-from mgc_ray.data.features.array import Array
 from mgc_ray.data.files import atomic_write, delete_partial_files, exclusive_lock
+from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.saved import Ensemble, load_ensemble
 from mgc_ray.models import own_families, register_sources
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
 
-# what libsndfile reads; or precomputed spectrograms, for models that take only those
-AUDIO = (
-    *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64"),
-    *(".wav", ".wave"),
-)
-ARRAYS = (".npy",)
 OWN_COLUMNS = {
     "path": pa.string(),  # below the folder; bytes that are not UTF-8 as \xNN
     "genre": pa.string(),
@@ -64,7 +58,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Library:
-    """The result: songs per genre, and (path, reason) of what could not be read.
+    """The result: songs per genre, and (path, reason) of what could not be read or is left out.
 
     `known`: how many files had been predicted before, so that they were not predicted again.
     """
@@ -73,13 +67,21 @@ class Library:
     known: int
     genres: dict[str, int]
     unread: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
+    no_audio: Counter[str]
 
     def __str__(self) -> str:
-        """E.g. `23 files (0 predicted before): 12 rock, 9 jazz; 2 could not be read`."""
+        """E.g. `23 files (0 predicted before): 12 rock, 9 jazz; 2 could not be read`.
+
+        With what was not read: `; 1 left out; 3 files are no audio (2 .jpg, 1 .txt)`.
+        """
+        others = no_audio_in_words(self.no_audio)
         counts = ", ".join(f"{count} {genre}" for genre, count in self.genres.items())
         return (
             f"{count_of(self.files, 'file')} ({self.known} predicted before): "
             f"{counts or 'no song'}; {len(self.unread)} could not be read"
+            + (f"; {len(self.left_out)} left out" if self.left_out else "")
+            + (f"; {others}" if others else "")
         )
 
 
@@ -90,7 +92,7 @@ def predict_library(
     address: str = "",
     playlists: Path | None = None,
 ) -> Library:
-    """Predict every audio file below a folder; write one row per file to `out` (.parquet or .csv).
+    """Predict every song below a folder; write one row per file to `out` (.parquet or .csv).
 
     Columns: OWN_COLUMNS, and `prob_GENRE` for each genre. `playlists`: a folder for one playlist
     per genre. Raises RequestError for a folder without such files, and for an `out` that is
@@ -98,14 +100,11 @@ def predict_library(
     """
     ensemble = load_ensemble(model)
     _check_place(folder, out)
-    columns = ensemble.features.columns.values()
-    arrays = any(isinstance(feature, Array) and feature.recipe is None for feature in columns)
-    suffixes = ARRAYS if arrays else AUDIO
-    files = list(_files(folder, suffixes))
+    found = walk(folder)
+    files = [_file(folder, path) for path in found.files]
     if not files:
-        raise RequestError(
-            f"{folder} has no file ({', '.join(suffixes)}) at any depth: give another"
-        )
+        others = no_audio_in_words(found.no_audio) or "it is empty"
+        raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
     key, schema = _model_key(Path(model)), _schema(ensemble)
     earlier = _earlier(out, schema)
     parts = out.with_name(f"{out.name}.parts")
@@ -119,19 +118,30 @@ def predict_library(
         if missing:
             _predict(folder, missing, parts, model=ensemble, key=key, address=address)
         new = _still_valid([schema.empty_table(), *_read_parts(parts, schema)[::-1]], missing, key)
-        table = pa.concat_tables([known, new]).sort_by("path")
+        left_out = pa.Table.from_pylist(
+            [_row(_file(folder, path), key) | {"reason": why} for path, why in found.left_out],
+            schema=schema,
+        )
+        read = pa.concat_tables([known, new])
+        table = pa.concat_tables([read, left_out]).sort_by("path")
         _write(out, table)
     shutil.rmtree(parts)
     if playlists:
-        write_playlists(playlists, folder, table, {file.shown: file.path for file in files})
-    genres = Counter(genre for genre in table["genre"].to_pylist() if genre)
-    reasons = zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)
+        write_playlists(playlists, folder, read, {file.shown: file.path for file in files})
+    genres = Counter(genre for genre in read["genre"].to_pylist() if genre)
     return Library(
-        files=len(table),
+        files=len(read),
         known=len(known),
         genres=dict(genres.most_common()),
-        unread=[(path, reason) for path, reason in reasons if reason],
+        unread=_reasons(read),
+        left_out=_reasons(left_out),
+        no_audio=found.no_audio,
     )
+
+
+def _reasons(table: pa.Table) -> list[tuple[str, str]]:
+    rows = zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    return sorted((path, reason) for path, reason in rows if reason)
 
 
 def write_playlists(place: Path, folder: Path, table: pa.Table, paths: dict[str, str]) -> None:
@@ -174,23 +184,24 @@ def _check_place(folder: Path, out: Path) -> None:
         raise RequestError(f"--out {out} must be a file in a folder that exists: give another")
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[File]:
-    """All files with these suffixes, sorted by folder and name.
+def _file(folder: Path, path: Path) -> File:
+    below = os.path.relpath(path, folder)
+    shown = os.fsencode(below).decode("utf-8", "backslashreplace")
+    try:
+        status = os.stat(path)
+        return File(below, shown, status.st_size, status.st_mtime_ns)
+    except OSError:  # a broken link: reported as any other that cannot be read
+        return File(below, shown, -1, -1)
 
-    Hidden files and folders are left out; links to folders are not followed.
-    """
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in suffixes:
-                continue
-            path = os.path.relpath(os.path.join(place, name), folder)
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            try:
-                status = os.stat(os.path.join(place, name))
-                yield File(path, shown, status.st_size, status.st_mtime_ns)
-            except OSError:  # a broken link: reported as any other that cannot be read
-                yield File(path, shown, -1, -1)
+
+def _row(file: File, key: str) -> Params:
+    """What is known of a file before it is read."""
+    return {
+        "path": file.shown,
+        "size": file.size,
+        "modified_ns": file.modified_ns,
+        "model": key,
+    }
 
 
 def _model_key(model: Path) -> str:
@@ -289,12 +300,7 @@ def _predict(
             keep_freed_memory()
             torch.set_num_threads(1)  # there is one process per core
             register_sources(own)
-            row: Params = {
-                "path": file.shown,
-                "size": file.size,
-                "modified_ns": file.modified_ns,
-                "model": key,
-            }
+            row = _row(file, key)
             try:
                 genres = shared.get().predict(os.path.join(root, file.path))
             except UnusableTrackError as error:

@@ -8,6 +8,7 @@ drawn from whole tracks and written beside them. What is there already is not ma
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.protocols import add_to_train, draw_split
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
+from mgc_ray.data.walk import no_audio_in_words
 from mgc_ray.pipeline.tables import Tables
 from mgc_ray.settings import options
 from mgc_ray.terminal.command import console
@@ -121,7 +123,7 @@ def _make(
     order = {track.path: i for i, track in enumerate(tables.tracks)}
     skipped = [*tables.skipped, *sorted(unusable, key=lambda one: order[one.path])]
     write_skipped(folder, skipped)  # also for one whose request is refused by what was found
-    _report_skipped(folder, skipped)
+    _report_skipped(folder, skipped, tables.no_audio)
     hashes = {path: place.content_hash for path, place in places.items()}
     usable = [track for track in tables.main.tracks if track.path in places]
     config = tables.config
@@ -387,7 +389,9 @@ def _warn_of_weak_split(tracks: Sequence[Track], info: DatasetInfo) -> None:
             )
 
 
-def _report_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+def _report_skipped(folder: Path, skipped: Sequence[Skipped], no_audio: Counter[str]) -> None:
+    if no_audio:
+        console.print(no_audio_in_words(no_audio), markup=False)
     if not skipped:
         return
     console.print(

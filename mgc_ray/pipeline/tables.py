@@ -50,6 +50,11 @@ class Tables:
         return [*self.main.skipped, *(self.more.skipped if self.more else ())]
 
     @property
+    def no_audio(self) -> Counter[str]:
+        """How many files of the folders are no audio, by ending."""
+        return self.main.no_audio + (self.more.no_audio if self.more else Counter())
+
+    @property
     def key(self) -> str:
         """Eight characters that change with the tables, their files and all settings."""
         config = replace(self.config, tracks="", more_tracks="", exclude_artists="", features=())

@@ -46,11 +46,13 @@ def test_files_of_one_name_get_their_path_as_id(tmp_path: Path) -> None:
     assert ids == ["blues/1.flac", "blues/1.wav", "2", "jazz/1.wav"]
 
 
-def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
-    touched(tmp_path, "jazz/a.wav", "jazz/.DS_Store", ".git/b.wav", "jazz/.trash/c.wav", ".hidden")
+def test_hidden_music_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    touched(tmp_path, "jazz/a.wav", "jazz/.DS_Store", "jazz/.trash/c.wav")
     table = read_tracks(tmp_path)
     assert [track.track_id for track in table.tracks] == ["a"]
-    assert table.skipped == []
+    assert [one.path for one in table.skipped] == [str(tmp_path / "jazz/.trash/c.wav")]
+    assert "begins with a dot" in table.skipped[0].reason
+    assert table.no_audio == {"without an ending": 1}
 
 
 def test_a_hidden_folder_above_the_tracks_hides_nothing(tmp_path: Path) -> None:
@@ -59,10 +61,10 @@ def test_a_hidden_folder_above_the_tracks_hides_nothing(tmp_path: Path) -> None:
 
 
 def test_files_outside_the_genre_folders_are_skipped_with_the_reason(tmp_path: Path) -> None:
-    touched(tmp_path, "jazz/a.wav", "README.txt")
-    assert read_tracks(tmp_path).skipped == [
-        Skipped(str(tmp_path / "README.txt"), "is outside the genre folders")
-    ]
+    touched(tmp_path, "jazz/a.wav", "b.wav", "README.txt")
+    table = read_tracks(tmp_path)
+    assert table.skipped == [Skipped(str(tmp_path / "b.wav"), "is outside the genre folders")]
+    assert table.no_audio == {".txt": 1}
 
 
 def test_a_circular_link_is_not_followed(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_every_song_has_a_row_with_the_probabilities_that_predict_gives(
 ) -> None:
     out, result = finished
     table = rows(out)
-    assert len(table) == result.files == 23
+    assert result.files == 23
+    assert len(table) == 25
     assert "odd 日本/caf\\xe9 \n.wav" in table
     ensemble = load_ensemble(shipped_model())
     for path in ("rock/rock.00000.wav", "jazz/jazz.00001.wav"):
@@ -104,6 +105,20 @@ def test_a_file_that_cannot_be_read_is_listed_with_its_reason(
             load_ensemble(shipped_model()).predict(songs / path)
         assert table[path]["reason"] == reason == str(error.value)
         assert table[path]["genre"] is None
+
+
+def test_a_file_that_is_left_out_is_listed_with_its_reason(
+    finished: tuple[Path, library.Library],
+) -> None:
+    out, result = finished
+    hidden = "is hidden: its name, or that of a folder it is in, begins with a dot"
+    assert result.left_out == [
+        (".trash/deleted.wav", hidden),
+        ("jazz/loop", "is a link to a folder that it is in"),
+    ]
+    table = rows(out)
+    assert all(table[path]["reason"] == reason for path, reason in result.left_out)
+    assert result.no_audio == {".csv": 1, ".json": 1, ".jpg": 1}
 
 
 def test_playlists_begin_with_the_most_certain_songs(
@@ -222,7 +237,10 @@ def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path
     done = command("predict", "music", "--out", "g.csv", "--json", cwd=tmp_path, status=1)
     assert "predicting 23/23 files" in done.stderr
     assert "23 files (0 predicted before): " in done.stderr
-    assert "2 could not be read (see the column reason of g.csv)" in done.stderr
+    assert (
+        "2 could not be read; 2 left out; 3 files are no audio (1 .json, 1 .jpg, 1 .csv) (see the "
+        "column reason of g.csv)"
+    ) in " ".join(done.stderr.split())
     printed = json.loads(done.stdout)
     assert (printed["files"], printed["known"], printed["unread"]) == (23, 0, 2)
     assert sum(printed["genres"].values()) == 21
@@ -236,7 +254,7 @@ def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path
         (["music", "--out", "g.txt"], "--out must end in .parquet or .csv, but it is g.txt"),
         (["music", "--out", "no/g.csv"], "must be a file in a folder that exists"),
         (["music/a.wav", "--playlists", "p"], "--playlists is for a whole library"),
-        (["empty", "--out", "g.csv"], "has no file (.aif,"),
+        (["empty", "--out", "g.csv"], "empty has no file that may be a song (it is empty)"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(
