@@ -5,7 +5,6 @@ MP3, OGG, AIFF, ...), resampling is soxr's "HQ", which is also librosa's default
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +12,17 @@ import numpy as np
 import soundfile
 import soxr
 
+from mgc_ray.data.decoding import UnusableTrackError, decode
+
+__all__ = ["UnusableTrackError", "Waveform", "read_waveform"]
+
 SILENCE = 1e-4  # peak-to-peak amplitude, -80 dB of full scale: less is the noise floor of 14 bits
 LOUDEST = 1e6  # the same; what integers written as floating point can reach, and no more
-SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
-_BLOCK = 1 << 25  # values decoded at a time, 128 MiB: bounds memory, and few MP3s are in pieces
-
-
-class UnusableTrackError(Exception):
-    """This file cannot be a track; the message is the reason, as written to `skipped.csv`."""
+NEGLIGIBLE = 0.1  # seconds that a file may be shorter than it states
+_NOT_DECODED = (
+    *(".aac", ".ac3", ".ape", ".asf", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4"),
+    *(".mpc", ".ra", ".rm", ".tta", ".webm", ".wma", ".wmv", ".wv"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Waveform:
 
     samples: np.ndarray
     sample_rate: int
+    lost_seconds: float = 0.0  # that the file should have, but are damaged or missing
 
     @property
     def seconds(self) -> float:
@@ -51,35 +54,27 @@ class Waveform:
 def read_waveform(path: str | Path) -> Waveform:
     """Decode a file at its own sample rate and average its channels.
 
-    Raises UnusableTrackError where the file is missing, cannot be opened, is not audio, is corrupt,
-    silent, or holds NaN or infinity.
+    Where a file is damaged, what is before and after the damage is used. Raises UnusableTrackError
+    where the file is missing, cannot be opened, is not audio, is corrupt (less than half can be
+    decoded), silent, or holds NaN or infinity.
     """
     if str(path).lower().endswith(".npy"):
         raise UnusableTrackError("a .npy spectrogram, but this dataset or model takes audio")
     check_openable(path)
     try:
-        # as bytes: the name may not be UTF-8
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            if file.samplerate not in SAMPLE_RATES:
-                raise UnusableTrackError(
-                    f"sample rate {file.samplerate} Hz is outside "
-                    f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz"
-                )
-            sample_rate = file.samplerate
-            # libsndfile's own conversion of these to float takes as long as everything else
-            dtype = "int16" if file.subtype == "PCM_16" else "float32"
-            blocks = []
-            while True:
-                block = file.read(max(1, _BLOCK // file.channels), dtype, always_2d=True)
-                if not len(block):
-                    break
-                blocks.append(_mono(block))
+        blocks, sample_rate, promised = decode(path)
     # TypeError: libsndfile takes a name ending in .raw for headerless audio and asks for its format
     except (soundfile.LibsndfileError, TypeError) as error:
-        raise UnusableTrackError(f"not audio, or corrupt: {_reason(error)}") from None
-    if not blocks:
+        raise UnusableTrackError(_not_audio(path, error)) from None
+    samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0)
+    lost = max(0, promised - len(samples)) / sample_rate
+    if lost and 2 * len(samples) < promised:
+        raise UnusableTrackError(
+            f"corrupt: {len(samples) / sample_rate:.1f} of {promised / sample_rate:.1f} s can be "
+            "decoded"
+        )
+    if not len(samples):
         raise UnusableTrackError("holds no samples")
-    samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
     low, high = samples.min(), samples.max()  # NaN where there is any
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UnusableTrackError("holds NaN or infinity")
@@ -87,22 +82,7 @@ def read_waveform(path: str | Path) -> Waveform:
         raise UnusableTrackError(f"corrupt: peak to peak {high - low:.1e} of full scale")
     if high - low < SILENCE:
         raise UnusableTrackError(f"silent: peak to peak {high - low:.1e} of full scale")
-    return Waveform(samples, sample_rate)
-
-
-def _mono(block: np.ndarray) -> np.ndarray:
-    """Average the channels of int16 or float32 [samples, channels] -> float32 [samples]."""
-    # channel by channel: numpy's mean over so short an axis takes thirty times as long
-    mono = block[:, 0].astype(np.float32, copy=block.shape[1] > 1)
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # of corrupt samples, which are reported later
-        for channel in range(1, block.shape[1]):
-            mono += block[:, channel]
-    scale = 32768 if block.dtype == np.int16 else 1
-    if block.shape[1] * scale > 1:
-        mono /= np.float32(block.shape[1] * scale)
-    return mono
+    return Waveform(samples, sample_rate, lost if lost > NEGLIGIBLE else 0.0)
 
 
 def check_openable(path: str | Path) -> None:
@@ -119,11 +99,15 @@ def check_openable(path: str | Path) -> None:
         raise UnusableTrackError(f"cannot be opened: {error}") from None
 
 
-def _reason(error: Exception) -> str:
-    """libsndfile's own words, without the path that every such message starts with."""
+def _not_audio(path: str | Path, error: Exception) -> str:
+    """Why libsndfile cannot open a file, without the path that its messages start with."""
+    ending = Path(path).suffix.lower()
+    if ending in _NOT_DECODED:
+        return f"{ending} is not decoded: convert it to FLAC, e.g. ffmpeg -i SONG{ending} SONG.flac"
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
     # of text named .mp3, which check_openable has just opened
-    return "Format not recognised" if reason.startswith("File does not exist") else reason
+    reason = "Format not recognised" if reason.startswith("File does not exist") else reason
+    return f"not audio, or corrupt: {reason}"
 
 
 def keep_freed_memory() -> None:

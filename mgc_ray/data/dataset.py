@@ -143,6 +143,7 @@ class ShardTrack:
     chunks: int
     seconds: float
     content_hash: str
+    lost_seconds: float = 0.0  # of a damaged file
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,14 @@ def write_shard(
 ) -> None:
     """Write the features of tracks, one row group each; the file is complete or absent."""
     usable = [
-        ShardTrack(track.path, i, features.chunks, features.seconds, features.content_hash)
+        ShardTrack(
+            path=track.path,
+            row_group=i,
+            chunks=features.chunks,
+            seconds=features.seconds,
+            content_hash=features.content_hash,
+            lost_seconds=round(features.lost_seconds, 3),
+        )
         for i, (track, features) in enumerate(tracks)
     ]
     content = {"tracks": [asdict(t) for t in usable], "skipped": [asdict(s) for s in skipped]}
@@ -294,6 +302,7 @@ class TrackPlace:
     chunks: int
     seconds: float
     content_hash: str
+    lost_seconds: float = 0.0  # of a damaged file
 
 
 def write_tracks(folder: Path, tracks: Sequence[tuple[Track, TrackPlace]]) -> None:

@@ -36,6 +36,7 @@ OWN_COLUMNS = {
     "genre": pa.string(),
     "probability": pa.float64(),
     "reason": pa.string(),  # why there is no genre
+    "lost_seconds": pa.float64(),  # of a damaged file, of which the rest was used
     "size": pa.int64(),  # bytes
     "modified_ns": pa.int64(),
     "model": pa.string(),  # a hash
@@ -302,10 +303,13 @@ def _predict(
             register_sources(own)
             row = _row(file, key)
             try:
-                genres = shared.get().predict(os.path.join(root, file.path))
+                ensemble = shared.get()
+                features = ensemble.features.compute(os.path.join(root, file.path))
             except UnusableTrackError as error:
                 return row | {"reason": str(error)}
+            genres = ensemble.by_genre(ensemble.predict_song(features.columns).song)
             best = next(iter(genres))
+            row["lost_seconds"] = features.lost_seconds
             probs = {f"prob_{genre}": share for genre, share in genres.items()}
             return row | {"genre": best, "probability": genres[best]} | probs
 

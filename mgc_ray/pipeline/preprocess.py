@@ -43,7 +43,7 @@ from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.data.walk import no_audio_in_words
 from mgc_ray.pipeline.tables import Tables
 from mgc_ray.settings import options
-from mgc_ray.terminal.command import console
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
 
 Shards = dict[int, Sequence[Track]]
@@ -124,6 +124,7 @@ def _make(
     skipped = [*tables.skipped, *sorted(unusable, key=lambda one: order[one.path])]
     write_skipped(folder, skipped)  # also for one whose request is refused by what was found
     _report_skipped(folder, skipped, tables.no_audio)
+    _report_damage(folder, places)
     hashes = {path: place.content_hash for path, place in places.items()}
     usable = [track for track in tables.main.tracks if track.path in places]
     config = tables.config
@@ -218,7 +219,7 @@ def write_shards(
 def track_places(contents: dict[int, ShardContent]) -> dict[str, TrackPlace]:
     """Where the chunks of each usable track are, by path."""
     return {
-        t.path: TrackPlace(shard, t.row_group, t.chunks, t.seconds, t.content_hash)
+        t.path: TrackPlace(shard, t.row_group, t.chunks, t.seconds, t.content_hash, t.lost_seconds)
         for shard, content in contents.items()
         for t in content.tracks
     }
@@ -387,6 +388,20 @@ def _warn_of_weak_split(tracks: Sequence[Track], info: DatasetInfo) -> None:
                 f"the test part of fold {info.fold} has no track of {genre!r}, which has fewer "
                 "groups (artists) than there are folds: this fold's figures leave that genre out"
             )
+
+
+def _report_damage(folder: Path, places: dict[str, TrackPlace]) -> None:
+    damaged = {path: place for path, place in places.items() if place.lost_seconds}
+    if not damaged:
+        return
+    console.print(
+        f"{count_of(len(damaged), 'track')} of damaged files, of which the rest is used (all in "
+        f"the column lost_seconds of {folder / 'tracks.parquet'}):",
+        markup=False,
+    )
+    for path, place in list(damaged.items())[:5]:
+        lost, total = place.lost_seconds, place.seconds + place.lost_seconds
+        console.print(f"  {path}: {lost:.1f} of {total:.1f} s are lost", markup=False)
 
 
 def _report_skipped(folder: Path, skipped: Sequence[Skipped], no_audio: Counter[str]) -> None:

@@ -1,6 +1,7 @@
 """Audio files -> waveforms, and the reason why a file cannot be a track."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import mgc_ray.data.audio
+import mgc_ray.data.decoding
 from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable, read_waveform
 
 RATE = 22050
@@ -122,7 +123,7 @@ def test_a_long_file_is_read_in_blocks_without_gaps(
     frames = np.stack([noise(10_001, seed) for seed in range(channels)], axis=1)
     path = written(tmp_path / "a.flac", frames)
     whole = read_waveform(path).samples
-    monkeypatch.setattr(mgc_ray.data.audio, "_BLOCK", 1000)
+    monkeypatch.setattr(mgc_ray.data.decoding, "_BLOCK", 1000)
     np.testing.assert_array_equal(read_waveform(path).samples, whole)
     assert len(whole) == 10_001
 
@@ -130,7 +131,9 @@ def test_a_long_file_is_read_in_blocks_without_gaps(
 def test_a_truncated_wav_is_as_long_as_what_is_left(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", noise())
     path.write_bytes(path.read_bytes()[: 44 + 2 * 3000])
-    assert len(read_waveform(path).samples) == 3000
+    waveform = read_waveform(path)
+    assert len(waveform.samples) == 3000
+    assert waveform.lost_seconds == 0  # 2,000 samples, less than a tenth of a second
 
 
 def test_the_name_of_a_readable_file_does_not_matter(tmp_path: Path) -> None:
@@ -188,17 +191,76 @@ def test_text_is_reported_whatever_its_name(tmp_path: Path, name: str) -> None:
     assert reason(tmp_path / name) == "not audio, or corrupt: Format not recognised"
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
-def test_a_truncated_flac_is_reported(tmp_path: Path, share: float) -> None:
-    path = written(tmp_path / "a.flac", noise(20_000))
+@pytest.mark.parametrize(("name", "share"), [("a.flac", 0.4), ("a.mp3", 0.4), ("a.wav", 0.4)])
+def test_a_file_of_which_less_than_half_is_left_is_reported(
+    tmp_path: Path, name: str, share: float
+) -> None:
+    path = written(tmp_path / name, noise(10 * RATE))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert reason(path) == "not audio, or corrupt: flac decoder lost sync"
+    assert re.fullmatch(r"corrupt: [34]\.\d of 10\.\d s can be decoded", reason(path))
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.wav"])
+def test_of_a_truncated_file_what_is_left_is_used_and_the_loss_is_known(
+    tmp_path: Path, name: str
+) -> None:
+    path = written(tmp_path / name, tone(10 * RATE))
+    whole, content = read_waveform(path), path.read_bytes()
+    assert whole.lost_seconds == 0
+    path.write_bytes(content[: int(len(content) * 0.8)])
+    waveform = read_waveform(path)
+    assert waveform.seconds == pytest.approx(8, abs=0.3)
+    assert waveform.lost_seconds == pytest.approx(10 - waveform.seconds, abs=0.06)
+    np.testing.assert_allclose(waveform.samples[:RATE], whole.samples[:RATE], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.ogg"])
+@pytest.mark.parametrize("damaged", [1000, 1500, 6000])
+def test_what_is_behind_damage_is_decoded(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, damaged: int
+) -> None:
+    path = written(tmp_path / name, noise(10 * RATE) * np.linspace(0.2, 1, 10 * RATE))
+    whole, content = read_waveform(path), bytearray(path.read_bytes())
+    at = len(content) // 3
+    content[at : at + damaged] = np.random.default_rng(0).bytes(damaged)
+    path.write_bytes(content)
+    waveform = read_waveform(path)
+    assert waveform.seconds > 8.5
+    assert waveform.lost_seconds == pytest.approx(max(0, whole.seconds - waveform.seconds), abs=0.1)
+    # the end, which is the loudest, is there
+    assert np.abs(waveform.samples[-RATE // 2 :]).max() > 0.4
+    assert capfd.readouterr().err == ""  # libmpg123 would write what it thinks of it
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_the_data_of_a_wav_from_a_pipe_are_the_rest_of_the_file(tmp_path: Path, size: int) -> None:
+    path = written(tmp_path / "a.wav", tone())
+    expected, content = read_waveform(path), bytearray(path.read_bytes())
+    content[40:44] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    waveform = read_waveform(path)
+    np.testing.assert_array_equal(waveform.samples, expected.samples)
+    assert waveform.lost_seconds == 0
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.wma", "a.WEBM"])
+def test_a_format_that_is_not_decoded_is_reported_with_the_remedy(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
+    ending = Path(name).suffix.lower()
+    assert reason(tmp_path / name) == (
+        f"{ending} is not decoded: convert it to FLAC, e.g. ffmpeg -i SONG{ending} SONG.flac"
+    )
 
 
 def test_a_wav_without_samples_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", noise())
-    path.write_bytes(path.read_bytes()[:44])
+    content = path.read_bytes()[:44]
+    path.write_bytes(content)
+    assert reason(path) == "corrupt: 0.0 of 0.2 s can be decoded"
+    path.write_bytes(content[:40] + bytes(4))
     assert reason(path) == "holds no samples"
 
 

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -50,7 +51,6 @@ def test_all_usable_tracks_are_there_and_the_others_are_listed_with_reasons(
     dataset = tmp_path / "dataset"
     info = make(odd, dataset)
     assert reasons(dataset) == {
-        "notes.txt": "is outside the genre folders",
         "caf\\udce9.wav": "its name is not UTF-8",
         "empty.wav": "empty file",
         "gone.wav": "no such file",
@@ -58,7 +58,8 @@ def test_all_usable_tracks_are_there_and_the_others_are_listed_with_reasons(
         "short.wav": "0.040 s is shorter than one FFT window (1024 samples at 22050 Hz)",
         "silent.wav": "silent: peak to peak 0.0e+00 of full scale",
         "text.wav": "not audio, or corrupt: Format not recognised",
-        "truncated.flac": "not audio, or corrupt: flac decoder lost sync",
+        "truncated.flac": "corrupt: 0.0 of 3.0 s can be decoded",
+        ".hidden.wav": "is hidden: its name, or that of a folder it is in, begins with a dot",
     }
     assert info == read_info(dataset)
     # 17 rows may be tracks, and there are four in a shard
@@ -222,7 +223,7 @@ def test_unlabelled_music_at_any_depth_becomes_a_dataset_without_genres(tmp_path
     (tmp_path / "music" / "cover.jpg").write_bytes(b"no music")
     info = make(tmp_path / "music", tmp_path / "dataset", protocol="unlabelled")
     assert (info.genres, info.tracks) == ((), 11)
-    assert list(reasons(tmp_path / "dataset")) == ["cover.jpg"]
+    assert reasons(tmp_path / "dataset") == {}  # a picture is only counted
     chunks = load_chunks(tmp_path / "dataset", PARTS)
     assert sorted(track.split for track in chunks.tracks) == ["train"] * 10 + ["valid"]
     assert {track.genre for track in chunks.tracks} == {""}
@@ -232,6 +233,27 @@ def test_unlabelled_music_at_any_depth_becomes_a_dataset_without_genres(tmp_path
             match=r"music has no genres to learn, as it was made for pre-training \(--protocol unl",
         ):
             getattr(chunks, genres)
+
+
+def test_of_a_damaged_file_the_rest_is_used_and_the_loss_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    music, dataset = tmp_path / "music", tmp_path / "dataset"
+    for i in range(6):
+        wav(music / ("jazz" if i % 2 else "rock") / f"{i}.wav", i)
+    damaged = wav(music / "jazz" / "damaged.flac", 7, seconds=9.0)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 2000] = bytes(2000)
+    damaged.write_bytes(content)
+    assert make(music, dataset).tracks == 7
+    tracks = pd.read_parquet(dataset / "tracks.parquet").set_index("track_id")
+    lost = tracks.loc["damaged", "lost_seconds"]
+    assert 0.1 < lost < 1
+    assert tracks.loc["damaged", "seconds"] + lost == pytest.approx(9, abs=1e-3)
+    assert (tracks.drop("damaged")["lost_seconds"] == 0).all()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 track of damaged files, of which the rest is used" in said
+    assert f"damaged.flac: {lost:.1f} of 9.0 s are lost" in said
 
 
 def test_the_length_of_chunks_can_be_chosen(made: tuple[Path, Path], tmp_path: Path) -> None:

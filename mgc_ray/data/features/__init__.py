@@ -125,6 +125,7 @@ class TrackFeatures:
     columns: dict[str, np.ndarray]
     seconds: float
     content_hash: str
+    lost_seconds: float = 0.0  # of a damaged file
 
     @property
     def chunks(self) -> int:
@@ -157,7 +158,8 @@ class FeatureSet:
             name: track.once(feature, lambda feature=feature: feature.compute(track))  # type: ignore[misc]
             for name, feature in self.columns.items()
         }
-        return TrackFeatures(columns, track.seconds, track.content_hash())
+        lost = track.waveform.lost_seconds if track.waveform else 0.0
+        return TrackFeatures(columns, track.seconds, track.content_hash(), lost)
 
     def only(self, names: Sequence[str]) -> "FeatureSet":
         """Some of the features, in this order."""

@@ -1,0 +1,179 @@
+"""Decoding by libsndfile, around damage, without a word of its own on the terminal.
+
+A file states how long it is. What is decoded of a damaged one is shorter: the decoder then goes on
+behind the damage, found by trying again a little later.
+"""
+
+import contextlib
+import io
+import os
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
+_BLOCK = 1 << 25  # values decoded at a time, 128 MiB: bounds memory, and few MP3s are in pieces
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of the data of a WAV that was written to a pipe
+
+
+class UnusableTrackError(Exception):
+    """This file cannot be a track; the message is the reason, as written to `skipped.csv`."""
+
+
+def decode(path: str | Path) -> tuple[list[np.ndarray], int, int]:
+    """Mono float32 blocks, the sample rate, and how many samples the file states to have.
+
+    LibsndfileError and TypeError for what libsndfile cannot open.
+    """
+    with _quiet(path):
+        with _open(path) as file:
+            if file.samplerate not in SAMPLE_RATES:
+                raise UnusableTrackError(
+                    f"sample rate {file.samplerate} Hz is outside "
+                    f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz"
+                )
+            rate, stated = file.samplerate, _stated(path, file)
+            blocks, position = [], 0
+            with contextlib.suppress(soundfile.LibsndfileError):  # what is missing shows below
+                while len(block := _read(file, max(1, _BLOCK // file.channels))):
+                    blocks.append(_mono(block))
+                    position += len(block)
+            end = file.frames
+        if position < end:
+            blocks += _behind_damage(path, position, end)
+    return blocks, rate, stated
+
+
+def _behind_damage(path: str | Path, position: int, end: int) -> list[np.ndarray]:
+    """What can be decoded from `position` on, in small pieces.
+
+    After an error the file is opened anew, as a decoder that lost its way does not find it again.
+    Steps over damage double, so that the half that is missing of a file takes a few steps.
+    """
+    blocks: list[np.ndarray] = []
+    file, step = None, 0
+    while position < end:
+        try:
+            if file is None:
+                file = _open(path)
+                file.seek(position)
+                step = step or file.samplerate // 16
+            block = _read(file, max(1, file.samplerate // 16))
+            if not len(block):
+                raise EOFError
+            blocks.append(_mono(block))
+            position += len(block)
+            step = file.samplerate // 16
+        except (soundfile.LibsndfileError, EOFError):
+            if file:
+                file.close()
+            file = None
+            position += max(step, 1)
+            step *= 2
+    if file:
+        file.close()
+    return blocks
+
+
+def _open(path: str | Path) -> soundfile.SoundFile:
+    file = soundfile.SoundFile(os.fsencode(path))  # as bytes: the name may not be UTF-8
+    if file.frames == 0 and (data := _wav_data(path)) and data[1] in _UNKNOWN_SIZES:
+        file.close()
+        content = bytearray(Path(path).read_bytes())
+        struct.pack_into("<I", content, data[0] - 4, min(len(content) - data[0], 0xFFFFFFFE))
+        return soundfile.SoundFile(io.BytesIO(content))
+    return file
+
+
+def _read(file: soundfile.SoundFile, count: int) -> np.ndarray:
+    # libsndfile's own conversion of these to float takes as long as everything else
+    dtype = "int16" if file.subtype == "PCM_16" else "float32"
+    block: np.ndarray = file.read(count, dtype, always_2d=True)
+    return block
+
+
+def _stated(path: str | Path, file: soundfile.SoundFile) -> int:
+    """How many samples a file states; libsndfile counts those of WAV and Vorbis that are there."""
+    if file.format.startswith("WAV") and (data := _wav_data(path)):
+        return file.frames if data[1] in _UNKNOWN_SIZES else max(file.frames, data[1] // data[2])
+    if file.subtype == "VORBIS":
+        return max(file.frames, _last_position(path))
+    return file.frames
+
+
+def _last_position(path: str | Path) -> int:
+    """The position in samples that the last page of an Ogg file has, at its end."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - (1 << 17)))  # a page has at most half of that
+        end = file.read()
+    page = end.rfind(b"OggS")
+    header = end[page + 6 : page + 14]
+    return struct.unpack("<q", header)[0] if page >= 0 and len(header) == 8 else 0
+
+
+def _wav_data(path: str | Path) -> tuple[int, int, int] | None:
+    """Where the data of a WAV begin, their size and that of a frame, in bytes."""
+    try:
+        with open(path, "rb") as file:
+            kind, _, wave = struct.unpack("<4sI4s", file.read(12))
+            frame = 0
+            while (kind, wave) == (b"RIFF", b"WAVE"):
+                name, size = struct.unpack("<4sI", file.read(8))
+                if name == b"data":
+                    return (file.tell(), size, frame) if frame else None
+                content = file.read(size + size % 2)
+                if name == b"fmt ":
+                    frame = struct.unpack_from("<H", content, 12)[0]
+    except (OSError, ValueError, struct.error):
+        pass
+    return None
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    """Average the channels of int16 or float32 [samples, channels] -> float32 [samples]."""
+    # channel by channel: numpy's mean over so short an axis takes thirty times as long
+    mono = block[:, 0].astype(np.float32, copy=block.shape[1] > 1)
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # of corrupt samples, which are reported later
+        for channel in range(1, block.shape[1]):
+            mono += block[:, channel]
+    scale = 32768 if block.dtype == np.int16 else 1
+    if block.shape[1] * scale > 1:
+        mono /= np.float32(block.shape[1] * scale)
+    return mono
+
+
+class _Silence:
+    """Standard error of the whole process, turned off while any thread needs it to be."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._saved = threading.Lock(), 0, -1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._saved = os.dup(2)
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 2)
+                os.close(nowhere)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                os.dup2(self._saved, 2)
+                os.close(self._saved)
+
+
+_silence = _Silence()
+
+
+def _quiet(path: str | Path) -> contextlib.AbstractContextManager[None]:
+    """Keep libmpg123's notes on damaged MP3s, which no option turns off, from standard error."""
+    without_notes = Path(path).suffix.lower() in (".flac", ".wav", ".ogg")
+    return contextlib.nullcontext() if without_notes else _silence
