@@ -376,10 +376,11 @@ def _warn_of_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> 
 
 def _warn_of_weak_split(tracks: Sequence[Track], info: DatasetInfo) -> None:
     """Report where figures on the split will not mean what they seem to."""
-    if info.protocol == "given" and (both := groups_on_several_sides(tracks)):
+    if both := groups_on_several_sides(tracks):  # not drawn here, but given or published
+        whose = "published" if info.protocol == "fault-filtered" else "table's own"
         _warn(
-            f"{len(both)} groups (e.g. {both[0]!r}) are on several sides of the table's own split, "
-            "so its figures are too high"
+            f"groups on several sides of the {whose} split: {len(both)}, e.g. {both[0]!r} (artists "
+            "who play together, or one recording twice), so its figures are too high"
         )
     if info.protocol == "cross-validation":
         tested = {track.genre for track in tracks if track.split == "test"}

@@ -38,6 +38,11 @@ def _more(tmp_path: Path, *rows: str) -> str:
         ("Earth, Wind & Fire", "Earth Wind and Fire"),
         ("Aretha Franklin, Celine Dion & Mariah Carey", "Franklin, Aretha"),
         ("Пугачёва, Алла", "Алла Пугачёва"),
+        ("Beyoncé", "BEYONCE"),
+        ("Bjo\u0308rk", "Björk"),
+        ("Eminem feat. Rihanna", "Rihanna"),
+        ("Rihanna & Eminem", "Eminem"),
+        ("Peter Tosh and Mick Jagger", "Peter Tosh"),
     ],
 )
 def test_usual_spellings_of_one_artist_are_the_same(one: str, other: str) -> None:
@@ -51,6 +56,9 @@ def test_usual_spellings_of_one_artist_are_the_same(one: str, other: str) -> Non
         ("Bush, Kate", "Bush [2]"),
         ("Pink", "Pink Floyd"),
         ("New York City", "New York Dolls"),
+        ("Moby & Friends", "Sting and Friends"),
+        ("Various Artists", "various artists"),
+        ("Unknown Artist", "Unknown Artist"),
         ("", ""),
     ],
 )

@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from mgc_ray.data.artists import Artists, is_known
 from mgc_ray.data.tracks import Track
 
 
 def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> list[Track]:
     """Give each track its group: one for all tracks of one artist, content, or earlier group.
 
+    Artists are the same in any usual spelling, and who plays together is one group (see `Artists`).
     `content_hashes` are by path. Joining is transitive: two artists who share one recording are one
     group. A group is called after its first track's artist, else its earlier group or track_id.
     """
@@ -20,26 +22,30 @@ def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> li
             parent[i] = i = parent[parent[i]]
         return i
 
-    first_with: dict[tuple[str, str], int] = {}
+    def join(i: int, j: int) -> None:
+        earlier, later = sorted((root(i), root(j)))
+        parent[later] = earlier
+
+    artists, first_with = Artists(), dict[tuple[str, str], int]()
     for i, track in enumerate(tracks):
+        artist = track.artist if is_known(track.artist) else ""
+        if artist and ("artist", artist) not in first_with:
+            for other in artists.all_same(artist):
+                join(i, first_with["artist", other])
+            artists.add(artist)
         for key in (
-            ("artist", artist_key(track)),
+            ("artist", artist),
             ("content", content_hashes.get(track.path, "")),
             ("group", track.group),
         ):
             if key[1]:
-                earlier, later = sorted((root(i), root(first_with.setdefault(key, i))))
-                parent[later] = earlier
+                join(i, first_with.setdefault(key, i))
     grouped = []
     for i, track in enumerate(tracks):
         first = tracks[root(i)]
-        grouped.append(replace(track, group=first.artist or first.group or first.track_id))
+        artist = first.artist if is_known(first.artist) else ""
+        grouped.append(replace(track, group=artist or first.group or first.track_id))
     return grouped
-
-
-def artist_key(track: Track) -> str:
-    """The artist without differences in case and spaces, "" where it is not known."""
-    return " ".join(track.artist.casefold().split())
 
 
 def groups_on_several_sides(tracks: Iterable[Track]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.config import Protocol
 from mgc_ray.data.split.folds import draw_folds, parse_fold, split_groups
-from mgc_ray.data.split.groups import artist_key, assign_groups
+from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.split.gtzan import fault_filtered
 from mgc_ray.data.tracks import SPLITS, Skipped, Track, TrackTable
 
@@ -119,8 +119,8 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
     # Where artists are not known yet, each track counts as a group of its own.
     groups: dict[str, set[str]] = defaultdict(set)
     by_split: dict[str, set[str]] = defaultdict(set)
-    for track in tracks:
-        groups[track.genre].add(track.group or artist_key(track) or track.track_id)
+    for track in tracks if any(t.group for t in tracks) else assign_groups(tracks, {}):
+        groups[track.genre].add(track.group)
         by_split[track.split].add(track.genre)
     for genre in genres:
         if protocol == "fault-filtered" and genre not in by_split["train"]:

@@ -12,6 +12,16 @@ def test_artists_are_compared_without_case_and_spaces() -> None:
     assert groups == ["Ella Fitzgerald"] * 3 + ["Ella"]
 
 
+def test_who_plays_together_is_one_group() -> None:
+    """In any spelling, as --more-tracks and --exclude-artists compare artists."""
+    names = ("Earth, Wind & Fire", "Peter Tosh", "Earth Wind and Fire", "Peter Tosh feat. Sting")
+    names += ("Mick Jagger", "Jagger, Mick & Peter Tosh", "Unknown Artist", "Unknown Artist")
+    tracks = [Track(f"{i}.wav", "pop", str(i), name) for i, name in enumerate(names)]
+    groups = [track.group for track in assign_groups(tracks, {})]
+    assert groups[:6] == ["Earth, Wind & Fire", "Peter Tosh"] * 2 + ["Peter Tosh"] * 2
+    assert len(set(groups[6:])) == 2
+
+
 def test_a_track_of_unknown_artist_is_its_own_group() -> None:
     tracks = tracks_of({"jazz": 3})
     assert [track.group for track in assign_groups(tracks, {})] == ["jazz.0", "jazz.1", "jazz.2"]
