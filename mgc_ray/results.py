@@ -189,6 +189,12 @@ def read_predictions(path: Path, remedy: str = "run the search again") -> Predic
 
 # ---- ensembles ----
 
+NO_ARTISTS = (
+    "WARNING: no artist is known, so songs of one artist may be in training and in test, and "
+    "figures are too high for new artists: tag the files, sort them as GENRE/ARTIST/ALBUM/SONG, or "
+    "give a CSV with a column artist"
+)
+
 
 @dataclass(frozen=True)
 class TrainedOn:
@@ -242,6 +248,7 @@ class EnsembleInfo:
     candidates: tuple[str, ...]
     trained_on: tuple[TrainedOn, ...]
     split_id: str = ""  # of the dataset, see `split_identity`
+    knows_no_artist: bool = False  # so tracks of one artist may be in several parts
     models: dict[str, ModelResult] = field(default_factory=dict)
 
     @property

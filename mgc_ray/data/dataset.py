@@ -29,7 +29,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
-from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
+from mgc_ray.data.split.protocols import BY_ARTIST, LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.settings import Params, as_json, validated
@@ -48,6 +48,7 @@ class DatasetInfo:
     listing: str  # hash of the table's rows and of each file's size and time
     genres: tuple[str, ...] = ()
     tracks: int = 0
+    known_artists: int = 0  # tracks whose artist is known
     shards: int = 0
     split_id: str = ""  # see `split_identity`
     finished: bool = False
@@ -69,6 +70,11 @@ class DatasetInfo:
     def leaky(self) -> bool:
         """Whether chunks of one song are on both sides of the split."""
         return self.protocol in LEAKY_PROTOCOLS
+
+    @property
+    def knows_no_artist(self) -> bool:
+        """Whether the split is said to be by artist, but no artist is known."""
+        return self.protocol in BY_ARTIST and not self.known_artists
 
     @property
     def source_name(self) -> str:
@@ -95,6 +101,7 @@ class DatasetInfo:
             "listing": self.listing,
             "genres": list(self.genres),
             "tracks": self.tracks,
+            "known_artists": self.known_artists,
             "shards": self.shards,
             "split_id": self.split_id,
             "finished": self.finished,
@@ -116,6 +123,7 @@ def read_info(folder: str | Path) -> DatasetInfo:
             listing=str(content["listing"]),
             genres=tuple(map(str, content["genres"])),
             tracks=int(content["tracks"]),
+            known_artists=int(content["known_artists"]),
             shards=int(content["shards"]),
             split_id=str(content["split_id"]),
             finished=bool(content["finished"]),

@@ -53,13 +53,15 @@ class Skipped:
 class TrackTable:
     """The rows of a folder or CSV that may be tracks, and those that cannot be.
 
-    `no_audio`: how many other files a folder has, by ending.
+    `no_audio`: how many other files a folder has, by ending. `artists_from`: where the artists are
+    from, see tags.py.
     """
 
     source: Path
     tracks: list[Track]
     skipped: list[Skipped]
     no_audio: Counter[str] = field(default_factory=Counter)
+    artists_from: Counter[str] = field(default_factory=Counter)
 
     @property
     def genres(self) -> list[str]:

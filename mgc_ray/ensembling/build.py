@@ -189,6 +189,7 @@ def build_ensemble(held: HeldOut, out: Path, half: bool = False) -> Built:
         fold=info.fold,
         split_seed=info.seed,
         split_id=info.split_id,
+        knows_no_artist=info.knows_no_artist,
         source=info.source_name,
         temperature=temperature,
         selected_on=held.part,

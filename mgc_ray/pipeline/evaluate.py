@@ -10,6 +10,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import EvaluateConfig
 from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.split.groups import assign_groups
+from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, read_tracks
 from mgc_ray.results import Metrics
 from mgc_ray.terminal.progress import progress
@@ -36,7 +37,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     from mgc_ray.task import measure
 
     ensemble = load_ensemble(config.model or shipped_model())
-    table = read_tracks(config.tracks)
+    table = with_artists(read_tracks(config.tracks))
     tracks = [t for t in table.tracks if config.split is None or t.split == config.split]
     if not tracks:
         raise RequestError(

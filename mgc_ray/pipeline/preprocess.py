@@ -17,7 +17,7 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
-from mgc_ray.data.artists import new_recordings
+from mgc_ray.data.artists import is_known
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.dataset import (
     TRACKS_PER_SHARD,
@@ -36,9 +36,11 @@ from mgc_ray.data.dataset import (
 )
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
+from mgc_ray.data.more_tracks import new_recordings
 from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.protocols import add_to_train, draw_split
 from mgc_ray.data.storage import SharedFolder, Storage
+from mgc_ray.data.tags import artists_in_words
 from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.data.walk import no_audio_in_words
 from mgc_ray.pipeline.tables import Tables
@@ -79,6 +81,7 @@ def preprocess(
         if overwrite:
             _delete(folder)
             shared.delete("chunks")
+        console.print(artists_in_words(tables.main.artists_from), markup=False)
         info = DatasetInfo(tables.config, tables.features, tables.listing)
         info.write(folder)
         shared.send("dataset.json")
@@ -156,7 +159,12 @@ def _make(
     tracks = add_to_train(tracks, added)
     rows = [(track, places[track.path]) for track in tracks]
     write_tracks(folder, rows)
-    info = replace(info, tracks=len(tracks), split_id=split_identity(rows, info))
+    info = replace(
+        info,
+        tracks=len(tracks),
+        known_artists=sum(is_known(track.artist) for track in tracks),
+        split_id=split_identity(rows, info),
+    )
     info = finish(folder, info)
     shared.send("dataset.json")
     _complete_storage(shared, info)

@@ -37,6 +37,7 @@ from mgc_ray.results import (
     ENSEMBLE,
     JOURNAL,
     LEADERBOARD,
+    NO_ARTISTS,
     PREDICTIONS,
     REPORT,
     SEARCH,
@@ -249,6 +250,8 @@ def _announce(
     tuning = result.config.tuning
     if isinstance(chunks, StreamedChunks):
         console.print(f"{chunks.nbytes / 2**30:.1f} GiB of features are streamed from disk")
+    if info.knows_no_artist:
+        console.print(NO_ARTISTS, markup=False, style="bold yellow")
     count = Counter(chunks.split.tolist())
     added = sum(chunks.tracks[track].added for track in chunks.track)
     among = f" ({added} of them added)" if added else ""

@@ -9,6 +9,7 @@ from mgc_ray.models import family_arguments, full_params
 from mgc_ray.results import (
     FAILED,
     LEADERBOARD,
+    NO_ARTISTS,
     REPORT,
     EnsembleInfo,
     SearchResult,
@@ -84,6 +85,8 @@ def print_ensemble(ensemble: EnsembleInfo) -> None:
         f"{': too few to make them surer' if few else ''}",
         markup=False,
     )
+    if ensemble.knows_no_artist:
+        console.print(NO_ARTISTS, markup=False, style="bold yellow")
     if ensemble.test:
         console.print(f"TEST ({protocol}): {ensemble.test}", markup=False, style="bold")
     else:

@@ -15,11 +15,12 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
-from mgc_ray.data.artists import exclude_artists, read_more_tracks
 from mgc_ray.data.features import FeatureSet, audio_features
 from mgc_ray.data.features.array import RECIPES, Array, array_shape
+from mgc_ray.data.more_tracks import exclude_artists, read_more_tracks
 from mgc_ray.data.split.folds import parse_fold
 from mgc_ray.data.split.protocols import check_table, with_published_facts
+from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_tracks
 from mgc_ray.settings import as_json, options
 
@@ -91,7 +92,7 @@ def check_config(config: DatasetConfig) -> None:
 def read_tables(config: DatasetConfig) -> Tables:
     """Read and check the tracks; RequestError for what no content of their files could mend."""
     check_config(config)
-    table = read_tracks(config.tracks, config.labelled)
+    table = with_artists(read_tracks(config.tracks, config.labelled))
     if config.exclude_artists:
         table = exclude_artists(table, config.exclude_artists)
     check_table(table, config.protocol, config.fold)

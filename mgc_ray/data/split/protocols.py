@@ -15,6 +15,7 @@ from mgc_ray.data.split.gtzan import fault_filtered
 from mgc_ray.data.tracks import SPLITS, Skipped, Track, TrackTable
 
 LEAKY_PROTOCOLS = ("random-chunks",)
+BY_ARTIST = ("grouped", "cross-validation")
 GROUPED_SHARES = {"train": 0.64, "valid": 0.16, "test": 0.20}  # 20 % test, then 20 % of the rest
 REST_SHARES = {"train": 0.80, "valid": 0.20}  # of what a fold under `cross-validation` leaves
 UNLABELLED_VALID = 0.10  # of the groups; the rest is train
