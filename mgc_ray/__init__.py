@@ -65,6 +65,11 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LIBRARY[name]), name)
 
 
+def __dir__() -> list[str]:
+    """With what `__getattr__` knows, for completion in a shell."""
+    return sorted({*globals(), *_LIBRARY})
+
+
 class _Package(ModuleType):
     """Keeps `mgc_ray.compare` the function, where Python would make it the module of this name."""
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from mgc_ray.config import PretrainConfig, memory_bytes
-from mgc_ray.models import checked_params, family_names
+from mgc_ray.models import checked_params, one_family
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print the best epoch's metrics.",
     )
     config = parsed.config
-    (family,) = family_names([config.family])
+    family = one_family(config.family)
     given = checked_params(family, config.train)
     # imports PyTorch, which takes seconds: a wrong setting should not
     from mgc_ray.data.chunks import open_chunks

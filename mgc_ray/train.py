@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mgc_ray import RequestError
 from mgc_ray.config import TrainCommandConfig, memory_bytes
-from mgc_ray.models import checked_params, family_names
+from mgc_ray.models import checked_params, one_family
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
 
@@ -23,9 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print the best epoch's metrics.",
     )
     config = parsed.config
-    (family,) = family_names([config.family])
-    if config.init_from and family != "transfer":
-        raise RequestError(f"--init-from needs --family transfer, not {family}")
+    family = one_family(config.family)
+    if (family == "transfer") != bool(config.init_from):
+        raise RequestError(
+            "--init-from MODEL and --family transfer need one another, but the family is "
+            f"{family} and the weights are {config.init_from or 'not given'}"
+        )
     given = checked_params(family, config.train)
     # imports PyTorch, which takes seconds: a wrong setting should not
     from mgc_ray.data.chunks import open_chunks

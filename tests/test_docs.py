@@ -16,6 +16,7 @@ import pytest
 
 from mgc_ray import RequestError, models
 from mgc_ray.config import SearchConfig
+from mgc_ray.results import SearchResult
 from mgc_ray.terminal import options
 from mgc_ray.terminal.main import commands
 from tests.commands import command
@@ -148,8 +149,12 @@ def _only_parse(*args: Any, **kwargs: Any) -> None:
 
 @pytest.mark.parametrize("path", GUIDES, ids=_name)
 def test_command_lines_in_the_documentation_are_accepted(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("NAME", "gru-001", "first"):  # of searches that can be resumed
+        (tmp_path / "results" / name).mkdir(parents=True)
+        SearchResult(name, SearchConfig(family=("gru",), name=name), "", "music", {}).write()
     lines = _command_lines(path)
     assert lines
     for line in lines:

@@ -77,6 +77,13 @@ def family_names(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def one_family(given: str) -> str:
+    """The family that `--family` gives where there can be only one."""
+    if given == "all":
+        raise RequestError("--family must be one family, but it is all: give one, e.g. gru")
+    return family_names([given])[0]
+
+
 def register_family(path: Path) -> str:
     """Make the family in a Python file known by the file's name; that name.
 

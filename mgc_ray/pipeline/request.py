@@ -3,39 +3,52 @@
 Imports neither PyTorch nor Ray, so that a wrong request is refused at once.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, SearchConfig
 from mgc_ray.data.files import LOCK
 from mgc_ray.models import family_names, shared_params
-from mgc_ray.results import SEARCH, load_search, search_names
-from mgc_ray.settings import Params, nearest
+from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
+from mgc_ray.settings import Params, as_json, nearest, options, validated
 
 # Where no music is given: the whole pipeline within five minutes on two cores.
 _BUILT_IN: Params = {"trials": 8, "max_epochs": 9, "time_limit": 180.0}
 _SMOKE: Params = {"trials": 2, "max_epochs": 2, "grace_period": 1}
 _SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results folder
+# what may be other when a search is resumed: how much, how fast and where
+_MAY_CHANGE = (
+    *("tuning.trials", "tuning.time_limit", "tuning.trial_timeout", "tuning.concurrent"),
+    *("tuning.gpus_per_trial", "tuning.keep", "memory", "cluster.address", "cluster.storage"),
+)
 _OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
 
 
 def search_defaults(given: Params) -> Params:
-    """Smaller defaults for `smoke`, and for a search on the built-in corpus."""
+    """With smaller defaults for `smoke` and for the built-in corpus, or with an earlier search's.
+
+    Raises RequestError for a search that cannot be resumed, or not with what is given.
+    """
+    if given.get("resume"):
+        return _resumed(given)
     dataset, tuning = given.get("dataset", {}), given.get("tuning", {})
-    tracks = dataset.tracks if isinstance(dataset, DatasetConfig) else dataset.get("tracks")
+    tracks = getattr(dataset, "tracks", "") or (isinstance(dataset, dict) and dataset.get("tracks"))
     defaults = _SMOKE if given.get("smoke") else {} if tracks else _BUILT_IN
     return given | {"tuning": defaults | tuning} if isinstance(tuning, dict) else given
 
 
 def complete_search(config: SearchConfig) -> SearchConfig:
-    """The search with its families and name, or the earlier one that is to be resumed.
+    """The search with its families and name.
 
     Raises RequestError for what cannot be searched, and for a name that is taken.
     """
     if config.resume:
-        return _resumed(config)
+        return replace(config, resume="")
     if not config.family:
         raise RequestError("--family is needed, e.g. --family gru (or --resume NAME)")
     families = family_names(config.family)
@@ -84,8 +97,41 @@ def _check_dataset(config: DatasetConfig) -> None:
         check_config(config)
 
 
-def _resumed(config: SearchConfig) -> SearchConfig:
-    """The configuration of an earlier search, which must not have ended."""
+def _resumed(given: Params) -> Params:
+    """The settings of an earlier search, which must not have ended, with what may be other now."""
+    wanted = validated(SearchConfig, given)
+    earlier = _earlier(wanted).config
+    settings = as_json(earlier) | {"resume": wanted.resume, "results": wanted.results}
+    for path in _given(SearchConfig, given):
+        name = ".".join(path)
+        if name in ("resume", "results") or name == "train":
+            continue
+        new, old = (_at(config, path) for config in (wanted, earlier))
+        if name == "family":
+            new, old = set(family_names(new)), set(old)
+        elif name == "dataset.tracks":
+            new, old = os.path.abspath(new), os.path.abspath(old)
+        if name in _MAY_CHANGE:
+            *section, last = path
+            (settings[section[0]] if section else settings)[last] = new
+        elif new != old:
+            raise _refused(earlier.name, name, old, new)
+    for name, value in shared_params(earlier.family, wanted.train).items():
+        if earlier.train.get(name) != value:
+            raise _refused(earlier.name, name, earlier.train.get(name, "searched"), value)
+    return settings
+
+
+def _refused(search: str, name: str, old: Any, new: Any) -> RequestError:
+    return RequestError(
+        f"--resume {search} continues it as it was begun, with {name} {old!r}, but {new!r} is "
+        f"given: leave it out, or search under another --name (only {', '.join(_MAY_CHANGE)} may "
+        "be other)"
+    )
+
+
+def _earlier(config: SearchConfig) -> SearchResult:
+    """The search that is to be resumed."""
     results, name = Path(config.results), config.resume
     folder = results / name
     if config.cluster.storage and not (folder / SEARCH).exists():
@@ -100,10 +146,34 @@ def _resumed(config: SearchConfig) -> SearchConfig:
         )
     earlier = load_search(folder)
     if earlier.finished:
-        raise RequestError(f"{folder} has ended already: nothing is left to resume")
+        raise RequestError(
+            f"{folder} has ended already: nothing is left to resume; a new search starts from its "
+            f"results with --warm-start {name}"
+        )
     family_names(earlier.family_files)
-    cluster = replace(earlier.config.cluster, address=config.cluster.address)
-    return replace(earlier.config, cluster=cluster)
+    return earlier
+
+
+def _given(config: Any, values: Params) -> Iterator[tuple[str, ...]]:
+    """The places of all settings that are given; of a whole section those not at their default."""
+    for option in options(config):
+        if option.name not in values:
+            continue
+        value = values[option.name]
+        if not option.is_section:
+            yield (option.name,)
+        elif isinstance(value, dict):
+            yield from ((option.name, *path) for path in _given(option.type, value))
+        else:
+            yield from (
+                (option.name, one.name)
+                for one in options(option.type)
+                if getattr(value, one.name) != one.default
+            )
+
+
+def _at(config: SearchConfig, path: Sequence[str]) -> Any:
+    return reduce(getattr, path, config)
 
 
 def _unused_name(results: Path, families: Sequence[str]) -> str:

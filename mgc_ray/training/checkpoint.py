@@ -19,10 +19,10 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.features import FeatureSet, feature_set_from_json
 from mgc_ray.data.files import atomic_write, write_json
-from mgc_ray.models import full_params
+from mgc_ray.models import families, full_params
 from mgc_ray.models._classifier import Classifier, new_classifier
 from mgc_ray.results import EpochMetrics, TrainedOn, read_typed
-from mgc_ray.settings import Params, as_json
+from mgc_ray.settings import Params, as_json, nearest
 from mgc_ray.training.initial import trained_on
 from mgc_ray.training.loop import Epoch
 
@@ -145,6 +145,12 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint, on the CPU; raise RequestError for what is none or is damaged."""
     folder = Path(folder)
     config = read_checkpoint_config(folder)
+    if config.family not in families():
+        raise RequestError(
+            f"{folder}: its family is {config.family!r}{nearest(config.family, families())}, which "
+            f"is none of this program: add --family FILE, the {config.family}.py that it was "
+            "trained with"
+        )
     if not config.genres:
         raise RequestError(
             f"{folder} knows no genres, as it was pre-trained without: start from it by "

@@ -84,12 +84,48 @@ def test_an_interrupted_search_is_resumed_with_the_same_settings() -> None:
     assert config.train == {"lr": 0.01}
 
 
+def test_what_a_resumed_search_may_change_is_changed_and_nothing_else() -> None:
+    argv = ["--family", "gru", "--name", "mine", "--trials", "7", "--set", "lr=0.01"]
+    _begin(_requested(argv))
+    more = ["--trials", "20", "--concurrent", "1", "--memory", "2", "--set", "tuning.keep=3"]
+    resumed = _requested(["--resume", "mine", *more])
+    assert (resumed.tuning.trials, resumed.tuning.concurrent) == (20, 1)  # 20 is the default
+    assert (resumed.memory, resumed.tuning.keep) == (2.0, 3)
+    assert resumed.train == {"lr": 0.01}
+    same = ["--family", "gru", "--seed", "0", "--set", "lr=0.01", "--metric", "track_accuracy"]
+    assert _requested(["--resume", "mine", *same]).tuning.trials == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--seed", "3"], "as it was begun, with seed 0, but 3 is given: leave it out, or"),
+        (["--family", "cnn"], "with family {'gru'}, but {'cnn'} is given"),
+        (["--metric", "log_loss"], "with metric 'track_accuracy', but 'log_loss' is given"),
+        (["--max-epochs", "3"], "with tuning.max_epochs 9, but 3 is given"),
+        (["--tracks", "elsewhere"], "with dataset.tracks"),
+        (["--set", "lr=0.1"], "with lr 0.01, but 0.1 is given"),
+        (["--set", "hidden=64"], "with hidden 'searched', but 64 is given"),
+        (["--name", "other"], "with name 'mine', but 'other' is given"),
+        (["--set", "nonsense=0.1"], "there is no setting 'nonsense'"),
+        (["--family", "grru"], "--family must be one of"),
+        (["--trials", "0"], "--trials must be a whole number, 1 or more"),
+    ],
+)
+def test_a_search_is_not_resumed_with_other_settings(options: list[str], reason: str) -> None:
+    _begin(_requested(["--family", "gru", "--name", "mine", "--set", "lr=0.01"]))
+    with pytest.raises(RequestError, match=reason):
+        _requested(["--resume", "mine", *options])
+
+
 def test_a_resumed_search_may_run_on_another_cluster() -> None:
     argv = ["--family", "gru", "--name", "mine", "--address", "here:1", "--storage", "bucket"]
     _begin(_requested(argv))
     resumed = _requested(["--resume", "mine", "--address", "there:2"])
     assert resumed.cluster.address == "there:2"
     assert resumed.cluster.storage == "bucket"
+    elsewhere = _requested(["--resume", "mine", "--storage", "other"])
+    assert (elsewhere.cluster.address, elsewhere.cluster.storage) == ("here:1", "other")
 
 
 def test_a_search_of_another_version_is_refused() -> None:

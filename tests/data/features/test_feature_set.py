@@ -63,8 +63,8 @@ def test_seconds_become_samples() -> None:
     [
         (
             ("log_mell",),
-            "--features must be among ast, chroma, contrast, log_mel, mfcc, tempogram, but it is "
-            "'log_mell' (nearest: log_mel)",
+            f"--features must be among {', '.join(feature_names())}, but it is 'log_mell' "
+            "(nearest: log_mel)",
         ),
         (("array",), "--features must be among ast, "),
         (("_librosa",), "--features must be among ast, "),
