@@ -17,6 +17,7 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.config import SearchConfig, memory_bytes
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.dataset import DatasetInfo, read_info
+from mgc_ray.data.features import audio_features
 from mgc_ray.data.files import delete_partial_files, exclusive_lock
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.storage import SharedFolder, Storage
@@ -28,7 +29,15 @@ from mgc_ray.ensembling.build import (
     test_ensemble,
     validation,
 )
-from mgc_ray.models import check_family, family_arguments, own_families, shared_params
+from mgc_ray.models import (
+    check_family,
+    configure,
+    family_arguments,
+    own_families,
+    params_of,
+    shared_params,
+)
+from mgc_ray.models._classifier import features_read
 from mgc_ray.pipeline.preprocess import finished_dataset, preprocess
 from mgc_ray.pipeline.tables import Tables, read_tables
 from mgc_ray.reporting.page import write_report
@@ -116,6 +125,7 @@ def search(config: SearchConfig, command: str = "") -> SearchResult:
         delete_partial_files(folder)
         storage = Storage(config.cluster.storage) if config.cluster.storage else None
         shared = SharedFolder(folder, storage, config.name)
+        result = _save(result, shared)  # so that it can be resumed from its first moment on
         try:
             console.print(
                 "connecting to Ray" if config.cluster.address else "starting Ray", style="dim"
@@ -146,6 +156,10 @@ def _check(config: SearchConfig) -> _Plan:
     earlier = load_search(config.folder) if (config.folder / SEARCH).exists() else None
     dataset = _finished_dataset(earlier) if earlier else None
     tables = read_tables(config.dataset) if config.dataset.tracks and not dataset else None
+    features = tables.features if tables else audio_features(config.dataset)
+    for family in config.family if not dataset else ():
+        settings = configure(family, params_of(family, config.train))[1]
+        features_read(family, settings, features)
     warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
     for one in warm_start:
         if not one.dataset:
@@ -174,7 +188,6 @@ def _train(
     config = plan.config
     earlier = read_records(config.folder / "trials")
     resources = cluster.share(config.tuning)
-    # now, so that a search that is killed while its dataset is made can be resumed
     result = _save(replace(result, resources=resources), shared)
     dataset = plan.dataset or _dataset(plan)
     info = read_info(dataset)

@@ -17,13 +17,13 @@ from mgc_ray.results import SearchResult, TrialRecord, load_search
 from tests.commands import command
 from tests.pipeline.making import music, without_other_clusters
 
-# python imports this at the start of each process, also of Ray's: it notes each file that is opened
-NOTE_OPENED_FILES = """
+# python imports this at the start of each process, also of Ray's: it notes each decoded file
+NOTE_DECODED_FILES = """
 import os, sys
-log = os.environ["OPENED_FILES"]
+log = os.environ["DECODED_FILES"]
 
 def note(event, args):
-    if event == "open" and str(args[0]).endswith(".wav"):
+    if event == "mgc_ray.decode":
         with open(log, "a") as file:
             file.write(f"{args[0]}\\n")
 
@@ -73,11 +73,11 @@ raise SystemExit(search.main(sys.argv[1:]))
 
 
 def test_a_search_in_a_process_of_its_own_does_everything_once(tmp_path: Path) -> None:
-    """Each file is opened and decoded once; tables, resources, records and test part once."""
+    """Each file is decoded once; tables, resources, records and test part once."""
     music(tmp_path / "music", 5)
     (tmp_path / "music/jazz/text.wav").write_text("no audio")
     (tmp_path / "start").mkdir()
-    (tmp_path / "start/sitecustomize.py").write_text(NOTE_OPENED_FILES)
+    (tmp_path / "start/sitecustomize.py").write_text(NOTE_DECODED_FILES)
     args = ["--family", "gru", "--smoke", "--tracks", "music", "--name", "counted", "--json"]
     args += ["--concurrent", "1"]
     done = subprocess.run(
@@ -87,14 +87,14 @@ def test_a_search_in_a_process_of_its_own_does_everything_once(tmp_path: Path) -
         text=True,
         timeout=200,
         env=without_other_clusters()
-        | {"PYTHONPATH": str(tmp_path / "start"), "OPENED_FILES": str(tmp_path / "opened")},
+        | {"PYTHONPATH": str(tmp_path / "start"), "DECODED_FILES": str(tmp_path / "decoded")},
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["finished"]
-    opened = Counter((tmp_path / "opened").read_text().splitlines())
+    decoded = Counter((tmp_path / "decoded").read_text().splitlines())
     files = [str(path) for path in (tmp_path / "music").rglob("*.wav")]
     assert len(files) == 11
-    assert opened == dict.fromkeys(files, 1)
+    assert decoded == dict.fromkeys(files, 1)
     assert (tmp_path / "calls").read_text().splitlines() == [
         "read_tracks",
         "read_records",
@@ -231,7 +231,7 @@ def _interrupt(search: Path) -> None:
 
 def test_a_search_goes_on_with_its_split_when_the_music_has_changed(home: Path) -> None:
     """Or its ensemble would be tested on tracks that its members were trained on."""
-    music, search = home / "music", home / "results/changing"
+    music, search = home / "changing_music", home / "results/changing"
     shutil.copytree(home / "results/corpora/built-in-9x3s", music, ignore=_no_csv)
     args = ("--family", "statistics", "--smoke", "--concurrent", 1, "--name", "changing")
     command("search", *args, "--tracks", music, cwd=home)
@@ -242,7 +242,7 @@ def test_a_search_goes_on_with_its_split_when_the_music_has_changed(home: Path) 
     resumed = load_search(search)
     assert resumed.dataset == first.dataset
     assert resumed.test == first.test
-    assert len(list((home / "results/datasets").glob("music-*"))) == 1
+    assert len(list((home / "results/datasets").glob("changing_music-*"))) == 1
     split_ids = {first.split_id, resumed.split_id, resumed.predictions.split_id}
     split_ids |= {record.split_id for record in resumed.records}
     assert resumed.ensemble
