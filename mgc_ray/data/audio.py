@@ -63,8 +63,7 @@ def read_waveform(path: str | Path) -> Waveform:
     check_openable(path)
     try:
         blocks, sample_rate, promised = decode(path)
-    # TypeError: libsndfile takes a name ending in .raw for headerless audio and asks for its format
-    except (soundfile.LibsndfileError, TypeError) as error:
+    except soundfile.LibsndfileError as error:
         raise UnusableTrackError(_not_audio(path, error)) from None
     samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0)
     lost = max(0, promised - len(samples)) / sample_rate

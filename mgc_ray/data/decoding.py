@@ -28,7 +28,7 @@ class UnusableTrackError(Exception):
 def decode(path: str | Path) -> tuple[list[np.ndarray], int, int]:
     """Mono float32 blocks, the sample rate, and how many samples the file states to have.
 
-    LibsndfileError and TypeError for what libsndfile cannot open.
+    LibsndfileError for what libsndfile cannot open.
     """
     sys.audit("mgc_ray.decode", str(path))  # for whoever counts
     with _quiet(path):
@@ -46,35 +46,34 @@ def decode(path: str | Path) -> tuple[list[np.ndarray], int, int]:
                     position += len(block)
             end = file.frames
         if position < end:
-            blocks += _behind_damage(path, position, end)
+            blocks += _behind_damage(path, position, end, piece=rate // 16)
     return blocks, rate, stated
 
 
-def _behind_damage(path: str | Path, position: int, end: int) -> list[np.ndarray]:
+def _behind_damage(path: str | Path, position: int, end: int, piece: int) -> list[np.ndarray]:
     """What can be decoded from `position` on, in small pieces.
 
     After an error the file is opened anew, as a decoder that lost its way does not find it again.
     Steps over damage double, so that the half that is missing of a file takes a few steps.
     """
     blocks: list[np.ndarray] = []
-    file, step = None, 0
+    file, step = None, piece
     while position < end:
         try:
             if file is None:
                 file = _open(path)
                 file.seek(position)
-                step = step or file.samplerate // 16
-            block = _read(file, max(1, file.samplerate // 16))
+            block = _read(file, piece)
             if not len(block):
                 raise EOFError
             blocks.append(_mono(block))
             position += len(block)
-            step = file.samplerate // 16
+            step = piece
         except (*_DAMAGE, EOFError):
             if file:
                 file.close()
             file = None
-            position += max(step, 1)
+            position += step
             step *= 2
     if file:
         file.close()
@@ -82,7 +81,10 @@ def _behind_damage(path: str | Path, position: int, end: int) -> list[np.ndarray
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
-    file = soundfile.SoundFile(os.fsencode(path))  # as bytes: the name may not be UTF-8
+    try:
+        file = soundfile.SoundFile(os.fsencode(path))  # as bytes: the name may not be UTF-8
+    except TypeError as error:  # libsndfile takes a name ending in .raw for headerless audio
+        raise UnusableTrackError(f"not audio, or corrupt: {error}") from None
     if file.frames == 0 and (data := _wav_data(path)) and data[1] in _UNKNOWN_SIZES:
         file.close()
         content = bytearray(Path(path).read_bytes())
