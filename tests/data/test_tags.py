@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mgc_ray.data.split.protocols import check_table
 from mgc_ray.data.tags import artist_in_tags, artists_in_words, with_artists
 from mgc_ray.data.tracks import TrackTable, read_tracks
 
@@ -89,6 +90,10 @@ def test_songs_in_one_folder_stay_together_where_it_may_be_an_artist_or_an_album
     assert {groups[f"jazz{folder}{i}"] for folder in "ABC" for i in (0, 1)} == {
         *("jazz/A", "jazz/B", "jazz/C")
     }
+    # songs without a group count one by one, also where others have one
+    for i in range(3):
+        song(tmp_path / "pop" / f"{i}.flac")
+    check_table(with_artists(read_tracks(tmp_path)), "grouped")
     # two folders could not be split into three parts
     assert {groups[f"rock{folder}{i}"] for folder in "AB" for i in (0, 1)} == {""}
 

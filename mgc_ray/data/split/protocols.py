@@ -120,7 +120,7 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
     # Where artists are not known yet, each track counts as a group of its own.
     groups: dict[str, set[str]] = defaultdict(set)
     by_split: dict[str, set[str]] = defaultdict(set)
-    for track in tracks if any(t.group for t in tracks) else assign_groups(tracks, {}):
+    for track in assign_groups(tracks, {}):  # before the split is drawn, some have no group
         groups[track.genre].add(track.group)
         by_split[track.split].add(track.genre)
     for genre in genres:
@@ -180,7 +180,7 @@ def chunk_splits(tracks: Sequence[Track], counts: Sequence[int], seed: int) -> l
     """The split of each chunk of each track; `counts` are the tracks' numbers of chunks.
 
     It is the track's, except where that is "" (under `random-chunks`): 80 % of all such chunks are
-    train and 20 % valid. As in the published baseline a song's chunks are on both sides, and
+    train and 20 % valid. As in the published baseline a song's chunks are in both parts, and
     configurations are chosen on the held-out fifth; so it is called valid, and there is no test
     part to report.
     """
