@@ -18,7 +18,7 @@ import soundfile
 SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
 _BLOCK = 1 << 25  # values decoded at a time, 128 MiB: bounds memory, and few MP3s are in pieces
 _DAMAGE = (soundfile.LibsndfileError, ValueError)  # ValueError: of a negative length
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # of the data of a WAV that was written to a pipe
+_UNKNOWN_SIZE = 0x7FFFF000  # of the data of a WAV to a pipe, or more, as programs write it; or 0
 
 
 class UnusableTrackError(Exception):
@@ -85,7 +85,7 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         file = soundfile.SoundFile(os.fsencode(path))  # as bytes: the name may not be UTF-8
     except TypeError as error:  # libsndfile takes a name ending in .raw for headerless audio
         raise UnusableTrackError(f"not audio, or corrupt: {error}") from None
-    if file.frames == 0 and (data := _wav_data(path)) and data[1] in _UNKNOWN_SIZES:
+    if file.frames == 0 and (data := _wav_data(path)) and not _is_stated(data[1]):
         file.close()
         content = bytearray(Path(path).read_bytes())
         struct.pack_into("<I", content, data[0] - 4, min(len(content) - data[0], 0xFFFFFFFE))
@@ -103,10 +103,15 @@ def _read(file: soundfile.SoundFile, count: int) -> np.ndarray:
 def _stated(path: str | Path, file: soundfile.SoundFile) -> int:
     """How many samples a file states; libsndfile counts those of WAV and Vorbis that are there."""
     if file.format.startswith("WAV") and (data := _wav_data(path)):
-        return file.frames if data[1] in _UNKNOWN_SIZES else max(file.frames, data[1] // data[2])
+        return max(file.frames, data[1] // data[2]) if _is_stated(data[1]) else file.frames
     if file.subtype == "VORBIS":
         return max(file.frames, _last_position(path))
     return file.frames
+
+
+def _is_stated(size: int) -> bool:
+    """Whether the size of a WAV's data was known when its header was written."""
+    return 0 < size < _UNKNOWN_SIZE
 
 
 def _last_position(path: str | Path) -> int:
@@ -162,7 +167,11 @@ class _Silence:
         with self._lock:
             self._users += 1
             if self._users == 1:
-                self._saved = os.dup(2)
+                try:
+                    self._saved = os.dup(2)
+                except OSError:  # there is none, as of a service that closed it
+                    self._saved = -1
+                    return
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, 2)
                 os.close(nowhere)
@@ -170,7 +179,7 @@ class _Silence:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users -= 1
-            if not self._users:
+            if not self._users and self._saved >= 0:
                 os.dup2(self._saved, 2)
                 os.close(self._saved)
 

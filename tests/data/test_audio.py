@@ -233,7 +233,7 @@ def test_what_is_behind_damage_is_decoded(
     assert capfd.readouterr().err == ""  # libmpg123 would write what it thinks of it
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000])
 def test_the_data_of_a_wav_from_a_pipe_are_the_rest_of_the_file(tmp_path: Path, size: int) -> None:
     path = written(tmp_path / "a.wav", tone())
     expected, content = read_waveform(path), bytearray(path.read_bytes())
@@ -242,6 +242,15 @@ def test_the_data_of_a_wav_from_a_pipe_are_the_rest_of_the_file(tmp_path: Path, 
     waveform = read_waveform(path)
     np.testing.assert_array_equal(waveform.samples, expected.samples)
     assert waveform.lost_seconds == 0
+
+
+def test_an_mp3_is_decoded_by_a_process_without_standard_error(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mp3", noise(RATE))
+    program = "import os, sys; os.close(2); from mgc_ray.data.audio import read_waveform; "
+    program += "print(len(read_waveform(sys.argv[1]).samples))"
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= RATE
 
 
 @pytest.mark.parametrize("name", ["a.m4a", "a.wma", "a.WEBM"])
