@@ -108,9 +108,9 @@ def _resumed(given: Params) -> Params:
             continue
         new, old = (_at(config, path) for config in (wanted, earlier))
         if name == "family":
-            new, old = set(family_names(new)), set(old)
+            new, old = (" ".join(sorted(names)) for names in (family_names(new), old))
         elif name == "dataset.tracks":
-            new, old = os.path.abspath(new), os.path.abspath(old)
+            new, old = (path and os.path.abspath(path) for path in (new, old))
         if name in _MAY_CHANGE:
             *section, last = path
             (settings[section[0]] if section else settings)[last] = new

@@ -100,10 +100,10 @@ def test_what_a_resumed_search_may_change_is_changed_and_nothing_else() -> None:
     ("options", "reason"),
     [
         (["--seed", "3"], "as it was begun, with seed 0, but 3 is given: leave it out, or"),
-        (["--family", "cnn"], "with family {'gru'}, but {'cnn'} is given"),
+        (["--family", "cnn"], "with family 'gru', but 'cnn' is given"),
         (["--metric", "log_loss"], "with metric 'track_accuracy', but 'log_loss' is given"),
         (["--max-epochs", "3"], "with tuning.max_epochs 9, but 3 is given"),
-        (["--tracks", "elsewhere"], "with dataset.tracks"),
+        (["--tracks", "elsewhere"], "with dataset.tracks '', but '.*elsewhere' is given"),
         (["--set", "lr=0.1"], "with lr 0.01, but 0.1 is given"),
         (["--set", "hidden=64"], "with hidden 'searched', but 64 is given"),
         (["--name", "other"], "with name 'mine', but 'other' is given"),
