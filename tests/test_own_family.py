@@ -1,7 +1,7 @@
 """A model family outside the package: one file in an empty folder, or an installed package.
 
 In processes of their own, as the users run them: so that no other test has registered the family,
-and so that Ray's workers have to be told of it.
+and so that Ray's workers have to receive it.
 """
 
 import json

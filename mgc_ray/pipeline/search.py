@@ -82,7 +82,7 @@ class SearchFailedError(Exception):
 class _Plan:
     """What was checked before any work.
 
-    `earlier`: this search, where it is resumed. `dataset`: the one that it then goes on with.
+    `earlier`: this search, where it is resumed. `dataset`: its finished one.
     `tables`: None for the built-in corpus, and where the dataset is there.
     """
 

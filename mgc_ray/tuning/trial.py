@@ -110,7 +110,7 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
             report = TrialReport(epoch.number, epoch.metrics, epoch.best, best_so_far, epoch.last)
             kept.add(epoch, report)
             report.send()
-    except Exception as error:  # whatever it is, the search goes on with the other trials
+    except Exception as error:  # whatever it is, the search continues with other trials
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             details = (error.errno, str(error.strerror), str(error.filename or ""))
             TrialReport(machine_error=details).send()
