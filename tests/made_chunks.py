@@ -58,7 +58,7 @@ def write_dataset(folder: Path, chunks: Chunks, tracks_per_shard: int = 2) -> Pa
             columns = {name: x[chunks.track == i] for name, x in chunks.features.items()}
             features = TrackFeatures(columns, seconds=1.0, content_hash=str(i))
             tracks.append((chunks.tracks[i], features))
-            place = TrackPlace(number, row_group, features.chunks, 1.0, str(i))
+            place = TrackPlace(number, row_group, features.chunks, 1.0, str(i), str(i))
             places.append((chunks.tracks[i], place))
         write_shard(shard_path(folder, number), info, tracks, [])
     write_tracks(folder, places)

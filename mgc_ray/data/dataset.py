@@ -17,7 +17,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,12 @@ import pyarrow.parquet as pq
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
-from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
+from mgc_ray.data.features import (
+    FeatureSet,
+    TrackFeatures,
+    feature_set_from_json,
+    no_fingerprint,
+)
 from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
 from mgc_ray.data.split.protocols import BY_ARTIST, LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
@@ -36,6 +41,7 @@ from mgc_ray.settings import Params, as_json, validated
 
 TRACKS_PER_SHARD = 16  # 160 chunks of the default size: 21 MB, a second of work
 _METADATA_KEY = b"mgc_ray"
+_FINGERPRINTS_KEY = b"mgc_ray_fingerprints"
 _REMEDY = "make it with: python -m mgc_ray.preprocess --tracks FOLDER_OR_CSV --dataset DIR"
 
 
@@ -152,6 +158,7 @@ class ShardTrack:
     seconds: float
     content_hash: str
     lost_seconds: float = 0.0  # of a damaged file
+    fingerprint: np.ndarray = field(default_factory=no_fingerprint, compare=False)
 
 
 @dataclass(frozen=True)
@@ -174,18 +181,21 @@ def write_shard(
 ) -> None:
     """Write the features of tracks, one row group each; the file is complete or absent."""
     usable = [
-        ShardTrack(
-            path=track.path,
-            row_group=i,
-            chunks=features.chunks,
-            seconds=features.seconds,
-            content_hash=features.content_hash,
-            lost_seconds=round(features.lost_seconds, 3),
-        )
+        {
+            "path": track.path,
+            "row_group": i,
+            "chunks": features.chunks,
+            "seconds": features.seconds,
+            "content_hash": features.content_hash,
+            "lost_seconds": round(features.lost_seconds, 3),
+        }
         for i, (track, features) in enumerate(tracks)
     ]
-    content = {"tracks": [asdict(t) for t in usable], "skipped": [asdict(s) for s in skipped]}
-    metadata = {_METADATA_KEY: json.dumps(_made_from(info) | content).encode()}
+    content = {"tracks": usable, "skipped": [asdict(s) for s in skipped]}
+    metadata = {
+        _METADATA_KEY: json.dumps(_made_from(info) | content).encode(),
+        _FINGERPRINTS_KEY: _packed([features.fingerprint for _, features in tracks]),
+    }
     schema = _schema(info.features).with_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -222,6 +232,19 @@ def _rows(track: Track, features: TrackFeatures, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def _packed(fingerprints: Sequence[np.ndarray]) -> bytes:
+    """Arrays of uint32 as bytes: how many there are, their lengths, then all of them."""
+    lengths = np.array([len(fingerprints), *map(len, fingerprints)], "<u4")
+    return np.concatenate([lengths, *fingerprints]).astype("<u4").tobytes()
+
+
+def _unpacked(packed: bytes) -> tuple[np.ndarray, ...]:
+    numbers = np.frombuffer(packed, "<u4")
+    count = int(numbers[0])
+    ends = 1 + count + np.cumsum(numbers[1 : 1 + count])
+    return tuple(np.split(numbers, [1 + count, *ends])[1:-1])
+
+
 def _made_from(info: DatasetInfo) -> Params:
     return {"features": info.features.to_json(), "listing": info.listing}
 
@@ -229,9 +252,12 @@ def _made_from(info: DatasetInfo) -> Params:
 def read_shard_content(path: Path, info: DatasetInfo) -> ShardContent:
     """What a shard holds; RequestError where it is damaged or of other settings."""
     with _readable(path, info):
-        metadata = _metadata(pq.read_schema(path), path, info)
+        schema = pq.read_schema(path)
+        metadata = _metadata(schema, path, info)
+        fingerprints = _unpacked(schema.metadata[_FINGERPRINTS_KEY])
+        tracks = zip(metadata["tracks"], fingerprints, strict=True)
         return ShardContent(
-            tuple(ShardTrack(**one) for one in metadata["tracks"]),
+            tuple(ShardTrack(**one, fingerprint=codes) for one, codes in tracks),
             tuple(Skipped(**one) for one in metadata["skipped"]),
         )
 
@@ -310,6 +336,7 @@ class TrackPlace:
     chunks: int
     seconds: float
     content_hash: str
+    recording: str  # the same for all copies of one recording, see copies.py
     lost_seconds: float = 0.0  # of a damaged file
 
 

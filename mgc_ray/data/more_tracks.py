@@ -48,13 +48,13 @@ def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
 
 
 def new_recordings(
-    tracks: Iterable[Track], hashes: dict[str, str], main: Iterable[Track]
+    tracks: Iterable[Track], recordings: dict[str, str], main: Iterable[Track]
 ) -> tuple[list[Track], list[Skipped]]:
-    """Leave out recordings that are in `main`, or earlier among `tracks`; `hashes` are by path."""
-    known = {hashes[track.path]: track.path for track in main}
+    """Leave out recordings that are in `main`, or earlier among `tracks`; by path."""
+    known = {recordings[track.path]: track.path for track in main}
     kept, skipped = [], []
     for track in tracks:
-        first = known.setdefault(hashes[track.path], track.path)
+        first = known.setdefault(recordings[track.path], track.path)
         if first == track.path:
             kept.append(track)
         else:

@@ -9,6 +9,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.config import EvaluateConfig
 from mgc_ray.data.audio import UnusableTrackError
+from mgc_ray.data.copies import fingerprint, same_recordings
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, read_tracks
@@ -53,19 +54,22 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     skipped = list(table.skipped)
     usable: list[Track] = []
     probs: list[np.ndarray] = []
-    hashes: dict[str, str] = {}
+    content_hashes: dict[str, str] = {}
+    fingerprints: dict[str, np.ndarray] = {}
     right = chunks = 0
     with progress("evaluating", len(tracks), "tracks") as advance:
         for done, track in enumerate(tracks, 1):
             try:
-                features = ensemble.features.compute(track.path)
+                decoded = ensemble.features.decode(track.path)
+                features = ensemble.features.of(decoded)
             except UnusableTrackError as error:
                 skipped.append(Skipped(track.path, str(error)))
                 continue
             finally:
                 advance(done)
             predicted = ensemble.predict_song(features.columns)
-            hashes[track.path] = features.content_hash
+            content_hashes[track.path] = features.content_hash
+            fingerprints[track.path] = fingerprint(decoded)
             usable.append(track)
             probs.append(predicted.song)
             genre = ensemble.genres.index(track.genre)
@@ -77,7 +81,8 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
             f"{skipped[-1].reason}"
         )
     true = np.array([ensemble.genres.index(track.genre) for track in usable])
-    groups = [track.group for track in assign_groups(usable, hashes)]
+    recordings = same_recordings(fingerprints, content_hashes)
+    groups = [track.group for track in assign_groups(usable, recordings)]
     return Evaluation(
         metrics=measure(np.stack(probs), true, groups, ensemble.genres, right, chunks),
         tracks_table=config.tracks,

@@ -19,6 +19,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
 from mgc_ray.data.artists import is_known
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.copies import fingerprint, same_recordings
 from mgc_ray.data.dataset import (
     TRACKS_PER_SHARD,
     DatasetInfo,
@@ -34,6 +35,7 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
+from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
@@ -128,21 +130,22 @@ def _make(
     write_skipped(folder, skipped)  # also for one whose request is refused by what was found
     _report_skipped(folder, skipped, tables.no_audio)
     _report_damage(folder, places)
-    hashes = {path: place.content_hash for path, place in places.items()}
+    recordings = {path: place.recording for path, place in places.items()}
     usable = [track for track in tables.main.tracks if track.path in places]
     config = tables.config
     try:
         _check_genres(folder, tables, places)
-        tracks, left_out = draw_split(usable, hashes, config.protocol, info.seed, config.fold)
+        tracks, left_out = draw_split(usable, recordings, config.protocol, info.seed, config.fold)
     except RequestError:  # whatever mends the tracks changes what shards are made from
         _delete(folder, keep=("skipped.csv",))
         for name in ("chunks", "dataset.json"):
             shared.delete(name)
         raise
     added = [track for track in tables.added if track.path in places]
-    added, repeated = new_recordings(added, hashes, usable)
+    added, repeated = new_recordings(added, recordings, usable)
     write_skipped(folder, [*skipped, *left_out, *repeated])
-    _warn_of_contradictions(tracks, hashes)
+    _report_copies(folder, tracks, recordings)
+    _warn_of_contradictions(tracks, recordings)
     _warn_of_weak_split(tracks, info)
     info = replace(info, genres=tuple(sorted({t.genre for t in tracks} - {""})), shards=len(shards))
     if config.synthetic:
@@ -202,7 +205,7 @@ def write_shards(
         for track in tracks:
             try:
                 with fetcher(track.path) as path:
-                    usable.append((track, info.features.compute(path)))
+                    usable.append((track, _features(path, info)))
             except UnusableTrackError as error:
                 skipped.append(Skipped(track.path, str(error)))
         dataset = shared.on_this_node()
@@ -224,12 +227,29 @@ def write_shards(
             advance(done)
 
 
+def _features(path: str, info: DatasetInfo) -> TrackFeatures:
+    track = info.features.decode(path)
+    return replace(info.features.of(track), fingerprint=fingerprint(track))
+
+
 def track_places(contents: dict[int, ShardContent]) -> dict[str, TrackPlace]:
-    """Where the chunks of each usable track are, by path."""
+    """Where the chunks of each usable track are, by path; which are copies is found out here."""
+    tracks = {t.path: (shard, t) for shard, content in contents.items() for t in content.tracks}
+    recordings = same_recordings(
+        {path: track.fingerprint for path, (_, track) in tracks.items()},
+        {path: track.content_hash for path, (_, track) in tracks.items()},
+    )
     return {
-        t.path: TrackPlace(shard, t.row_group, t.chunks, t.seconds, t.content_hash, t.lost_seconds)
-        for shard, content in contents.items()
-        for t in content.tracks
+        path: TrackPlace(
+            shard=shard,
+            row_group=track.row_group,
+            chunks=track.chunks,
+            seconds=track.seconds,
+            content_hash=track.content_hash,
+            recording=recordings[path],
+            lost_seconds=track.lost_seconds,
+        )
+        for path, (shard, track) in tracks.items()
     }
 
 
@@ -370,11 +390,28 @@ def _warn(text: str) -> None:
     console.print(f"warning: {text}", markup=False, style="yellow")
 
 
-def _warn_of_contradictions(tracks: Sequence[Track], hashes: dict[str, str]) -> None:
+def _report_copies(folder: Path, tracks: Sequence[Track], recordings: dict[str, str]) -> None:
+    by_recording: dict[str, list[Track]] = {}
+    for track in tracks:
+        by_recording.setdefault(recordings[track.path], []).append(track)
+    copies = [same for same in by_recording.values() if len(same) > 1]
+    if not copies:
+        return
+    console.print(
+        f"{count_of(len(copies), 'recording')} that the table has several times, also cut or in "
+        f"another format ({count_of(sum(map(len, copies)), 'track')}); each counts as one group "
+        f"(all in the column recording of {folder / 'tracks.parquet'}):",
+        markup=False,
+    )
+    for first, *others in copies[:5]:
+        console.print(f"  {first.path} = {', '.join(t.path for t in others)}", markup=False)
+
+
+def _warn_of_contradictions(tracks: Sequence[Track], recordings: dict[str, str]) -> None:
     """Report where one recording has two genres: nothing can learn both."""
     first: dict[str, Track] = {}
     for track in tracks:
-        other = first.setdefault(hashes[track.path], track)
+        other = first.setdefault(recordings[track.path], track)
         if other.genre != track.genre:
             _warn(
                 f"{track.path} is the same recording as {other.path}, but their genres are "

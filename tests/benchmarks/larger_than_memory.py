@@ -63,7 +63,9 @@ def write_dataset(folder: Path, gib: float) -> int:
         rows = []
         for track in table[shard * TRACKS_PER_SHARD : (shard + 1) * TRACKS_PER_SHARD]:
             x = random.normal(-40, 15, shape).astype(np.float32)
-            places.append((track, TrackPlace(shard, len(rows), 10, 30.0, track.track_id)))
+            places.append(
+                (track, TrackPlace(shard, len(rows), 10, 30.0, track.track_id, track.track_id))
+            )
             rows.append((track, TrackFeatures({"log_mel": x}, 30.0, track.track_id)))
         write_shard(shard_path(folder, shard), info, rows, [])
     write_tracks(folder, places)

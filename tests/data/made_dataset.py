@@ -59,7 +59,7 @@ def features_of(name: str, count: int = 2, value_type: str = "float32") -> Track
 
 
 def place_of(shard: int, row_group: int, chunks: int, name: str) -> TrackPlace:
-    return TrackPlace(shard, row_group, chunks, 3.0 * chunks, f"hash {name}")
+    return TrackPlace(shard, row_group, chunks, 3.0 * chunks, f"hash {name}", f"hash {name}")
 
 
 def written_dataset(folder: Path, info: DatasetInfo | None = None) -> Path:

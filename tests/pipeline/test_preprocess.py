@@ -111,6 +111,26 @@ def test_identical_audio_under_two_artists_is_in_one_part(tmp_path: Path) -> Non
         assert all(len(parts) == 1 for parts in [*by_group.values(), *by_content.values()])
 
 
+def test_a_song_and_its_mp3_are_in_one_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = music(tmp_path / "music", 5)
+    samples = synthesise("jazz", 0, seconds=7.0)
+    soundfile.write(source / "jazz" / "jazz0.wav", samples, RATE)
+    soundfile.write(source / "jazz" / "zz.mp3", samples[RATE // 2 :] / 2, RATE, format="MP3")
+    for seed in (0, 1, 2, 3):
+        make(source, tmp_path / f"dataset{seed}", split_seed=seed)
+        tracks, places = read_dataset_tracks(tmp_path / f"dataset{seed}")
+        recording = {Path(t.path).name: p.recording for t, p in zip(tracks, places, strict=True)}
+        part = {Path(t.path).name: t.split for t in tracks}
+        assert recording["zz.mp3"] == recording["jazz0.wav"]
+        assert len(set(recording.values())) == len(tracks) - 1 == 10
+        assert part["zz.mp3"] == part["jazz0.wav"]
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "1 recording that the table has several times" in printed
+    assert f"{source}/jazz/jazz0.wav = {source}/jazz/zz.mp3" in printed
+
+
 def test_arrays_are_cut_into_ten_chunks(tmp_path: Path) -> None:
     folder = arrays(tmp_path / "arrays") / "rock"
     np.save(folder / "bands.npy", np.random.default_rng(0).random((9, 47)))
@@ -347,6 +367,8 @@ def test_more_tracks_are_in_the_training_part_alone(tmp_path: Path) -> None:
     for i in range(3):
         wav(more / "jazz" / f"other{i}.wav", 1000 + i)
     shutil.copy(source / "jazz" / "jazz0.wav", more / "jazz" / "copy.wav")
+    samples, _ = soundfile.read(source / "jazz" / "jazz1.wav", dtype="float32")
+    soundfile.write(more / "jazz" / "copy.ogg", samples, RATE)
     make(source, tmp_path / "without")
     info = make(source, tmp_path / "with", more_tracks=str(more))
     assert info.config.more_tracks == str(more)
@@ -355,7 +377,9 @@ def test_more_tracks_are_in_the_training_part_alone(tmp_path: Path) -> None:
     assert sorted(track.track_id for track in added) == [f"more:other{i}" for i in range(3)]
     assert {track.split for track in added} == {"train"}
     assert _splits(chunks) == _splits(load_chunks(tmp_path / "without", PARTS))
-    assert "copy.wav,the same recording as" in (tmp_path / "with" / "skipped.csv").read_text()
+    skipped = reasons(tmp_path / "with")
+    assert skipped["copy.wav"] == f"the same recording as {source}/jazz/jazz0.wav"
+    assert skipped["copy.ogg"] == f"the same recording as {source}/jazz/jazz1.wav"
     with pytest.raises(RequestError, match="changed since or is another table"):
         make(source, tmp_path / "with")
 

@@ -20,7 +20,7 @@ import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -38,6 +38,11 @@ _REFERENCE_RATE = 22_050  # Hz, at which the chunks of a track are counted
 _LONGEST = 3600  # s; a damaged number would ask for all memory
 _SHORTEST = 1024  # samples at that rate, 46 ms: one FFT window
 _NOT_FOR_AUDIO = ("array",)
+
+
+def no_fingerprint() -> np.ndarray:
+    """That of what is compared with no other track; see copies.py for others."""
+    return np.zeros(0, np.uint32)
 
 
 class Feature(Protocol):
@@ -126,6 +131,7 @@ class TrackFeatures:
     seconds: float
     content_hash: str
     lost_seconds: float = 0.0  # of a damaged file
+    fingerprint: np.ndarray = field(default_factory=no_fingerprint, compare=False)
 
     @property
     def chunks(self) -> int:

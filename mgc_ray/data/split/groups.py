@@ -8,12 +8,13 @@ from mgc_ray.data.artists import Artists, is_known
 from mgc_ray.data.tracks import Track
 
 
-def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> list[Track]:
-    """Give each track its group: one for all tracks of one artist, content, or earlier group.
+def assign_groups(tracks: Sequence[Track], recordings: dict[str, str]) -> list[Track]:
+    """Give each track its group: one for all tracks of one artist, recording, or earlier group.
 
     Artists are the same in any usual spelling, and who plays together is one group (see `Artists`).
-    `content_hashes` are by path. Joining is transitive: two artists who share one recording are one
-    group. A group is called after its first track's artist, else its earlier group or track_id.
+    `recordings` are by path (see copies.py). Joining is transitive: two artists who share one
+    recording are one group. A group is called after its first track's artist, else its earlier
+    group or track_id.
     """
     parent = list(range(len(tracks)))
 
@@ -35,7 +36,7 @@ def assign_groups(tracks: Sequence[Track], content_hashes: dict[str, str]) -> li
             artists.add(artist)
         for key in (
             ("artist", artist),
-            ("content", content_hashes.get(track.path, "")),
+            ("recording", recordings.get(track.path, "")),
             ("group", track.group),
         ):
             if key[1]:

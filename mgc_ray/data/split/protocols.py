@@ -49,14 +49,14 @@ def check_table(table: TrackTable, protocol: Protocol, fold: str = "") -> None:
 
 def draw_split(
     tracks: Sequence[Track],
-    content_hashes: dict[str, str],
+    recordings: dict[str, str],
     protocol: Protocol,
     seed: int,
     fold: str = "",
 ) -> tuple[list[Track], list[Skipped]]:
     """Give each usable track its group and its split; return them and those left out by protocol.
 
-    `content_hashes` are by path. Under `random-chunks` the split stays "": `chunk_splits` draws it.
+    `recordings` are by path. Under `random-chunks` the split stays "": `chunk_splits` draws it.
     Under `cross-validation` the folds depend on the seed alone, so the test parts of folds 1/N ...
     N/N are disjoint and together all tracks. Raises RequestError where a genre has too few groups.
     """
@@ -67,7 +67,7 @@ def draw_split(
     elif protocol == "given":
         skipped = [Skipped(t.path, "the table has no split for it") for t in tracks if not t.split]
         tracks = [track for track in tracks if track.split]
-    tracks = assign_groups(tracks, content_hashes)
+    tracks = assign_groups(tracks, recordings)
     _check_counts(tracks, genres, protocol)
     if protocol == "grouped":
         tracks = split_groups(tracks, GROUPED_SHARES, seed)
