@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 from mgc_ray import RequestError
 from mgc_ray.config import PreprocessConfig
-from mgc_ray.terminal.command import console, count_of, print_json, run, stopped_by
+from mgc_ray.terminal.command import (
+    console,
+    count_of,
+    print_json,
+    print_warnings,
+    run,
+    stopped_by,
+)
 from mgc_ray.terminal.options import parse
 
 
@@ -50,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         + (f" ({added} of train were added)" if added else ""),
         markup=False,
     )
+    print_warnings(info.warnings)
     if parsed.as_json:
         print_json(info.to_json() | {"chunks": chunks})
     return 0

@@ -44,6 +44,7 @@ VALIDATION, OUT_OF_FOLD, TEST = "validation", "out_of_fold", "test"  # parts of 
 EpochMetrics = dict[str, float]  # one epoch of a trial, see training/loop.py
 R = TypeVar("R")
 
+_NEARLY = 0.9  # of the accuracy that a model reaches
 _ANOTHER_VERSION = "it was written by another version of this program"
 _LEADERBOARD_METRICS = ("val_track_accuracy", "val_chunk_accuracy", "val_macro_f1", "val_log_loss")
 
@@ -189,12 +190,6 @@ def read_predictions(path: Path, remedy: str = "run the search again") -> Predic
 
 # ---- ensembles ----
 
-NO_ARTISTS = (
-    "WARNING: no artist is known, so songs of one artist may be in training and in test, and "
-    "figures are too high for new artists: tag the files, sort them as GENRE/ARTIST/ALBUM/SONG, or "
-    "give a CSV with a column artist"
-)
-
 
 @dataclass(frozen=True)
 class TrainedOn:
@@ -248,7 +243,8 @@ class EnsembleInfo:
     candidates: tuple[str, ...]
     trained_on: tuple[TrainedOn, ...]
     split_id: str = ""  # of the dataset, see `split_identity`
-    knows_no_artist: bool = False  # so tracks of one artist may be in several parts
+    accuracy_without_music: float | None = None  # see data/confounds.py
+    warnings: tuple[str, ...] = ()  # of the dataset: what to know before figures are believed
     models: dict[str, ModelResult] = field(default_factory=dict)
 
     @property
@@ -259,6 +255,19 @@ class EnsembleInfo:
     @property
     def test(self) -> Metrics | None:
         return self.models[ENSEMBLE].test if ENSEMBLE in self.models else None
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """Those of the dataset, and one where the figures may not be of music at all."""
+        accuracy, measured = self.accuracy_without_music, self.test or self.held_out
+        if accuracy is None or accuracy < _NEARLY * measured.track_accuracy:
+            return self.warnings
+        return (
+            *self.warnings,
+            f"the genres of {accuracy:.1%} of the tracks can be told without any music, by how "
+            "the files were made (sample rate, codec, bandwidth, loudness, length), and the "
+            "ensemble is hardly better: its figures say little about other recordings",
+        )
 
     @property
     def also_trained_on(self) -> str:

@@ -494,3 +494,30 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, share: float) -
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"p\.parquet is missing: run the search again"):
         read_predictions(tmp_path / "p.parquet")
+
+
+# --- warnings ---
+
+
+@pytest.mark.parametrize(
+    ("test", "accuracy", "warned"),
+    [
+        # without music nearly as well as with it: 0.9 of it or more
+        (0.8, 0.73, True),
+        (0.8, 0.71, False),
+        (None, 0.8, True),  # 0.9 of the held-out 0.875 is 0.7875
+        (None, 0.78, False),
+        (0.8, None, False),
+    ],
+)
+def test_a_model_that_is_hardly_better_than_none_of_the_music_is_warned_of(
+    test: float | None, accuracy: float | None, warned: bool
+) -> None:
+    measured = None if test is None else _metrics(test)
+    models = {"ensemble": ModelResult(1000, 12.5, _metrics(0.875), measured)}
+    info = _info(models=models, warnings=("no artist",), accuracy_without_music=accuracy)
+    first, *others = info.all_warnings
+    assert first == "no artist"
+    assert len(others) == warned
+    if warned:
+        assert f"the genres of {accuracy:.1%} of the tracks can be told without" in others[0]

@@ -32,6 +32,8 @@ class Waveform:
     samples: np.ndarray
     sample_rate: int
     lost_seconds: float = 0.0  # that the file should have, but are damaged or missing
+    codec: str = ""  # of the file, e.g. WAV PCM_16
+    channels: int = 1  # of the file
 
     @property
     def seconds(self) -> float:
@@ -62,7 +64,7 @@ def read_waveform(path: str | Path) -> Waveform:
         raise UnusableTrackError("a .npy spectrogram, but this dataset or model takes audio")
     check_openable(path)
     try:
-        blocks, sample_rate, promised = decode(path)
+        blocks, sample_rate, promised, codec, channels = decode(path)
     except soundfile.LibsndfileError as error:
         raise UnusableTrackError(_not_audio(path, error)) from None
     samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0)
@@ -81,7 +83,8 @@ def read_waveform(path: str | Path) -> Waveform:
         raise UnusableTrackError(f"corrupt: peak to peak {high - low:.1e} of full scale")
     if high - low < SILENCE:
         raise UnusableTrackError(f"silent: peak to peak {high - low:.1e} of full scale")
-    return Waveform(samples, sample_rate, lost if lost > NEGLIGIBLE else 0.0)
+    lost = lost if lost > NEGLIGIBLE else 0.0
+    return Waveform(samples, sample_rate, lost, codec, channels)
 
 
 def check_openable(path: str | Path) -> None:

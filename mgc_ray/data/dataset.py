@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
+from mgc_ray.data.confounds import Properties
 from mgc_ray.data.features import (
     FeatureSet,
     TrackFeatures,
@@ -34,7 +35,7 @@ from mgc_ray.data.features import (
     no_fingerprint,
 )
 from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
-from mgc_ray.data.split.protocols import BY_ARTIST, LEAKY_PROTOCOLS
+from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.settings import Params, as_json, validated
@@ -54,7 +55,8 @@ class DatasetInfo:
     listing: str  # hash of the table's rows and of each file's size and time
     genres: tuple[str, ...] = ()
     tracks: int = 0
-    known_artists: int = 0  # tracks whose artist is known
+    accuracy_without_music: float | None = None  # see confounds.py; None where it is not known
+    warnings: tuple[str, ...] = ()  # what to know before figures are believed
     shards: int = 0
     split_id: str = ""  # see `split_identity`
     finished: bool = False
@@ -76,11 +78,6 @@ class DatasetInfo:
     def leaky(self) -> bool:
         """Whether chunks of one song are on both sides of the split."""
         return self.protocol in LEAKY_PROTOCOLS
-
-    @property
-    def knows_no_artist(self) -> bool:
-        """Whether the split is said to be by artist, but no artist is known."""
-        return self.protocol in BY_ARTIST and not self.known_artists
 
     @property
     def source_name(self) -> str:
@@ -107,7 +104,8 @@ class DatasetInfo:
             "listing": self.listing,
             "genres": list(self.genres),
             "tracks": self.tracks,
-            "known_artists": self.known_artists,
+            "accuracy_without_music": self.accuracy_without_music,
+            "warnings": list(self.warnings),
             "shards": self.shards,
             "split_id": self.split_id,
             "finished": self.finished,
@@ -129,7 +127,8 @@ def read_info(folder: str | Path) -> DatasetInfo:
             listing=str(content["listing"]),
             genres=tuple(map(str, content["genres"])),
             tracks=int(content["tracks"]),
-            known_artists=int(content["known_artists"]),
+            accuracy_without_music=content["accuracy_without_music"],
+            warnings=tuple(map(str, content["warnings"])),
             shards=int(content["shards"]),
             split_id=str(content["split_id"]),
             finished=bool(content["finished"]),
@@ -158,6 +157,7 @@ class ShardTrack:
     seconds: float
     content_hash: str
     lost_seconds: float = 0.0  # of a damaged file
+    properties: Properties = field(default_factory=Properties)
     fingerprint: np.ndarray = field(default_factory=no_fingerprint, compare=False)
 
 
@@ -188,6 +188,7 @@ def write_shard(
             "seconds": features.seconds,
             "content_hash": features.content_hash,
             "lost_seconds": round(features.lost_seconds, 3),
+            "properties": asdict(features.properties),
         }
         for i, (track, features) in enumerate(tracks)
     ]
@@ -257,9 +258,13 @@ def read_shard_content(path: Path, info: DatasetInfo) -> ShardContent:
         fingerprints = _unpacked(schema.metadata[_FINGERPRINTS_KEY])
         tracks = zip(metadata["tracks"], fingerprints, strict=True)
         return ShardContent(
-            tuple(ShardTrack(**one, fingerprint=codes) for one, codes in tracks),
+            tuple(_shard_track(fingerprint=codes, **one) for one, codes in tracks),
             tuple(Skipped(**one) for one in metadata["skipped"]),
         )
+
+
+def _shard_track(properties: Params, **others: Any) -> ShardTrack:
+    return ShardTrack(properties=Properties(**properties), **others)
 
 
 def read_shard(
@@ -338,13 +343,27 @@ class TrackPlace:
     content_hash: str
     recording: str  # the same for all copies of one recording, see copies.py
     lost_seconds: float = 0.0  # of a damaged file
+    properties: Properties = field(default_factory=Properties)
 
 
 def write_tracks(folder: Path, tracks: Sequence[tuple[Track, TrackPlace]]) -> None:
     """Write DIR/tracks.parquet: the split as it was drawn, and where chunks are."""
-    rows = [asdict(track) | asdict(place) for track, place in tracks]
+    rows = [asdict(track) | _columns(place) for track, place in tracks]
     with atomic_write(folder / "tracks.parquet") as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
+
+
+def _columns(place: TrackPlace) -> Params:
+    """A column per field, and one per property of the file."""
+    columns = asdict(place)
+    return columns | columns.pop("properties")
+
+
+def _place(row: Params) -> TrackPlace:
+    """Take from a row what is not the track's own; see `_columns`."""
+    properties = Properties(**{name: row.pop(name) for name in Properties.__annotations__})
+    names = TrackPlace.__annotations__.keys() - {"properties"}
+    return TrackPlace(properties=properties, **{name: row.pop(name) for name in names})
 
 
 def read_dataset_tracks(folder: Path) -> tuple[list[Track], list[TrackPlace]]:
@@ -352,10 +371,7 @@ def read_dataset_tracks(folder: Path) -> tuple[list[Track], list[TrackPlace]]:
     path = folder / "tracks.parquet"
     try:
         rows = pq.read_table(path).to_pylist()
-        places = [
-            TrackPlace(**{name: row.pop(name) for name in TrackPlace.__annotations__})
-            for row in rows
-        ]
+        places = [_place(row) for row in rows]
         return [Track(**row) for row in rows], places
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise RequestError(

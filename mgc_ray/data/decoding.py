@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -25,11 +26,18 @@ class UnusableTrackError(Exception):
     """This file cannot be a track; the message is the reason, as written to `skipped.csv`."""
 
 
-def decode(path: str | Path) -> tuple[list[np.ndarray], int, int]:
-    """Mono float32 blocks, the sample rate, and how many samples the file states to have.
+class Decoded(NamedTuple):
+    """Mono float32 blocks, and what the file states of itself."""
 
-    LibsndfileError for what libsndfile cannot open.
-    """
+    blocks: list[np.ndarray]
+    sample_rate: int
+    samples: int  # that the file states to have
+    codec: str  # e.g. WAV PCM_16
+    channels: int
+
+
+def decode(path: str | Path) -> Decoded:
+    """Decode a file; LibsndfileError for what libsndfile cannot open."""
     sys.audit("mgc_ray.decode", str(path))  # for whoever counts
     with _quiet(path):
         with _open(path) as file:
@@ -44,10 +52,11 @@ def decode(path: str | Path) -> tuple[list[np.ndarray], int, int]:
                 while len(block := _read(file, max(1, _BLOCK // file.channels))):
                     blocks.append(_mono(block))
                     position += len(block)
-            end = file.frames
+            end, channels = file.frames, file.channels
+            codec = f"{file.format} {file.subtype}"
         if position < end:
             blocks += _behind_damage(path, position, end, piece=rate // 16)
-    return blocks, rate, stated
+    return Decoded(blocks, rate, stated, codec, channels)
 
 
 def _behind_damage(path: str | Path, position: int, end: int, piece: int) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
 from mgc_ray.data.artists import is_known
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.confounds import Properties, find_confounds, properties_of
 from mgc_ray.data.copies import fingerprint, same_recordings
 from mgc_ray.data.dataset import (
     TRACKS_PER_SHARD,
@@ -40,7 +41,7 @@ from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
 from mgc_ray.data.split.groups import groups_on_several_sides
-from mgc_ray.data.split.protocols import add_to_train, draw_split
+from mgc_ray.data.split.protocols import BY_ARTIST, add_to_train, draw_split
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tags import artists_in_words
 from mgc_ray.data.tracks import Skipped, Track
@@ -145,8 +146,6 @@ def _make(
     added, repeated = new_recordings(added, recordings, usable)
     write_skipped(folder, [*skipped, *left_out, *repeated])
     _report_copies(folder, tracks, recordings)
-    _warn_of_contradictions(tracks, recordings)
-    _warn_of_weak_split(tracks, info)
     info = replace(info, genres=tuple(sorted({t.genre for t in tracks} - {""})), shards=len(shards))
     if config.synthetic:
         seconds = _typical_seconds(places)
@@ -162,11 +161,18 @@ def _make(
     tracks = add_to_train(tracks, added)
     rows = [(track, places[track.path]) for track in tracks]
     write_tracks(folder, rows)
+    confounds = find_confounds(tracks, [place for _, place in rows])
     info = replace(
         info,
         tracks=len(tracks),
-        known_artists=sum(is_known(track.artist) for track in tracks),
         split_id=split_identity(rows, info),
+        accuracy_without_music=confounds.accuracy,
+        warnings=(
+            *_unknown_artists(tracks, info),
+            *_weak_split(tracks, info),
+            *_contradictions(tracks, recordings),
+            *confounds.warnings,
+        ),
     )
     info = finish(folder, info)
     shared.send("dataset.json")
@@ -229,7 +235,11 @@ def write_shards(
 
 def _features(path: str, info: DatasetInfo) -> TrackFeatures:
     track = info.features.decode(path)
-    return replace(info.features.of(track), fingerprint=fingerprint(track))
+    return replace(
+        info.features.of(track),
+        fingerprint=fingerprint(track),
+        properties=properties_of(track.waveform) if track.waveform else Properties(),
+    )
 
 
 def track_places(contents: dict[int, ShardContent]) -> dict[str, TrackPlace]:
@@ -248,6 +258,7 @@ def track_places(contents: dict[int, ShardContent]) -> dict[str, TrackPlace]:
             content_hash=track.content_hash,
             recording=recordings[path],
             lost_seconds=track.lost_seconds,
+            properties=track.properties,
         )
         for path, (shard, track) in tracks.items()
     }
@@ -386,10 +397,6 @@ def _typical_seconds(places: dict[str, TrackPlace]) -> float:
     return _SYNTHETIC_SECONDS if math.isnan(seconds) else min(_SYNTHETIC_SECONDS, seconds)
 
 
-def _warn(text: str) -> None:
-    console.print(f"warning: {text}", markup=False, style="yellow")
-
-
 def _report_copies(folder: Path, tracks: Sequence[Track], recordings: dict[str, str]) -> None:
     by_recording: dict[str, list[Track]] = {}
     for track in tracks:
@@ -407,30 +414,46 @@ def _report_copies(folder: Path, tracks: Sequence[Track], recordings: dict[str, 
         console.print(f"  {first.path} = {', '.join(t.path for t in others)}", markup=False)
 
 
-def _warn_of_contradictions(tracks: Sequence[Track], recordings: dict[str, str]) -> None:
-    """Report where one recording has two genres: nothing can learn both."""
+def _contradictions(tracks: Sequence[Track], recordings: dict[str, str]) -> Iterator[str]:
+    """Where one recording has two genres: nothing can learn both."""
     first: dict[str, Track] = {}
-    for track in tracks:
-        other = first.setdefault(recordings[track.path], track)
-        if other.genre != track.genre:
-            _warn(
-                f"{track.path} is the same recording as {other.path}, but their genres are "
-                f"{track.genre!r} and {other.genre!r}"
-            )
+    contradicting = [
+        (track, other)
+        for track in tracks
+        if not track.added
+        and (other := first.setdefault(recordings[track.path], track)).genre != track.genre
+    ]
+    if contradicting:
+        (track, other), *more = contradicting
+        other_ones = f", and {count_of(len(more), 'more such track')}" if more else ""
+        yield (
+            f"{track.path} is the same recording as {other.path}, but their genres are "
+            f"{track.genre!r} and {other.genre!r}"
+            f"{other_ones}: correct them"
+        )
 
 
-def _warn_of_weak_split(tracks: Sequence[Track], info: DatasetInfo) -> None:
-    """Report where figures on the split will not mean what they seem to."""
+def _unknown_artists(tracks: Sequence[Track], info: DatasetInfo) -> Iterator[str]:
+    if info.protocol in BY_ARTIST and not any(is_known(track.artist) for track in tracks):
+        yield (
+            "no artist is known, so songs of one artist may be in training and in test, and "
+            "figures are too high for new artists: tag the files, sort them as "
+            "GENRE/ARTIST/ALBUM/SONG, or give a CSV with a column artist"
+        )
+
+
+def _weak_split(tracks: Sequence[Track], info: DatasetInfo) -> Iterator[str]:
+    """Where figures on the split will not mean what they seem to."""
     if both := groups_on_several_sides(tracks):  # not drawn here, but given or published
         whose = "published" if info.protocol == "fault-filtered" else "table's own"
-        _warn(
+        yield (
             f"groups on several sides of the {whose} split: {len(both)}, e.g. {both[0]!r} (artists "
             "who play together, or one recording twice), so its figures are too high"
         )
     if info.protocol == "cross-validation":
         tested = {track.genre for track in tracks if track.split == "test"}
         for genre in sorted({track.genre for track in tracks} - tested):
-            _warn(
+            yield (
                 f"the test part of fold {info.fold} has no track of {genre!r}, which has fewer "
                 "groups (artists) than there are folds: this fold's figures leave that genre out"
             )

@@ -46,7 +46,6 @@ from mgc_ray.results import (
     ENSEMBLE,
     JOURNAL,
     LEADERBOARD,
-    NO_ARTISTS,
     PREDICTIONS,
     REPORT,
     SEARCH,
@@ -58,7 +57,7 @@ from mgc_ray.results import (
     write_predictions,
 )
 from mgc_ray.settings import Params
-from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.command import console, count_of, print_warnings
 from mgc_ray.terminal.options import write_config
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.initial import check_features, initial_params
@@ -263,8 +262,7 @@ def _announce(
     tuning = result.config.tuning
     if isinstance(chunks, StreamedChunks):
         console.print(f"{chunks.nbytes / 2**30:.1f} GiB of features are streamed from disk")
-    if info.knows_no_artist:
-        console.print(NO_ARTISTS, markup=False, style="bold yellow")
+    print_warnings(info.warnings)
     count = Counter(chunks.split.tolist())
     added = sum(chunks.tracks[track].added for track in chunks.track)
     among = f" ({added} of them added)" if added else ""

@@ -9,13 +9,12 @@ from mgc_ray.models import family_arguments, full_params
 from mgc_ray.results import (
     FAILED,
     LEADERBOARD,
-    NO_ARTISTS,
     REPORT,
     EnsembleInfo,
     SearchResult,
     in_words,
 )
-from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.command import console, count_of, print_warnings
 from mgc_ray.tuning.display import best_table, changed_settings, clock
 
 _SHOWN = 10
@@ -85,8 +84,7 @@ def print_ensemble(ensemble: EnsembleInfo) -> None:
         f"{': too few to make them surer' if few else ''}",
         markup=False,
     )
-    if ensemble.knows_no_artist:
-        console.print(NO_ARTISTS, markup=False, style="bold yellow")
+    print_warnings(ensemble.all_warnings)
     if ensemble.test:
         console.print(f"TEST ({protocol}): {ensemble.test}", markup=False, style="bold")
     else:

@@ -23,7 +23,7 @@ from mgc_ray.evaluation.compare import (
 )
 from mgc_ray.reporting import content, history, plots
 from mgc_ray.reporting.content import Table
-from mgc_ray.results import JOURNAL, NO_ARTISTS, SearchResult, in_words, load_search
+from mgc_ray.results import JOURNAL, SearchResult, in_words, load_search
 from mgc_ray.terminal.options import as_toml
 
 
@@ -123,5 +123,4 @@ def _template() -> jinja2.Template:
         loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["in_words"] = in_words
-    environment.globals["NO_ARTISTS"] = NO_ARTISTS
     return environment.get_template("page.html")

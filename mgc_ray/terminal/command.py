@@ -87,6 +87,12 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def print_warnings(warnings: Sequence[str]) -> None:
+    """One line each, which nobody misses."""
+    for warning in warnings:
+        console.print(f"WARNING: {warning}", markup=False, style="bold yellow")
+
+
 def print_json(content: Any) -> None:
     """Print one line of JSON on standard output; NaN and infinity become null."""
     print(json.dumps(_finite(content), ensure_ascii=False), flush=True)

@@ -149,7 +149,9 @@ def test_a_missing_or_damaged_list_of_tracks_is_refused(
 
 def test_a_list_of_tracks_of_another_program_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["a.wav"]}), tmp_path / "tracks.parquet")
-    with pytest.raises(RequestError, match=r"tracks\.parquet is missing or damaged \('shard'\)"):
+    with pytest.raises(
+        RequestError, match=r"tracks\.parquet is missing or damaged \('sample_rate'\)"
+    ):
         read_dataset_tracks(tmp_path)
 
 

@@ -47,6 +47,20 @@ def test_a_search_without_a_test_part_says_that_its_figure_is_too_high(tmp_path:
     assert "The ensemble was selected on these tracks, so the figure is too high." in page
 
 
+def test_what_is_uncertain_is_said_where_the_figure_stands(tmp_path: Path) -> None:
+    result = write_search(tmp_path / "first", PREDICTIONS, [record(0, [0.5])])
+    assert "decision tree" not in page_of(tmp_path, result)
+    ensemble = result.ensemble
+    assert ensemble is not None
+    warned = replace(ensemble, warnings=("no <artist> is known",), accuracy_without_music=0.7)
+    replace(result, ensemble=warned).write()
+    page = page_of(tmp_path, result)
+    assert '<p class="warn">no &lt;artist&gt; is known</p>' in page
+    # 70 % is more than 0.9 of 75 %
+    assert '<p class="warn">the genres of 70.0% of the tracks can be told without' in page
+    assert "a decision tree has 70.0% of the training and validation tracks right" in page
+
+
 def test_the_published_baseline_is_shown_where_the_tracks_are_of_gtzan(tmp_path: Path) -> None:
     gtzan = write_search(tmp_path / "gtzan", GTZAN, [])
     assert BASELINE in page_of(tmp_path, gtzan)

@@ -29,6 +29,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.config import CHUNK_SECONDS, DatasetConfig
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
+from mgc_ray.data.confounds import Properties
 from mgc_ray.data.features.array import Array, is_array, read_array
 from mgc_ray.settings import Params, as_json, nearest, validated
 
@@ -132,6 +133,7 @@ class TrackFeatures:
     content_hash: str
     lost_seconds: float = 0.0  # of a damaged file
     fingerprint: np.ndarray = field(default_factory=no_fingerprint, compare=False)
+    properties: Properties = field(default_factory=Properties)
 
     @property
     def chunks(self) -> int:
