@@ -39,7 +39,7 @@ SEARCH, CONFIG, TRIAL, ENSEMBLE_JSON = "search.json", "config.toml", "trial.json
 LEADERBOARD, JOURNAL, PREDICTIONS = "leaderboard.csv", "study.journal", "predictions.parquet"
 REPORT = "report.html"
 ENSEMBLE = "ensemble"  # the folder, and the model's name in tables
-VALIDATION, OUT_OF_FOLD, TEST = "validation", "out_of_fold", "test"  # parts of predictions
+VALID, OUT_OF_FOLD, TEST = "valid", "out_of_fold", "test"  # parts of predictions
 
 EpochMetrics = dict[str, float]  # one epoch of a trial, see training/loop.py
 R = TypeVar("R")
@@ -94,7 +94,7 @@ class Metrics:
 class Predictions:
     """A model's predictions for K tracks: probabilities [K, genres], true genre indices [K].
 
-    `part`: validation or out_of_fold, which the ensemble was selected on, or test.
+    `part`: valid or out_of_fold, which the ensemble was selected on, or test.
     """
 
     model: str
@@ -239,7 +239,7 @@ class EnsembleInfo:
     split_seed: int
     source: str
     temperature: float
-    selected_on: str  # validation or out_of_fold
+    selected_on: str  # valid or out_of_fold
     candidates: tuple[str, ...]
     trained_on: tuple[TrainedOn, ...]
     split_id: str = ""  # of the dataset, see `split_identity`

@@ -14,7 +14,7 @@ from mgc_ray.data.features import FeatureSet
 from mgc_ray.ensembling.saved import save_ensemble
 from mgc_ray.models import register_family
 from mgc_ray.models._classifier import new_classifier
-from mgc_ray.results import VALIDATION, EnsembleInfo, TrainedOn
+from mgc_ray.results import VALID, EnsembleInfo, TrainedOn
 from mgc_ray.results import Member as SavedMember
 from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import save_checkpoint
@@ -107,7 +107,7 @@ def write_ensemble(
         split_seed=0,
         source=info.source_name,
         temperature=temperature,
-        selected_on=VALIDATION,
+        selected_on=VALID,
         candidates=tuple(member.name for member in saved),
         trained_on=(TrainedOn(info.source_name, info.protocol, "genres"),),
     )

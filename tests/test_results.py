@@ -22,7 +22,7 @@ from mgc_ray.results import (
     OUT_OF_FOLD,
     STOPPED_EARLY,
     TEST,
-    VALIDATION,
+    VALID,
     EnsembleInfo,
     Interval,
     Member,
@@ -94,7 +94,7 @@ def _info(**changed: Any) -> EnsembleInfo:
         "split_seed": 3,
         "source": OWN.source,
         "temperature": 0.9,
-        "selected_on": VALIDATION,
+        "selected_on": VALID,
         "candidates": ("gru-0000", "cnn-0001", "gru-0002"),
         "trained_on": (OWN,),
         "models": {
@@ -397,8 +397,8 @@ def _table() -> PredictionTable:
         fold="2/5",
         split_id="0123456789abcdef",
         predictions=(
-            Predictions("ensemble", VALIDATION, track_id, group, true, of_all),
-            Predictions("gru", VALIDATION, track_id, group, true, 1 - of_all),
+            Predictions("ensemble", VALID, track_id, group, true, of_all),
+            Predictions("gru", VALID, track_id, group, true, 1 - of_all),
             Predictions("ensemble", TEST, track_id[:1], group[:1], true[:1], of_all[:1]),
         ),
     )
@@ -415,7 +415,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert (one.model, one.part) == (other.model, other.part)
         for name in ("track_id", "group", "true", "probs", "predicted"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    gru = found.of("gru", VALIDATION)
+    gru = found.of("gru", VALID)
     assert gru is not None
     assert gru.predicted.tolist() == [1, 0, 0]
     assert found.of("gru", TEST) is None
@@ -435,7 +435,7 @@ def test_the_file_has_one_row_per_model_part_and_track(tmp_path: Path) -> None:
     row = table.iloc[2].to_dict()
     assert row == {
         "model": "ensemble",
-        "part": "validation",
+        "part": "valid",
         "fold": "2/5",
         "seed": 7,
         "split_seed": 3,

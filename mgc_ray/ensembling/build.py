@@ -31,7 +31,7 @@ from mgc_ray.results import (
     ENSEMBLE,
     OUT_OF_FOLD,
     TEST,
-    VALIDATION,
+    VALID,
     EnsembleInfo,
     Member,
     Metrics,
@@ -63,7 +63,7 @@ class Candidate:
 class HeldOut:
     """Predictions [N, genres] of each candidate for chunks that its models were not trained on."""
 
-    part: str  # validation or out_of_fold
+    part: str  # valid or out_of_fold
     candidates: tuple[Candidate, ...]
     chunks: ChunkTable
     probs: list[np.ndarray]
@@ -109,7 +109,7 @@ def validation(dataset: Path, candidates: Sequence[Candidate], top_k: int) -> He
     for candidate, checkpoint in zip(chosen, checkpoints, strict=True):
         _check_same_dataset(candidate, checkpoint, chunks.info, dataset)
     probs = _predict([checkpoint.classifier for checkpoint in checkpoints], chunks)
-    return HeldOut(VALIDATION, chosen, chunks, probs)
+    return HeldOut(VALID, chosen, chunks, probs)
 
 
 def out_of_fold(dataset: Path, refitted: Sequence[Refitted]) -> HeldOut:

@@ -22,7 +22,7 @@ from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models._classifier import Classifier, Shared
 from mgc_ray.results import (
     ENSEMBLE_JSON,
-    VALIDATION,
+    VALID,
     EnsembleInfo,
     Member,
     read_ensemble_info,
@@ -224,7 +224,7 @@ def _of_one(checkpoint: Checkpoint) -> Ensemble:
         split_id=origin.split_id,
         source=origin.source,
         temperature=1.0,
-        selected_on=VALIDATION,
+        selected_on=VALID,
         candidates=(),
         trained_on=config.trained_on,
     )

@@ -23,7 +23,7 @@ class RowKey:
     folds: int | None  # of the protocol
     refitted: bool
     trained_on: tuple[str, ...]  # besides the dataset itself
-    part: str  # that the model is evaluated on: test, validation, out_of_fold
+    part: str  # that the model is evaluated on: test, valid, out_of_fold
     tracks: str  # the track table's name
     settings: tuple[tuple[str, str], ...]  # all other settings that are not at their defaults
 

@@ -135,7 +135,7 @@ def mistakes(result: SearchResult) -> Table | None:
         return None
     paths = _paths(result)
     return Table(
-        f"{in_words(of_ensemble.part).capitalize()} tracks that the ensemble got wrong, with the "
+        f"Tracks ({in_words(of_ensemble.part)}) that the ensemble got wrong, with the "
         "highest probability first",
         ("track", "group (artist)", "true", "predicted", "its probability", "of the true genre"),
         [

@@ -301,7 +301,7 @@ def confusion(part: str, metrics: Metrics) -> Plot:
     figure.update_layout(height=220 + 34 * len(genres))
     return Plot(
         "Confusion matrix",
-        f"Of the {in_words(part)} tracks; the most frequent confusion is {genres[row]} predicted "
+        f"Of the tracks ({in_words(part)}); the most frequent confusion is {genres[row]} predicted "
         f"as {genres[column]} ({count_of(matrix[row, column], 'track')}).",
         figure,
         Table(

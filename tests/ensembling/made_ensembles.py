@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.ensembling.saved import save_ensemble
-from mgc_ray.results import VALIDATION, EnsembleInfo, Member
+from mgc_ray.results import VALID, EnsembleInfo, Member
 from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.loop import train
@@ -43,7 +43,7 @@ def ensemble_of(
         split_seed=0,
         source="made by a test",
         temperature=1.0,
-        selected_on=VALIDATION,
+        selected_on=VALID,
         candidates=(),
         trained_on=(),
     )

@@ -21,7 +21,7 @@ from mgc_ray.ensembling.saved import load_ensemble, member_probs
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models import full_params
 from mgc_ray.models._classifier import Classifier, count_parameters
-from mgc_ray.results import FAILED, OUT_OF_FOLD, TEST, VALIDATION, TrialRecord, read_ensemble_info
+from mgc_ray.results import FAILED, OUT_OF_FOLD, TEST, VALID, TrialRecord, read_ensemble_info
 from mgc_ray.task import Score
 from mgc_ray.training.checkpoint import load_checkpoint
 from tests.conftest import make_chunks
@@ -85,7 +85,7 @@ def _held(made: Path, probs: Sequence[np.ndarray], models: int = 1) -> HeldOut:
         )
         for i in range(len(probs))
     ]
-    return HeldOut(VALIDATION, tuple(candidates), valid, [p.repeat(3, 0) for p in probs])
+    return HeldOut(VALID, tuple(candidates), valid, [p.repeat(3, 0) for p in probs])
 
 
 def _sure(right: Sequence[int], of_true: float = 0.99) -> np.ndarray:
@@ -175,8 +175,8 @@ def test_each_fold_of_a_configuration_has_an_equal_share_of_its_weight(
 def test_predictions_have_the_tracks_they_are_of(made: Path, tmp_path: Path) -> None:
     built = build_ensemble(_held(made, [_sure(THREE_OF_FOUR)]), tmp_path / "e")
     assert [(one.model, one.part) for one in built.predictions] == [
-        ("ensemble", VALIDATION),
-        ("gru", VALIDATION),
+        ("ensemble", VALID),
+        ("gru", VALID),
     ]
     first = built.predictions[0]
     assert first.track_id[[0, 4, 8]].tolist() == ["blues.8", "disco.8", "rock.8"]
@@ -190,7 +190,7 @@ def test_predictions_have_the_tracks_they_are_of(made: Path, tmp_path: Path) -> 
 
 def test_candidates_with_different_features_are_one_ensemble(made: Path, tmp_path: Path) -> None:
     held = build.validation(made / "dataset", _candidates(made, *ALL), top_k=5)
-    assert held.part == VALIDATION
+    assert held.part == VALID
     valid = load_chunks(made / "dataset", ("valid",))
     for candidate, probs in zip(held.candidates, held.probs, strict=True):
         classifier = load_checkpoint(candidate.models[0]).classifier
@@ -247,7 +247,7 @@ def test_the_test_part_is_predicted_once_by_each_model(
     assert info.test.chunk_accuracy == np.mean(by_chunk.argmax(1) == test.genre)
     assert read_ensemble_info(tmp_path / "e", "") == info
     for name in ("ensemble", "gru", "discriminant"):
-        assert table.of(name, VALIDATION) is not None
+        assert table.of(name, VALID) is not None
         assert info.models[name].test is not None
         assert info.models[name].held_out == built.info.models[name].held_out
 
@@ -269,7 +269,7 @@ def test_without_a_test_part_there_are_no_test_metrics(tmp_path: Path) -> None:
         build_ensemble(held, tmp_path / "e"), tmp_path / "dataset", seed=0
     )
     assert info.test is None
-    assert {one.part for one in table.predictions} == {VALIDATION}
+    assert {one.part for one in table.predictions} == {VALID}
 
 
 def test_half_of_the_size_is_what_is_tested(made: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from mgc_ray.evaluation.rows import ModelRun, Row, RowKey, rows_of
 from mgc_ray.results import (
     PREDICTIONS,
     TEST,
-    VALIDATION,
+    VALID,
     EnsembleInfo,
     Member,
     Metrics,
@@ -135,7 +135,7 @@ def write_search(
         "split_seed": 0,
         "source": OWN.source,
         "temperature": 1.0,
-        "selected_on": VALIDATION if part == TEST else part,
+        "selected_on": VALID if part == TEST else part,
         "candidates": (),
         "trained_on": (OWN,),
         "models": results,

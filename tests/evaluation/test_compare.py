@@ -19,7 +19,7 @@ from mgc_ray.data.split.gtzan import fault_filtered
 from mgc_ray.evaluation.compare import ComparedModel, Comparison, compare_runs, compare_searches
 from mgc_ray.evaluation.runs import read_runs
 from mgc_ray.pipeline.comparison import save_comparison
-from mgc_ray.results import OUT_OF_FOLD, VALIDATION, EnsembleInfo, TrainedOn, load_search
+from mgc_ray.results import OUT_OF_FOLD, VALID, EnsembleInfo, TrainedOn, load_search
 from mgc_ray.settings import as_json
 from tests.commands import command
 from tests.evaluation.made_runs import (
@@ -86,21 +86,21 @@ def test_fewer_than_five_seeds_are_noted(tmp_path: Path) -> None:
 
 def test_metrics_of_validation_are_marked_as_chosen_on(tmp_path: Path) -> None:
     searches = [
-        write_search(tmp_path / "a", {"gru": right(9)}, part=VALIDATION),
+        write_search(tmp_path / "a", {"gru": right(9)}, part=VALID),
         write_search(tmp_path / "b", {"gru": right(9)}, part=OUT_OF_FOLD),
         write_search(tmp_path / "c", {"gru": right(4)}),
     ]
     tested, *others = rows_of(searches)
     assert (tested.evaluated_on, tested.chosen_on, tested.refitted) == ("test", False, False)
     assert [(one.evaluated_on, one.refitted) for one in others] == [
-        ("validation", False),
+        ("valid", False),
         ("out_of_fold", True),
     ]
     for one in others:
         assert one.chosen_on
         assert "chosen on the tracks that it is evaluated on, so too high" in one.notes
     printed = command("compare", *searches, cwd=tmp_path).stderr
-    assert re.search(r"gru +1† validation! ", printed)
+    assert re.search(r"gru +1† valid! ", printed)
     assert "! chosen on the tracks that it is evaluated on, so too high" in printed
     assert "2 and 3 are not over the same splits and tracks: no difference is given" in printed
 
@@ -207,7 +207,7 @@ def test_a_leaky_protocol_is_marked_with_chunks_first_and_below_the_others(tmp_p
     leaky = write_search(
         tmp_path / "leaky",
         {"gru": right(15)},
-        part=VALIDATION,
+        part=VALID,
         protocol="random-chunks",
         leaky=True,
     )
@@ -288,7 +288,7 @@ def test_the_tables_fit_the_terminal(columns: int, tmp_path: Path) -> None:
                 tmp_path / f"leaky{seed}",
                 models,
                 seed,
-                part=VALIDATION,
+                part=VALID,
                 protocol="random-chunks",
                 leaky=True,
                 trained_on=(replace(OWN, protocol="random-chunks"),),
@@ -299,9 +299,7 @@ def test_the_tables_fit_the_terminal(columns: int, tmp_path: Path) -> None:
     assert all(len(line) <= columns for line in tables.splitlines())
     assert "…" not in tables
     assert re.search(r"^1 ensemble .* 5 test +77\.5 ± 3\.4 ", tables, re.MULTILINE)
-    assert re.search(
-        r"^4 ensemble .* 2† validation! +42\.2 ± 2\.2 +84\.4 ± 4\.4 ", tables, re.MULTILINE
-    )
+    assert re.search(r"^4 ensemble .* 2† valid! +42\.2 ± 2\.2 +84\.4 ± 4\.4 ", tables, re.MULTILINE)
 
 
 @pytest.mark.parametrize("columns", [60])

@@ -72,7 +72,7 @@ def test_rows_are_paired_only_on_the_same_tracks() -> None:
     assert one.on_tracks_of(row(evaluated("00", "1")))
     assert one.on_tracks_of(row(evaluated("00", "1"), seed=3))
     assert not one.on_tracks_of(row(evaluated("11", "01")))
-    (validation,) = rows_of([model_run(evaluated("11", "0"), part="validation")], 3)
+    (validation,) = rows_of([model_run(evaluated("11", "0"), part="valid")], 3)
     assert not one.on_tracks_of(validation)
     # of one seed all tracks, of the other not, and other seeds: no common tracks
     parts = [evaluated("1"), evaluated("0", first="b")]

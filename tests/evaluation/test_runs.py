@@ -164,7 +164,7 @@ def test_predictions_that_do_not_fit_the_metrics_are_refused(tmp_path: Path) -> 
         match="for the 16 tracks that the metrics of gru are of, but it has 15: search again",
     ):
         read_runs([search])
-    other = pa.array(["validation"] * len(table))
+    other = pa.array(["valid"] * len(table))
     index = table.schema.get_field_index("part")
     pq.write_table(table.set_column(index, "part", other), predictions)
     with pytest.raises(RequestError, match="but it has 0: search again"):

@@ -11,7 +11,7 @@ from mgc_ray.results import (
     ENSEMBLE,
     PREDICTIONS,
     TEST,
-    VALIDATION,
+    VALID,
     EnsembleInfo,
     Member,
     ModelResult,
@@ -81,7 +81,7 @@ def write_search(
         split_seed=0,
         source="music",
         temperature=1.0,
-        selected_on=VALIDATION,
+        selected_on=VALID,
         candidates=("gru-0000",),
         trained_on=(TrainedOn("music", "grouped", "genres"),),
         models={name: ModelResult(1000, 3600, metrics, metrics) for name in models},
@@ -110,7 +110,7 @@ def write_search(
     predicted = tuple(
         Predictions(name, part, track_id, group, true, probs)
         for name in models
-        for part in (VALIDATION, TEST)
+        for part in (VALID, TEST)
     )
     write_predictions(folder / PREDICTIONS, PredictionTable(GENRES, 0, 0, "", "", predicted))
     return result

@@ -43,7 +43,7 @@ def test_a_search_without_a_test_part_says_that_its_figure_is_too_high(tmp_path:
     models = {name: replace(model, test=None) for name, model in ensemble.models.items()}
     replace(result, ensemble=replace(ensemble, models=models)).write()
     page = page_of(tmp_path, result)
-    assert "validation track accuracy, no test figure" in page
+    assert "track accuracy (valid), no test figure" in page
     assert "The ensemble was selected on these tracks, so the figure is too high." in page
 
 
