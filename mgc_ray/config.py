@@ -392,7 +392,10 @@ class PredictConfig:
     """Genres of files or of a whole library."""
 
     files: Names = setting(
-        ..., "Audio files; with --out one folder.", positional=True, metavar="FILE_OR_FOLDER"
+        ...,
+        "Audio files, or folders of such; with --out one folder.",
+        positional=True,
+        metavar="FILE_OR_FOLDER",
     )
     model: str = setting("", _MODEL_HELP, flag=True, metavar="DIR")
     out: Path | None = setting(

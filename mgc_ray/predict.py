@@ -1,15 +1,19 @@
 """Genres of any audio files, with probabilities, from a saved ensemble.
 
     python -m mgc_ray.predict song.mp3
-    python -m mgc_ray.predict --model results/gru-001/ensemble song.mp3
+    python -m mgc_ray.predict --model results/gru-001/ensemble album/*
     python -m mgc_ray.predict MUSIC --out genres.parquet --playlists playlists
 
-Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files are
-predicted in this process, without Ray; a folder with --out on all cores, or on a cluster. The table
-has one row per file: path (below the folder; bytes that are not UTF-8 as \\xNN), genre,
-probability, prob_GENRE for each genre, and the reason where a file could not be read. When run
-again, it predicts what is new or has changed, and tries again what could not be read; the exit
-status is 1 while any file cannot be read.
+Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, and all
+files of folders, are predicted in this process, without Ray; a folder with --out on all cores, or
+on a cluster. A song shorter than half a chunk (1.5 s, for most models) has no genre but a reason,
+as such songs are left out of training. Bytes of names that are not UTF-8 are shown as \\xNN; in
+lines of text, but not in JSON, control characters are escaped as well.
+
+The table of --out has one row per file: path (below the folder), genre, probability, prob_GENRE for
+each genre, and the reason where a file could not be read. When run again, it predicts what is new
+or has changed, and tries again what could not be read; the exit status is 1 while any file cannot
+be read.
 """
 
 import time
@@ -18,9 +22,10 @@ from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.config import PredictConfig
+from mgc_ray.data.names import one_line
 from mgc_ray.models import family_names
 from mgc_ray.settings import Params
-from mgc_ray.terminal.command import console, print_json, run, stopped_by
+from mgc_ray.terminal.command import console, print_json, print_line, run, stopped_by
 from mgc_ray.terminal.options import parse
 
 _SHOWN = 3
@@ -46,10 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in (("playlists", config.playlists), ("address", config.address)):
         if value:
             raise RequestError(f"--{name} is for a whole library: give one folder and --out TABLE")
-    if folders := [file for file in config.files if Path(file).is_dir()]:
-        raise RequestError(
-            f"{folders[0]} is a folder: add --out genres.parquet to predict everything in it"
-        )
     return _files(config, parsed.as_json)
 
 
@@ -57,22 +58,49 @@ def _files(config: PredictConfig, as_json: bool) -> int:
     from mgc_ray.data.audio import UnusableTrackError
     from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 
+    files, left_out = _with_files_of_folders(config.files)
     ensemble = load_ensemble(config.model or shipped_model())
     predictions: list[Params] = []
-    for file in config.files:
+    unread = 0
+    for file in files:
         try:
             genres = ensemble.predict(file)
         except UnusableTrackError as error:
+            unread += 1
             predictions.append({"file": file, "error": str(error)})
-            console.print(f"{file}: error: {error}", style="red", markup=False)
+            console.print(one_line(f"{file}: error: {error}"), style="red", soft_wrap=True)
             continue
         predictions.append({"file": file, "genres": genres})
         if not as_json:
             best = list(genres.items())[:_SHOWN]
-            print(f"{file}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
+            print_line(f"{file}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
+    for file, reason in left_out:
+        predictions.append({"file": file, "error": reason})
+        console.print(one_line(f"{file}: left out: {reason}"), soft_wrap=True)
     if as_json:
         print_json(predictions)
-    return 1 if any("error" in one for one in predictions) else 0
+    return 1 if unread else 0
+
+
+def _with_files_of_folders(given: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The files that are given, with all that may be songs below folders; what is left out."""
+    from mgc_ray.data.walk import Walk, no_audio_in_words, walk
+
+    files, left_out = [], []
+    others = Walk().no_audio
+    for name in given:
+        if not Path(name).is_dir():
+            files.append(name)
+            continue
+        found = walk(Path(name))
+        files += map(str, found.files)
+        left_out += [(str(path), reason) for path, reason in found.left_out]
+        others += found.no_audio
+    if others:
+        console.print(no_audio_in_words(others))
+    if not files:
+        raise RequestError(f"{' '.join(given)} has no file that may be a song: give another folder")
+    return files, left_out
 
 
 def _library(config: PredictConfig, as_json: bool) -> int:
@@ -93,11 +121,11 @@ def _library(config: PredictConfig, as_json: bool) -> int:
         console.print(f"stopped by {stopped_by()}: the same command again continues")
         return 130
     for path, reason in library.unread[:_REASONS_SHOWN]:
-        console.print(f"{path}: {reason}", style="red", markup=False)
+        console.print(one_line(f"{path}: {reason}"), style="red", soft_wrap=True)
     where = (
         f" (see the column reason of {config.out})" if library.unread or library.left_out else ""
     )
-    console.print(f"{library}{where}, in {time.monotonic() - started:.0f} s", markup=False)
+    console.print(one_line(f"{library}{where}, in {time.monotonic() - started:.0f} s"))
     if as_json:
         print_json(
             {"files": library.files, "known": library.known, "genres": library.genres}

@@ -108,6 +108,13 @@ def test_imports_go_one_way(path: Path) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_all_is_printed_by_the_terminal_which_knows_what_names_may_hold(path: Path) -> None:
+    if _part(path) != "terminal":
+        calls = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+        assert "print" not in {one.func.id for one in calls if isinstance(one.func, ast.Name)}
+
+
 def test_no_modules_import_one_another_in_a_circle() -> None:
     """Where a module imports another as soon as it is imported itself."""
     modules = {_module(path): path for path in MODULES}

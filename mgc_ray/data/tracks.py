@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mgc_ray import RequestError
+from mgc_ray.data.names import as_text, is_utf8
 from mgc_ray.data.walk import walk
 
 SPLITS = ("train", "valid", "test")
@@ -77,8 +78,10 @@ def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
     that cannot be a track table: missing, no genre, a path with two genres, an unknown split.
     """
     source = Path(source)
-    if not _is_utf8(source):
-        raise RequestError(f"--tracks must have a UTF-8 name, but it is {str(source)!r}: rename it")
+    if not is_utf8(whole := os.path.abspath(source)):
+        raise RequestError(
+            f"--tracks must have a UTF-8 name, but it is {as_text(whole)}: rename it"
+        )
     # absolute, so that a table is the same whatever the working folder is
     if source.is_dir():
         table = _read_folder(Path(os.path.abspath(source)), labelled)
@@ -111,13 +114,13 @@ def _read_folder(source: Path, labelled: bool) -> TrackTable:
         raise RequestError(f"{source} may not be read: no permission")
     found = walk(source)
     tracks = []
-    skipped = [Skipped(_readable(path), reason) for path, reason in found.left_out]
+    skipped = [Skipped(as_text(path), reason) for path, reason in found.left_out]
     for path in found.files:
         genre, *below = path.relative_to(source).parts
         if labelled and not below:
-            skipped.append(Skipped(_readable(path), "is outside the genre folders"))
-        elif not _is_utf8(path):  # neither Parquet nor skipped.csv could hold it
-            skipped.append(Skipped(_readable(path), "its name is not UTF-8"))
+            skipped.append(Skipped(as_text(path), "is outside the genre folders"))
+        elif not is_utf8(path):  # neither Parquet nor skipped.csv could hold it
+            skipped.append(Skipped(as_text(path), "its name is not UTF-8"))
         else:
             tracks.append(Track(str(path), genre if labelled else "", track_id=""))
     stems = Counter(Path(track.path).stem for track in tracks)
@@ -129,19 +132,6 @@ def _read_folder(source: Path, labelled: bool) -> TrackTable:
             replace(track, track_id=path.stem if unique else path.relative_to(source).as_posix())
         )
     return TrackTable(source, named, skipped, found.no_audio)
-
-
-def _readable(path: Path) -> str:
-    """A path as text; bytes that are not UTF-8 as \\xNN."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_csv(source: Path, labelled: bool) -> TrackTable:

@@ -24,6 +24,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.files import atomic_write, delete_partial_files, exclusive_lock
+from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.saved import Ensemble, load_ensemble
 from mgc_ray.models import own_families, register_sources
@@ -187,7 +188,7 @@ def _check_place(folder: Path, out: Path) -> None:
 
 def _file(folder: Path, path: Path) -> File:
     below = os.path.relpath(path, folder)
-    shown = os.fsencode(below).decode("utf-8", "backslashreplace")
+    shown = as_text(below)
     try:
         status = os.stat(path)
         return File(below, shown, status.st_size, status.st_mtime_ns)

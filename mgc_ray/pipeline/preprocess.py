@@ -40,6 +40,7 @@ from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
+from mgc_ray.data.names import one_line
 from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.protocols import BY_ARTIST, add_to_train, draw_split
 from mgc_ray.data.storage import SharedFolder, Storage
@@ -411,7 +412,8 @@ def _report_copies(folder: Path, tracks: Sequence[Track], recordings: dict[str, 
         markup=False,
     )
     for first, *others in copies[:5]:
-        console.print(f"  {first.path} = {', '.join(t.path for t in others)}", markup=False)
+        same = ", ".join(track.path for track in others)
+        console.print(one_line(f"  {first.path} = {same}"))
 
 
 def _contradictions(tracks: Sequence[Track], recordings: dict[str, str]) -> Iterator[str]:
@@ -470,7 +472,7 @@ def _report_damage(folder: Path, places: dict[str, TrackPlace]) -> None:
     )
     for path, place in list(damaged.items())[:5]:
         lost, total = place.lost_seconds, place.seconds + place.lost_seconds
-        console.print(f"  {path}: {lost:.1f} of {total:.1f} s are lost", markup=False)
+        console.print(one_line(f"  {path}: {lost:.1f} of {total:.1f} s are lost"))
 
 
 def _report_skipped(folder: Path, skipped: Sequence[Skipped], no_audio: Counter[str]) -> None:
@@ -483,4 +485,4 @@ def _report_skipped(folder: Path, skipped: Sequence[Skipped], no_audio: Counter[
         markup=False,
     )
     for item in skipped[:5]:
-        console.print(f"  {item.path}: {item.reason}", markup=False)
+        console.print(one_line(f"  {item.path}: {item.reason}"))

@@ -6,6 +6,7 @@ or by SIGTERM, which schedulers, containers and `kill` send: what is finished is
 command says how to continue. A second one ends the process at once, whatever it is doing.
 """
 
+import codecs
 import json
 import os
 import signal
@@ -15,13 +16,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.text import Text
 
 from mgc_ray import RequestError
+from mgc_ray.data.names import as_text, for_terminal, one_line
 from mgc_ray.terminal.process import prepare_process
+
+
+class _Console(Console):
+    """Shows all text as it is: a name of a file or genre is no markup and controls no terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(for_terminal(text), **options)
+
 
 # A terminal gets lines broken between words, a file or pipe gets each message as one line. What is
 # to be copied (commands, paths) is printed with soft_wrap=True.
-console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+console = _Console(
+    stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty()
+)
 
 
 def run(name: str, main: Callable[[Sequence[str] | None], int]) -> NoReturn:
@@ -43,7 +56,7 @@ def status_of(
         status = main(argv)
         sys.stdout.flush()
     except RequestError as error:
-        console.print(f"{name}: error: {error}", style="red", markup=False)
+        console.print(one_line(f"{name}: error: {error}"), style="red", markup=False)
         status = 2
     except KeyboardInterrupt:
         console.print(f"{name}: stopped by {stopped_by()}", markup=False)
@@ -55,7 +68,7 @@ def status_of(
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        console.print(f"{name}: error: {where}{error.strerror}", style="red", markup=False)
+        console.print(one_line(f"{name}: error: {where}{error.strerror}"), style="red")
         status = 1
     return status
 
@@ -90,21 +103,31 @@ def count_of(number: int, noun: str) -> str:
 def print_warnings(warnings: Sequence[str]) -> None:
     """One line each, which nobody misses."""
     for warning in warnings:
-        console.print(f"WARNING: {warning}", markup=False, style="bold yellow")
+        console.print(one_line(f"WARNING: {warning}"), style="bold yellow")
+
+
+def print_line(text: str) -> None:
+    """Print a result on standard output as one line, whatever is in the names that it has."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(one_line(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def print_json(content: Any) -> None:
-    """Print one line of JSON on standard output; NaN and infinity become null."""
-    print(json.dumps(_finite(content), ensure_ascii=False), flush=True)
+    """Print one line of JSON on standard output.
+
+    NaN and infinity become null, bytes of names that are not UTF-8 become \\xNN.
+    """
+    takes_all = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    print(json.dumps(_plain(content), ensure_ascii=not takes_all), flush=True)
 
 
-def _finite(content: Any) -> Any:
+def _plain(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {_plain(key): _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [_plain(value) for value in content]
     if isinstance(content, float) and content - content != 0:
         return None
-    if isinstance(content, Path):
-        return str(content)
+    if isinstance(content, str | Path):
+        return as_text(content)
     return content

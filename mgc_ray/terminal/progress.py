@@ -34,7 +34,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=total, note="")

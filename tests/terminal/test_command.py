@@ -1,6 +1,8 @@
 """How a command ends: its exit status, and one line for what went wrong."""
 
 import errno
+import io
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.terminal.command import count_of, print_json, status_of
+from mgc_ray.terminal.command import console, count_of, print_json, print_line, status_of
 from mgc_ray.terminal.main import commands
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "results/a")
@@ -54,6 +56,59 @@ def test_json_is_one_line_without_nan_and_with_paths_as_text(
 ) -> None:
     print_json({"a": [1.5, float("nan"), float("inf")], "b": Path("x/y"), "c": "日本"})
     assert capsys.readouterr().out == '{"a": [1.5, null, null], "b": "x/y", "c": "日本"}\n'
+
+
+# names as files and genres have them, and how a line of text shows each
+NAMES = {
+    "[red]a[/red] :fire: [link=x]": "[red]a[/red] :fire: [link=x]",
+    "a\nb": "a\\nb",
+    "\x1b[2Jgone\x1b]0;title\x07": "\\x1b[2Jgone\\x1b]0;title\\x07",
+    b"caf\xe9".decode("utf-8", "surrogateescape"): "caf\\xe9",
+    "日本": "日本",
+}
+
+
+@pytest.mark.parametrize(("name", "shown"), NAMES.items(), ids=ascii)
+def test_names_are_shown_as_they_are_and_control_no_terminal(
+    name: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.table import Table
+
+    table = Table("genre", box=None)
+    table.add_row(name)
+    print_line(name)
+    console.print(name.replace("\n", "\\n"))
+    console.print(table)
+    printed = capsys.readouterr()
+    assert printed.out == f"{shown}\n"
+    first, _, *cells = printed.err.splitlines()
+    assert first == shown
+    assert "\\n".join(cell.strip() for cell in cells) == shown
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_results_are_printed_whatever_the_encoding_of_the_terminal(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
+    for name in NAMES:
+        print_line(name)
+        print_json({"file": name, name: 1.0})
+    lines = raw.getvalue().decode(encoding).splitlines()
+    for number, (name, shown) in enumerate(NAMES.items()):
+        assert lines[2 * number] == shown.encode(encoding, "backslashreplace").decode(encoding)
+        stored = "caf\\xe9" if "caf" in name else name
+        assert json.loads(lines[2 * number + 1]) == {"file": stored, stored: 1.0}
+    assert len(lines) == 2 * len(NAMES)
+
+
+def test_an_error_is_one_line_whatever_is_in_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: Sequence[str] | None) -> int:
+        raise RequestError("\n".join(NAMES))
+
+    assert status_of("mgc_ray.x", main, []) == 2
+    assert capsys.readouterr().err == "mgc_ray.x: error: " + "\\n".join(NAMES.values()) + "\n"
 
 
 def test_counts_have_their_plural() -> None:

@@ -1,0 +1,39 @@
+"""Names of files, genres and artists, which may hold anything, as text to store and to show.
+
+A file's name is bytes on Linux: Python reads those that are not UTF-8 as lone surrogates, which no
+file or terminal in UTF-8 takes. A name may also hold line breaks and terminal escape sequences.
+"""
+
+import re
+from pathlib import Path
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# control characters, line separators, and what reverses the direction of the text that follows
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def as_text(name: str | Path) -> str:
+    """A name as UTF-8 text; bytes that are not UTF-8 as \\xNN."""
+    return _SURROGATE.sub(_escaped, str(name))
+
+
+def is_utf8(name: str | Path) -> bool:
+    """Whether a file, e.g. Parquet, can hold a name as it is."""
+    return not _SURROGATE.search(str(name))
+
+
+def one_line(text: str | Path) -> str:
+    """Text with names in it as one line that any terminal shows: control characters escaped."""
+    return _CONTROL.sub(_escaped, as_text(text))
+
+
+def for_terminal(text: str) -> str:
+    """The same, with the line breaks that it has."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def _escaped(character: re.Match[str]) -> str:
+    code = ord(character[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python reads a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character[0].encode("unicode_escape").decode()

@@ -1,0 +1,38 @@
+"""Names as text: nothing that a file in UTF-8 or a terminal cannot take."""
+
+import pytest
+
+from mgc_ray.data.names import as_text, for_terminal, is_utf8, one_line
+
+LATIN_1 = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
+
+
+def test_bytes_that_are_not_utf_8_are_shown_as_numbers() -> None:
+    assert as_text(LATIN_1) == "caf\\xe9.wav"
+    assert as_text("\ud800.wav") == "\\ud800.wav"  # of JSON; no file has such a name
+    assert [is_utf8(name) for name in (LATIN_1, "\ud800", "café.wav", "a\n")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["café.wav", "日本.flac", "שלום.mp3", "👩\u200d👩\u200d👧.ogg", "[red]:fire: $a$ \\x"]
+)
+def test_all_other_text_stays_as_it_is(name: str) -> None:
+    assert as_text(name) == one_line(name) == for_terminal(name) == name
+
+
+def test_one_line_has_no_control_characters() -> None:
+    assert one_line("a\nb\r\tc\x00") == "a\\nb\\r\\tc\\x00"
+    assert one_line("\x1b[31mred\x1b]0;title\x07\x9b2J") == (
+        "\\x1b[31mred\\x1b]0;title\\x07\\x9b2J"
+    )
+    assert one_line("a\u2028b\x85c\u202egpj.exe") == "a\\u2028b\\x85c\\u202egpj.exe"
+    assert one_line(LATIN_1) == "caf\\xe9.wav"
+
+
+def test_text_of_several_lines_keeps_them() -> None:
+    assert for_terminal(f"a\x1b[2J\n{LATIN_1}\n") == "a\\x1b[2J\ncaf\\xe9.wav\n"
