@@ -81,13 +81,14 @@ def write_ensemble(
     features: FeatureSet,
     members: Sequence[Member],
     temperature: float = 1.0,
+    genres: tuple[str, ...] = GENRES,
 ) -> Path:
-    """Write an ensemble of GENRES; its members are called member-0, member-1, ..."""
-    info = DatasetInfo(DatasetConfig(tracks="made/tracks.csv"), features, listing="", genres=GENRES)
+    """Write an ensemble of these genres; its members are called member-0, member-1, ..."""
+    info = DatasetInfo(DatasetConfig(tracks="made/tracks.csv"), features, listing="", genres=genres)
     saved, sources = [], []
     for number, member in enumerate(members):
         torch.manual_seed(number)
-        classifier = new_classifier(member.family, member.params, features, len(GENRES))
+        classifier = new_classifier(member.family, member.params, features, len(genres))
         generator = torch.Generator().manual_seed(member.standardisation)
         bands = len(classifier.mean)
         classifier.mean.copy_(torch.empty(bands).uniform_(-40, -20, generator=generator))
@@ -100,7 +101,7 @@ def write_ensemble(
     ensemble = EnsembleInfo(
         version=__version__,
         members=tuple(saved),
-        genres=GENRES,
+        genres=genres,
         protocol=info.protocol,
         leaky=False,
         fold="",

@@ -28,8 +28,9 @@ from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.saved import Ensemble, load_ensemble
 from mgc_ray.models import own_families, register_sources
+from mgc_ray.pipeline.playlists import write_playlists
 from mgc_ray.settings import Params
-from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.command import count_of
 from mgc_ray.terminal.progress import progress
 
 OWN_COLUMNS = {
@@ -129,7 +130,10 @@ def predict_library(
         _write(out, table)
     shutil.rmtree(parts)
     if playlists:
-        write_playlists(playlists, folder, read, {file.shown: file.path for file in files})
+        on_disk = {file.shown: file.path for file in files}
+        columns = (read[name].to_pylist() for name in ("path", "genre", "probability"))
+        songs = [(on_disk[path], *rest) for path, *rest in zip(*columns, strict=True) if rest[0]]
+        write_playlists(playlists, folder, songs, ensemble.genres)
     genres = Counter(genre for genre in read["genre"].to_pylist() if genre)
     return Library(
         files=len(read),
@@ -144,35 +148,6 @@ def predict_library(
 def _reasons(table: pa.Table) -> list[tuple[str, str]]:
     rows = zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)
     return sorted((path, reason) for path, reason in rows if reason)
-
-
-def write_playlists(place: Path, folder: Path, table: pa.Table, paths: dict[str, str]) -> None:
-    """Write one M3U playlist (UTF-8) per genre into the folder `place`, most certain songs first.
-
-    `paths`: the table's paths as they are on disk. A name with a line break in it, which no
-    playlist can hold, is left out.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    songs: dict[str, list[tuple[float, str]]] = {}
-    left_out = 0
-    for shown, genre, probability in zip(
-        *(table[name].to_pylist() for name in ("path", "genre", "probability")), strict=True
-    ):
-        path = paths[shown]
-        if genre and set(path) & {"\n", "\r"}:
-            left_out += 1
-        elif genre:
-            songs.setdefault(genre, []).append((-probability, path))
-    if left_out:
-        console.print(f"in no playlist, as their names have line breaks: {left_out}", markup=False)
-    for genre, of_genre in songs.items():
-        lines = ["#EXTM3U", f"#PLAYLIST:{genre}"]
-        for negative, path in sorted(of_genre):
-            lines += [f"#EXTINF:-1,{Path(path).stem} ({-negative:.0%})"]
-            lines += [Path(os.path.relpath(folder / path, place)).as_posix()]
-        name = genre.replace("/", "-").replace("\\", "-").replace("\0", "")
-        with atomic_write(place / f"{name}.m3u8") as temporary:
-            temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _check_place(folder: Path, out: Path) -> None:
@@ -237,8 +212,13 @@ def _earlier(out: Path, schema: pa.Schema) -> pa.Table:
         if out.suffix.lower() == ".parquet":
             table = pq.read_table(out)
         else:
-            options = pa.csv.ConvertOptions(column_types=schema, strings_can_be_null=True)
-            table = pa.csv.read_csv(out, convert_options=options)
+            options = pa.csv.ConvertOptions(
+                column_types=schema,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,  # a genre may be called NA
+            )
+            lines = pa.csv.ParseOptions(newlines_in_values=True)
+            table = pa.csv.read_csv(out, parse_options=lines, convert_options=options)
         if set(OWN_COLUMNS) <= set(table.column_names):
             same = table.column_names == schema.names
             return table.cast(schema) if same else schema.empty_table()

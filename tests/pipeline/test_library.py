@@ -233,6 +233,21 @@ def test_workers_know_several_features_and_a_family_of_ones_own(
     assert predict_library(songs / "pop", out, model).known == 0
 
 
+@pytest.mark.parametrize("genre", ["NA", "nan", "null", "None", "true", "1", "a\nb", '"', "[red]"])
+def test_a_genre_is_text_whatever_it_is_called(songs: Path, tmp_path: Path, genre: str) -> None:
+    features = audio_features(DatasetConfig(chunk_seconds=1.0))
+    members = [Member("discriminant", {}, 1.0)]
+    model = write_ensemble(tmp_path / "model", features, members, genres=(genre,))
+    out = tmp_path / "genres.csv"
+    assert predict_library(songs / "pop", out, model).genres == {genre: 2}
+    with out.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["genre"] for row in table] == [genre] * 2
+    assert [float(row[f"prob_{genre}"]) for row in table] == pytest.approx([1.0, 1.0])
+    again = predict_library(songs / "pop", out, model)
+    assert (again.known, again.genres) == (2, {genre: 2})
+
+
 def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path: Path) -> None:
     done = command("predict", "music", "--out", "g.csv", "--json", cwd=tmp_path, status=1)
     assert "predicting 23/23 files" in done.stderr
@@ -249,7 +264,7 @@ def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["music"], "music is a folder: add --out genres.parquet"),
+        (["music"], "music has no file that may be a song"),
         (["music", "music", "--out", "g.csv"], "--out is for one folder, but 2 are given"),
         (["music", "--out", "g.txt"], "--out must end in .parquet or .csv, but it is g.txt"),
         (["music", "--out", "no/g.csv"], "must be a file in a folder that exists"),
