@@ -419,7 +419,8 @@ class ServeConfig:
     model: str = setting("", _MODEL_HELP, flag=True, metavar="DIR")
     host: str = setting(
         "127.0.0.1",
-        "Address to listen on; 0.0.0.0 admits everyone who reaches this machine.",
+        "Address to listen on; 0.0.0.0 (or ::, also by IPv6) admits everyone who reaches this "
+        "machine.",
         flag=True,
     )
     port: int = setting(8000, "Port to listen on.", flag=True, ge=1, le=65_535)

@@ -10,7 +10,7 @@ from mgc_ray.config import EvaluateConfig
 from mgc_ray.models import family_names
 from mgc_ray.pipeline.evaluate import Evaluation, confusion_table, evaluate_model
 from mgc_ray.settings import as_json, configured_by
-from mgc_ray.terminal.command import console, print_json, run
+from mgc_ray.terminal.command import console, count_of, print_json, run
 from mgc_ray.terminal.options import parse
 
 
@@ -41,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(confusion_table(metrics.confusion_matrix, metrics.genres))
     for reason, count in Counter(item.reason for item in evaluation.skipped).most_common(5):
         console.print(f"skipped {count}: {reason}", markup=False)
+    if evaluation.short:
+        console.print(
+            f"{count_of(evaluation.short, 'track')} shorter than half of the model's chunks, which "
+            "it was not trained on"
+        )
     if evaluation.model_leaky:
         console.print(
             "the model was chosen under a leaky protocol (random-chunks); where these tracks were "

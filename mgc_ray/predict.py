@@ -6,14 +6,14 @@
 
 Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, and all
 files of folders, are predicted in this process, without Ray; a folder with --out on all cores, or
-on a cluster. A song shorter than half a chunk (1.5 s, for most models) has no genre but a reason,
-as such songs are left out of training. Bytes of names that are not UTF-8 are shown as \\xNN; in
-lines of text, but not in JSON, control characters are escaped as well.
+on a cluster. A prediction for a song shorter than half of the model's chunks (half of 30 s, for the
+included model) is marked as short: no model was trained on such songs. Bytes of names that are not
+UTF-8 are shown as \\xNN; in lines of text, but not in JSON, control characters are escaped as well.
 
 The table of --out has one row per file: path (below the folder), genre, probability, prob_GENRE for
-each genre, and the reason where a file could not be read. When run again, it predicts what is new
-or has changed, and tries again what could not be read; the exit status is 1 while any file cannot
-be read.
+each genre, short, and the reason where a file could not be read. When run again, it predicts what
+is new or has changed, and tries again what could not be read; the exit status is 1 while any file
+cannot be read.
 """
 
 import time
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "predict",
         "Genres of audio files (WAV, AU, FLAC, MP3, OGG, of any length), or of .npy spectrograms "
         "where the model was trained on such; or, with --out, of a whole library.",
-        json_help="Print one line: a list of {file, genres} or {file, error}.",
+        json_help="Print one line: a list of {file, genres, short} or {file, error}.",
     )
     config = parsed.config
     family_names(config.family)
@@ -64,16 +64,19 @@ def _files(config: PredictConfig, as_json: bool) -> int:
     unread = 0
     for file in files:
         try:
-            genres = ensemble.predict(file)
+            features = ensemble.features.compute(file)
         except UnusableTrackError as error:
             unread += 1
             predictions.append({"file": file, "error": str(error)})
             console.print(one_line(f"{file}: error: {error}"), style="red", soft_wrap=True)
             continue
-        predictions.append({"file": file, "genres": genres})
+        genres = ensemble.by_genre(ensemble.predict_song(features.columns).song)
+        predictions.append({"file": file, "genres": genres, "short": features.too_short or None})
         if not as_json:
             best = list(genres.items())[:_SHOWN]
-            print_line(f"{file}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
+            short = f" ({features.too_short})" if features.too_short else ""
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in best)
+            print_line(f"{file}: {shares}{short}")
     for file, reason in left_out:
         predictions.append({"file": file, "error": reason})
         console.print(one_line(f"{file}: left out: {reason}"), soft_wrap=True)

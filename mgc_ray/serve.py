@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ensemble = load_ensemble(config.model or shipped_model())
     console.print("starting Ray", style="dim")
-    with serving(ensemble, config) as replicas:
+    with serving(ensemble, config) as (address, replicas):
         console.print(
-            f"serving http://{config.host}:{config.port}/ with {replicas} "
+            f"serving {address} with {replicas} "
             f"replica{'s' if replicas > 1 else ''}; Ctrl-C ends it",
             soft_wrap=True,
             markup=False,

@@ -19,14 +19,17 @@ _STOPPED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 @contextmanager
-def running_server(*options: str, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
+def running_server(
+    *options: str, stop: signal.Signals = signal.SIGINT, host: str = ""
+) -> Iterator[str]:
     """`python -m mgc_ray.serve OPTIONS` from when it responds; yields its address.
 
     Afterwards it is stopped by the signal `stop`, and must end in order.
     """
     port = _free_port()
+    listening = ["--port", str(port), *(["--host", host] if host else [])]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mgc_ray.serve", "--port", str(port), *options],
+        [sys.executable, "-m", "mgc_ray.serve", *listening, *options],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -34,7 +37,7 @@ def running_server(*options: str, stop: signal.Signals = signal.SIGINT) -> Itera
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
     )
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{f'[{host}]' if ':' in host else host or '127.0.0.1'}:{port}"
     try:
         _wait_until_it_responds(process, address)
         yield address
@@ -46,6 +49,7 @@ def running_server(*options: str, stop: signal.Signals = signal.SIGINT) -> Itera
             process.kill()
             raise
     assert process.returncode == 0, printed
+    assert f"serving {address}/ with " in printed
     assert printed.splitlines()[-1] == f"stopped by {_STOPPED_BY[stop]}"
     assert "Traceback" not in printed
 

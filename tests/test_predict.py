@@ -76,3 +76,20 @@ def test_a_folder_without_music_is_refused(tmp_path: Path) -> None:
     (tmp_path / "texts" / "notes.txt").touch()
     done = command("predict", "texts", cwd=tmp_path, status=2)
     assert "texts has no file that may be a song: give another folder" in done.stderr
+
+
+def test_a_prediction_for_a_short_song_is_marked(album: Path, tmp_path: Path) -> None:
+    """The included model was trained on 30 s."""
+    write_track(tmp_path / "whole.wav", "rock", 0, 0, 15.0)
+    write_track(tmp_path / "jingle.wav", "rock", 0, 0, 3.0)
+    done = command("predict", "whole.wav", "jingle.wav", cwd=tmp_path)
+    whole, jingle = done.stdout.splitlines()
+    assert "short" not in whole
+    assert jingle.endswith(" (3.00 s, shorter than half a chunk (of 29.96 s))")
+    (line,) = command(
+        "predict", "whole.wav", "jingle.wav", "--json", cwd=tmp_path
+    ).stdout.splitlines()
+    assert [one["short"] for one in json.loads(line)] == [
+        None,
+        "3.00 s, shorter than half a chunk (of 29.96 s)",
+    ]

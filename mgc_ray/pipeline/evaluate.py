@@ -30,6 +30,7 @@ class Evaluation:
     model_protocol: str
     model_leaky: bool
     skipped: tuple[Skipped, ...]
+    short: int  # tracks shorter than half a chunk, which no model was trained on
 
 
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
@@ -56,7 +57,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     probs: list[np.ndarray] = []
     content_hashes: dict[str, str] = {}
     fingerprints: dict[str, np.ndarray] = {}
-    right = chunks = 0
+    right = chunks = short = 0
     with progress("evaluating", len(tracks), "tracks") as advance:
         for done, track in enumerate(tracks, 1):
             try:
@@ -75,6 +76,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
             genre = ensemble.genres.index(track.genre)
             right += int((predicted.chunks.argmax(1) == genre).sum())
             chunks += features.chunks
+            short += bool(features.too_short)
     if not usable:
         raise RequestError(
             f"none of the {len(tracks)} tracks can be used; the first: {skipped[-1].path}: "
@@ -90,6 +92,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         model_protocol=ensemble.info.protocol,
         model_leaky=ensemble.info.leaky,
         skipped=tuple(skipped),
+        short=short,
     )
 
 

@@ -23,6 +23,7 @@ import torch
 from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.features import TOO_SHORT
 from mgc_ray.data.files import atomic_write, delete_partial_files, exclusive_lock
 from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
@@ -39,6 +40,7 @@ OWN_COLUMNS = {
     "probability": pa.float64(),
     "reason": pa.string(),  # why there is no genre
     "lost_seconds": pa.float64(),  # of a damaged file, of which the rest was used
+    "short": pa.string(),  # that it is shorter than half a chunk
     "size": pa.int64(),  # bytes
     "modified_ns": pa.int64(),
     "model": pa.string(),  # a hash
@@ -64,6 +66,7 @@ class Library:
     """The result: songs per genre, and (path, reason) of what could not be read or is left out.
 
     `known`: how many files had been predicted before, so that they were not predicted again.
+    `short`: how many songs are shorter than half a chunk.
     """
 
     files: int
@@ -72,6 +75,7 @@ class Library:
     unread: list[tuple[str, str]]
     left_out: list[tuple[str, str]]
     no_audio: Counter[str]
+    short: int = 0
 
     def __str__(self) -> str:
         """E.g. `23 files (0 predicted before): 12 rock, 9 jazz; 2 could not be read`.
@@ -82,7 +86,9 @@ class Library:
         counts = ", ".join(f"{count} {genre}" for genre, count in self.genres.items())
         return (
             f"{count_of(self.files, 'file')} ({self.known} predicted before): "
-            f"{counts or 'no song'}; {len(self.unread)} could not be read"
+            f"{counts or 'no song'}; "
+            + (f"{self.short} {TOO_SHORT}; " if self.short else "")
+            + f"{len(self.unread)} could not be read"
             + (f"; {len(self.left_out)} left out" if self.left_out else "")
             + (f"; {others}" if others else "")
         )
@@ -142,6 +148,7 @@ def predict_library(
         unread=_reasons(read),
         left_out=_reasons(left_out),
         no_audio=found.no_audio,
+        short=len(read) - read["short"].null_count,
     )
 
 
@@ -291,6 +298,7 @@ def _predict(
             genres = ensemble.by_genre(ensemble.predict_song(features.columns).song)
             best = next(iter(genres))
             row["lost_seconds"] = features.lost_seconds
+            row["short"] = features.too_short or None
             probs = {f"prob_{genre}": share for genre, share in genres.items()}
             return row | {"genre": best, "probability": genres[best]} | probs
 

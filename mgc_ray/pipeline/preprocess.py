@@ -36,7 +36,7 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
-from mgc_ray.data.features import TrackFeatures
+from mgc_ray.data.features import TOO_SHORT, TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
@@ -136,7 +136,7 @@ def _make(
     usable = [track for track in tables.main.tracks if track.path in places]
     config = tables.config
     try:
-        _check_genres(folder, tables, places)
+        _check_genres(folder, tables, places, unusable)
         tracks, left_out = draw_split(usable, recordings, config.protocol, info.seed, config.fold)
     except RequestError:  # whatever mends the tracks changes what shards are made from
         _delete(folder, keep=("skipped.csv",))
@@ -212,7 +212,10 @@ def write_shards(
         for track in tracks:
             try:
                 with fetcher(track.path) as path:
-                    usable.append((track, _features(path, info)))
+                    features = _features(path, info)
+                if features.too_short:
+                    raise UnusableTrackError(features.too_short)
+                usable.append((track, features))
             except UnusableTrackError as error:
                 skipped.append(Skipped(track.path, str(error)))
         dataset = shared.on_this_node()
@@ -382,14 +385,24 @@ def _name(shard: int) -> str:
     return shard_path(Path(), shard).as_posix()
 
 
-def _check_genres(folder: Path, tables: Tables, places: dict[str, TrackPlace]) -> None:
+def _check_genres(
+    folder: Path, tables: Tables, places: dict[str, TrackPlace], unusable: Sequence[Skipped]
+) -> None:
     """A genre all of whose tracks are unusable must not vanish unnoticed."""
     usable = {track.genre for track in tables.main.tracks if track.path in places}
-    if lost := set(tables.main.genres) - usable:
-        raise RequestError(
-            f"genre {min(lost)!r} has no usable track: the reasons are in "
-            f"{folder / 'skipped.csv'}; add tracks, or remove the genre"
-        )
+    if not (lost := set(tables.main.genres) - usable):
+        return
+    paths = {track.path for track in tables.main.tracks if track.genre == min(lost)}
+    reasons = [one.reason for one in unusable if one.path in paths]
+    remedy = "add tracks, or remove the genre"
+    if all(TOO_SHORT in reason for reason in reasons):
+        is_array = tables.main.tracks[0].is_array
+        option = "a larger --chunks-per-track" if is_array else "a smaller --chunk-seconds"
+        remedy = f"give {option}, {remedy}"
+    raise RequestError(
+        f"genre {min(lost)!r} has no usable track: the reasons are in {folder / 'skipped.csv'}, "
+        f"the first is: {reasons[0]}; {remedy}"
+    )
 
 
 def _typical_seconds(places: dict[str, TrackPlace]) -> float:

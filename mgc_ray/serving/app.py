@@ -25,12 +25,13 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from ray import ObjectRef, serve
 from starlette.datastructures import UploadFile
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgc_ray import __version__
 from mgc_ray.config import ServeConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.chunks import Features
-from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.ensembling.saved import Ensemble, SongPrediction
 from mgc_ray.models import register_sources
 from mgc_ray.results import Metrics, TrainedOn
@@ -57,10 +58,10 @@ class ReplicaConfig:
 
 
 class Part(BaseModel):
-    """A part of the song."""
+    """A part of the song that the model heard."""
 
-    start: float = Field(description="seconds")
-    end: float = Field(description="seconds")
+    start: float | None = Field(description="seconds; null for a spectrogram")
+    end: float | None = Field(description="seconds; null for a spectrogram")
     genres: dict[str, float]
 
 
@@ -68,11 +69,17 @@ class Prediction(BaseModel):
     """The genres of a song."""
 
     file: str
-    seconds: float = Field(description="length of the song")
+    seconds: float | None = Field(description="length of the song; null for a spectrogram")
     genres: dict[str, float] = Field(
         description="probabilities, most probable first; their sum is 1"
     )
-    parts: list[Part] = Field(description="the same for each part of the song, in order")
+    parts: list[Part] = Field(
+        description="the same for each part of the song, in order; what is left at the end, and "
+        "is shorter than a part, is in none"
+    )
+    short: str | None = Field(
+        None, description="that the song is shorter than half of what the model was trained on"
+    )
     picture: str | None = Field(None, description="the spectrogram as a PNG in a data URI")
 
 
@@ -94,6 +101,23 @@ class Refusal(BaseModel):
     detail: str
 
 
+class HeadAsGet:
+    """Responds to HEAD as to GET, without the body, for all paths: what monitors ask by."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if "body" in message else message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+
+
 app = FastAPI(
     title="mgc_ray",
     version=__version__,
@@ -101,6 +125,7 @@ app = FastAPI(
     docs_url="/docs",
     redoc_url=None,
 )
+app.add_middleware(HeadAsGet)
 _REFUSED = {
     400: {"model": Refusal, "description": "the body is not a form that can be read"},
     413: {"model": Refusal, "description": "the file is too large, or the song too long"},
@@ -127,20 +152,47 @@ def predict_together(ensemble: Ensemble, songs: Sequence[Features]) -> list[Song
     return [SongPrediction(song, chunks) for song, chunks in zip(by_track, parts, strict=True)]
 
 
-def spectrogram_picture(features: FeatureSet, song: Features) -> str | None:
-    """All chunks of the first spectrogram side by side, low bands below, as PNG in a data URI.
+def part_times(song: TrackFeatures) -> list[tuple[float | None, float | None]]:
+    """Where each chunk starts and ends in the song, in seconds; None for a spectrogram."""
+    if song.times is None:
+        return [(None, None)] * song.chunks
+    return [
+        (round(float(start), 2), round(float(min(end, song.seconds)), 2))
+        for start, end in song.times
+    ]
 
-    None where the features are no spectrograms.
+
+def spectrogram_picture(features: FeatureSet, song: TrackFeatures) -> str | None:
+    """The first spectrogram along the song, low bands below, as PNG in a data URI.
+
+    What no chunk covers is dark. None where the features are no spectrograms.
     """
     spectrograms = [name for name, one in features.columns.items() if one.kind == "spectrogram"]
     if not spectrograms:
         return None
-    x = np.concatenate(list(song[spectrograms[0]].astype(np.float32)), axis=1)
+    chunks = song.columns[spectrograms[0]].astype(np.float32)
+    if song.times is None:
+        x = np.concatenate(list(chunks), axis=1)
+    else:
+        x = _along_time(chunks, song.times, song.seconds)
     x = x[:, :: max(1, x.shape[1] // _PICTURE_WIDTH)][::-1]
     low, high = np.percentile(x, [2, 99.5])
     png = io.BytesIO()
     Image.fromarray(coloured((x - low) / max(high - low, 1e-6))).save(png, "PNG")
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+
+
+def _along_time(chunks: np.ndarray, times: np.ndarray, seconds: float) -> np.ndarray:
+    """Chunks [chunks, bands, frames] -> [bands, frames of the whole song], where each is."""
+    frames = chunks.shape[2]
+    start, end = times.T
+    width = max(1, round(seconds / (end[0] - start[0]) * frames))
+    time = (np.arange(width) + 0.5) * seconds / width
+    chunk = np.searchsorted(start, time, side="right") - 1
+    share = (time - start[chunk]) / (end[chunk] - start[chunk])
+    x = chunks[chunk, :, np.minimum((share * frames).astype(int), frames - 1)].T
+    x[:, share >= 1] = chunks.min()
+    return x
 
 
 # A replica refuses songs itself, as Serve would cut the connection.
@@ -224,23 +276,20 @@ class Replica:
                 copy.write(block)
             copy.flush()
             try:
-                seconds, song = await asyncio.to_thread(self._compute_features, copy.name)
+                song = await asyncio.to_thread(self._compute_features, copy.name)
             except UnusableTrackError as error:
                 raise HTTPException(415, f"{name} cannot be used: {error}") from None
-        prediction = await self.predict_song(song)
-        part = seconds / len(prediction.chunks)
+        prediction = await self.predict_song(song.columns)
+        is_audio = song.times is not None
         return Prediction(
             file=name,
-            seconds=round(seconds, 2),
+            seconds=round(song.seconds, 2) if is_audio else None,
             genres=self._by_genre(prediction.song),
             parts=[
-                Part(
-                    start=round(i * part, 2),
-                    end=round((i + 1) * part, 2),
-                    genres=self._by_genre(probs),
-                )
-                for i, probs in enumerate(prediction.chunks)
+                Part(start=start, end=end, genres=self._by_genre(probs))
+                for (start, end), probs in zip(part_times(song), prediction.chunks, strict=True)
             ],
+            short=song.too_short or None,
             picture=await asyncio.to_thread(spectrogram_picture, self._ensemble.features, song)
             if picture
             else None,
@@ -249,8 +298,8 @@ class Replica:
     def _by_genre(self, probs: np.ndarray) -> dict[str, float]:
         return {genre: round(p, 6) for genre, p in self._ensemble.by_genre(probs).items()}
 
-    def _compute_features(self, path: str) -> tuple[float, Features]:
-        """The length of a song and its features; HTTPException 413 for one that is too long."""
+    def _compute_features(self, path: str) -> TrackFeatures:
+        """The features of a song; HTTPException 413 for one that is too long."""
         try:
             header = soundfile.info(path)
             seconds = header.frames / header.samplerate
@@ -260,7 +309,7 @@ class Replica:
             raise HTTPException(
                 413, f"a song may be {self._config.max_seconds:g} s long at most: send a part"
             )
-        return seconds, self._ensemble.features.compute(path).columns
+        return self._ensemble.features.compute(path)
 
     @serve.batch(max_batch_size=_SONGS_AT_A_TIME, batch_wait_timeout_s=0.01)
     async def predict_song(self, songs: list[Features]) -> list[SongPrediction]:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import ray
 from ray import serve
@@ -21,11 +22,12 @@ _APP = "mgc_ray"
 
 
 @contextmanager
-def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[int]:
-    """Serve inside the block; yields the number of replicas.
+def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[tuple[str, int]]:
+    """Serve inside the block; yields the address and the number of replicas.
 
     Raises RequestError where the port is taken.
     """
+    config = replace(config, host=config.host.removeprefix("[").removesuffix("]"))
     _check_free(config.host, config.port)
     with ray_cluster(ClusterConfig(address=config.address)) as cluster:
         gpus, cpus = int(cluster.gpus), max(1, int(cluster.cpus))
@@ -56,18 +58,24 @@ def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[int]:
             )
             # a list, as Serve would fetch the model itself and send it to each replica by value
             serve.run(deployment.bind([ray.put(ensemble)], replica), name=_APP, route_prefix="/")
-            yield count
+            yield url(config.host, config.port), count
         finally:
             serve.shutdown()
 
 
+def url(host: str, port: int) -> str:
+    """The address of the page; of IPv6 with brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
 def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise RequestError(
-                f"--host {host} --port {port} must be free to listen on, but it is not "
-                f"({error.strerror}): give others"
-            ) from None
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a machine
+        raise RequestError(
+            f"--host {host} --port {port} must be free to listen on, but it is not "
+            f"({getattr(error, 'strerror', None) or error}): give others"
+        ) from None

@@ -91,7 +91,9 @@ def test_every_song_has_a_row_with_the_probabilities_that_predict_gives(
         for genre, share in expected.items():
             assert row[f"prob_{genre}"] == pytest.approx(share, abs=1e-6)
         assert row["reason"] is None
+        assert row["short"] == "2.00 s, shorter than half a chunk (of 29.96 s)"
     assert sum(result.genres.values()) == 21
+    assert result.short == 21
 
 
 def test_a_file_that_cannot_be_read_is_listed_with_its_reason(
@@ -253,8 +255,8 @@ def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path
     assert "predicting 23/23 files" in done.stderr
     assert "23 files (0 predicted before): " in done.stderr
     assert (
-        "2 could not be read; 2 left out; 3 files are no audio (1 .json, 1 .jpg, 1 .csv) (see the "
-        "column reason of g.csv)"
+        "21 shorter than half a chunk; 2 could not be read; 2 left out; 3 files are no audio "
+        "(1 .json, 1 .jpg, 1 .csv) (see the column reason of g.csv)"
     ) in " ".join(done.stderr.split())
     printed = json.loads(done.stdout)
     assert (printed["files"], printed["known"], printed["unread"]) == (23, 0, 2)

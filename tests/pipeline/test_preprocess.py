@@ -33,7 +33,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (jazz / "empty.wav").touch()
     soundfile.write(jazz / "silent.wav", np.zeros(RATE * 3), RATE)
     soundfile.write(jazz / "nan.wav", np.array([0.1, np.nan] * RATE), RATE, subtype="FLOAT")
-    wav(jazz / "short.wav", 50, seconds=0.04)
+    wav(jazz / "tiny.wav", 50, seconds=0.04)
+    wav(jazz / "short.wav", 54, seconds=1.49)
     whole = wav(jazz / "truncated.flac", 51).read_bytes()
     (jazz / "truncated.flac").write_bytes(whole[:5000])
     (jazz / "gone.wav").symlink_to("nowhere.wav")
@@ -51,18 +52,19 @@ def test_all_usable_tracks_are_there_and_the_others_are_listed_with_reasons(
     dataset = tmp_path / "dataset"
     info = make(odd, dataset)
     assert reasons(dataset) == {
-        "caf\\udce9.wav": "its name is not UTF-8",
+        "caf\\xe9.wav": "its name is not UTF-8",
         "empty.wav": "empty file",
         "gone.wav": "no such file",
         "nan.wav": "holds NaN or infinity",
-        "short.wav": "0.040 s is shorter than one FFT window (1024 samples at 22050 Hz)",
+        "short.wav": "1.49 s, shorter than half a chunk (of 2.99 s)",
+        "tiny.wav": "0.040 s is shorter than one FFT window (1024 samples at 22050 Hz)",
         "silent.wav": "silent: peak to peak 0.0e+00 of full scale",
         "text.wav": "not audio, or corrupt: Format not recognised",
         "truncated.flac": "corrupt: 0.0 of 3.0 s can be decoded",
         ".hidden.wav": "is hidden: its name, or that of a folder it is in, begins with a dot",
     }
     assert info == read_info(dataset)
-    # 17 rows may be tracks, and there are four in a shard
+    # 18 rows may be tracks, and there are four in a shard
     assert (info.finished, info.tracks, info.genres, info.shards) == (True, 10, ("jazz", "rock"), 5)
     assert (info.protocol, info.seed, info.features) == ("grouped", 0, LOG_MEL)
     chunks = load_chunks(dataset, PARTS)
@@ -297,6 +299,30 @@ def test_the_length_of_chunks_can_be_chosen(made: tuple[Path, Path], tmp_path: P
         RequestError, match=r"was made with features .* 2\.99 s .*, but now they are .* 1\.50 s"
     ):
         make(source, dataset, chunk_seconds=1.5)
+
+
+def test_a_genre_of_short_songs_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    source = music(tmp_path / "music")
+    for i in range(3):
+        wav(source / "jingles" / f"{i}.wav", 500 + i, seconds=1.0)
+    with pytest.raises(
+        RequestError,
+        match=r"'jingles' has no usable track: the reasons are in .*skipped\.csv, the first is: "
+        r"1\.00 s, shorter than half a chunk \(of 2\.99 s\); give a smaller --chunk-seconds, add",
+    ):
+        make(source, tmp_path / "dataset")
+    info = make(source, tmp_path / "dataset", chunk_seconds=2.0)
+    assert info.genres == ("jazz", "jingles", "rock")
+
+
+def test_arrays_shorter_than_half_a_chunk_are_left_out(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "arrays")
+    for frames in (23, 24):
+        np.save(source / "jazz" / f"of {frames}.npy", np.eye(8, frames, dtype=np.uint8))
+    make(source, tmp_path / "dataset", chunks_per_track=1)
+    assert reasons(tmp_path / "dataset") == {
+        "of 23.npy": "23 frames, shorter than half a chunk (of 47)"
+    }
 
 
 def test_several_features_are_computed_side_by_side(

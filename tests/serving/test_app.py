@@ -1,14 +1,17 @@
 """The server's own computations, without a server; see tests/browser/test_serve.py for the rest."""
 
+import asyncio
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from mgc_ray.data.features import FeatureSet, chroma
+from mgc_ray.data.features import FeatureSet, TrackFeatures, chroma
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.ensembling.saved import load_ensemble
@@ -63,7 +66,7 @@ def test_the_picture_shows_the_first_spectrogram_with_low_bands_below() -> None:
     chunks = np.zeros((2, 3, 4), np.float32)
     chunks[0, 0] = 1  # the lowest band of the first chunk
     song = {"log_mel": np.ones((2, 8, 4), np.float32), "array": chunks}
-    picture = spectrogram_picture(features, song)
+    picture = spectrogram_picture(features, TrackFeatures(song, np.nan, ""))
     assert picture
     pixels = _pixels(picture)
     assert pixels.shape == (3, 8, 3)
@@ -76,9 +79,8 @@ def test_the_picture_of_a_long_song_has_about_1200_columns() -> None:
     from mgc_ray.serving.app import spectrogram_picture
 
     features = FeatureSet({"array": Array(bands=2, frames=500, value_type="uint8")})
-    picture = spectrogram_picture(
-        features, {"array": np.eye(2, 500, dtype=np.uint8)[None].repeat(10, 0)}
-    )
+    song = {"array": np.eye(2, 500, dtype=np.uint8)[None].repeat(10, 0)}
+    picture = spectrogram_picture(features, TrackFeatures(song, np.nan, ""))
     assert picture
     assert _pixels(picture).shape == (2, 1250, 3)  # every fourth of 5000 frames
 
@@ -91,4 +93,70 @@ def test_features_without_a_spectrogram_have_no_picture() -> None:
 
     feature = Embedding(bands=3, frames=1, value_type="float32")
     song = {"encoder": np.ones((2, 3, 1), np.float32)}
-    assert spectrogram_picture(FeatureSet({"encoder": feature}), song) is None
+    features = FeatureSet({"encoder": feature})
+    assert spectrogram_picture(features, TrackFeatures(song, 6.0, "")) is None
+
+
+def test_the_picture_shows_chunks_where_they_are_in_the_song() -> None:
+    from mgc_ray.serving.app import spectrogram_picture
+
+    # two chunks of 2 s and 4 frames in a song of 7 s; the second ends with the song
+    x = np.full((2, 1, 4), 1.0, np.float32)
+    x[0, 0, 0] = 0.0
+    times = np.array([[0.0, 2.0], [5.0, 7.0]])
+    features = FeatureSet({"array": Array(bands=1, frames=4, value_type="float32")})
+    picture = spectrogram_picture(features, TrackFeatures({"array": x}, 7.0, "", times=times))
+    assert picture
+    pixels = _pixels(picture)
+    assert pixels.shape == (1, 14, 3)  # two frames per second
+    bright = pixels[0].astype(int).sum(1) > 300
+    assert bright.tolist() == [False] + [True] * 3 + [False] * 6 + [True] * 4
+
+
+def test_parts_of_a_song_are_where_the_chunks_are(tmp_path: Path) -> None:
+    from mgc_ray.serving.app import part_times
+
+    features = FeatureSet({"log_mel": LogMel(chunk_samples=66_000)})
+    for seconds, expected in (
+        (7.0, [(0.0, 2.99), (2.99, 5.99)]),  # 66,000 samples at 22,050 Hz; 1.01 s are in none
+        (2.0, [(0.0, 2.0)]),  # repeated up to a chunk
+    ):
+        samples = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * 44_100))
+        soundfile.write(tmp_path / "song.wav", samples, 44_100)
+        assert part_times(features.compute(tmp_path / "song.wav")) == expected
+    np.save(tmp_path / "song.npy", np.eye(4, 8, dtype=np.float32))
+    arrays = FeatureSet({"array": Array(bands=4, frames=4, value_type="float32")})
+    assert part_times(arrays.compute(tmp_path / "song.npy")) == [(None, None)] * 2
+
+
+def test_head_is_answered_as_get_without_the_body() -> None:
+    from fastapi import FastAPI
+
+    from mgc_ray.serving.app import HeadAsGet, app
+
+    assert HeadAsGet in [middleware.cls for middleware in app.user_middleware]
+    other = FastAPI()
+    other.add_middleware(HeadAsGet)
+    other.get("/health")(lambda: {"status": "ok"})
+    other.post("/predict")(lambda: {"genres": {}})
+
+    def request(method: str, path: str) -> tuple[int, dict[bytes, bytes], bytes]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
+        asyncio.run(other(scope, receive, send))  # type: ignore[arg-type]
+        start, *bodies = sent
+        return start["status"], dict(start["headers"]), b"".join(one["body"] for one in bodies)
+
+    status, headers, body = request("GET", "/health")
+    assert (status, body) == (200, b'{"status":"ok"}')
+    assert request("HEAD", "/health") == (200, headers, b"")
+    assert headers[b"content-length"] == b"15"
+    assert request("HEAD", "/nothing")[0] == 404
+    assert request("HEAD", "/predict")[1][b"allow"] == b"POST"

@@ -39,6 +39,7 @@ _REFERENCE_RATE = 22_050  # Hz, at which the chunks of a track are counted
 _LONGEST = 3600  # s; a damaged number would ask for all memory
 _SHORTEST = 1024  # samples at that rate, 46 ms: one FFT window
 _NOT_FOR_AUDIO = ("array",)
+TOO_SHORT = "shorter than half a chunk"
 
 
 def no_fingerprint() -> np.ndarray:
@@ -67,7 +68,8 @@ class Feature(Protocol):
 class DecodedTrack:
     """A decoded track cut into chunks; what several features need of it is computed once.
 
-    Audio gives as many whole chunks as fit, and a track shorter than one is repeated up to one.
+    Audio gives as many whole chunks as fit, and a track shorter than one is repeated up to one;
+    see `FeatureSet.of` for one that is shorter than half a chunk.
     With `keep_end` the last chunk ends with the track where half a chunk or more would be lost.
     Exactly one of `waveform` and `array` (a `.npy` spectrogram [bands, frames]) is given.
     """
@@ -105,16 +107,34 @@ class DecodedTrack:
         """Waveforms float32 [chunks, samples] at a sample rate in Hz."""
         return self.once(("chunks", sample_rate), lambda: self._cut(sample_rate))
 
-    def _cut(self, sample_rate: int) -> np.ndarray:
+    @property
+    def times(self) -> np.ndarray:
+        """Where each chunk starts and ends, in seconds, float64 [chunks, 2].
+
+        A track shorter than a chunk ends before its chunk does.
+        """
+        count, ends_with_track = self._layout()
+        starts = [chunk * self._chunk_seconds for chunk in range(count)]
+        if ends_with_track:
+            starts.append(self.seconds - self._chunk_seconds)
+        return np.array([[start, start + self._chunk_seconds] for start in starts])
+
+    def _layout(self) -> tuple[int, bool]:
+        """How many whole chunks fit, at least one; whether another one ends with the track."""
         assert self.waveform
-        length = round(self._chunk_seconds * sample_rate)
         # counted at one rate, so that all features have the same chunks
         counted = sample_count(self.waveform, _REFERENCE_RATE, _SHORTEST)
-        counted_length = round(self._chunk_seconds * _REFERENCE_RATE)
-        count = max(1, counted // counted_length)
+        length = round(self._chunk_seconds * _REFERENCE_RATE)
+        count = max(1, counted // length)
+        return count, self._keep_end and 2 * (counted - count * length) >= length
+
+    def _cut(self, sample_rate: int) -> np.ndarray:
+        count, ends_with_track = self._layout()
+        assert self.waveform
         samples = self.waveform.resampled(sample_rate)
+        length = round(self._chunk_seconds * sample_rate)
         starts = [chunk * length for chunk in range(count)]
-        if self._keep_end and 2 * (counted - count * counted_length) >= counted_length:
+        if ends_with_track:
             starts.append(len(samples) - length)
         needed = starts[-1] + length
         if len(samples) < needed:  # a short track, or one sample that resampling rounded away
@@ -126,12 +146,19 @@ class DecodedTrack:
 
 @dataclass(frozen=True)
 class TrackFeatures:
-    """The features of one track: chunks [chunks, bands, frames] by name."""
+    """The features of one track: chunks [chunks, bands, frames] by name.
+
+    `times`: see `DecodedTrack.times`; None for arrays, whose frame rate is not known. `too_short`
+    says so of a track of which more than half of its one chunk is repetition: a dataset leaves it
+    out, and a prediction for it is marked.
+    """
 
     columns: dict[str, np.ndarray]
     seconds: float
     content_hash: str
     lost_seconds: float = 0.0  # of a damaged file
+    times: np.ndarray | None = None
+    too_short: str = ""
     fingerprint: np.ndarray = field(default_factory=no_fingerprint, compare=False)
     properties: Properties = field(default_factory=Properties)
 
@@ -150,8 +177,7 @@ class FeatureSet:
 
     def decode(self, path: str | Path) -> DecodedTrack:
         """Read a file; raise UnusableTrackError with the reason where it can be no track."""
-        arrays = [f for f in self.columns.values() if isinstance(f, Array)]
-        array = arrays[0] if arrays else None
+        array = self._array
         if array and (is_array(path) or array.recipe is None):
             return DecodedTrack(array=read_array(path))
         return DecodedTrack(read_waveform(path), None, self.chunk_seconds, self.keep_end)
@@ -166,8 +192,31 @@ class FeatureSet:
             name: track.once(feature, lambda feature=feature: feature.compute(track))  # type: ignore[misc]
             for name, feature in self.columns.items()
         }
-        lost = track.waveform.lost_seconds if track.waveform else 0.0
-        return TrackFeatures(columns, track.seconds, track.content_hash(), lost)
+        array, waveform, times = self._array, track.waveform, None
+        if waveform:
+            times = array.times(waveform) if array else track.times
+        return TrackFeatures(
+            columns,
+            track.seconds,
+            track.content_hash(),
+            waveform.lost_seconds if waveform else 0.0,
+            times,
+            self._too_short(track),
+        )
+
+    def _too_short(self, track: DecodedTrack) -> str:
+        if track.array is not None:
+            (array,) = self.columns.values()
+            width, frames = track.array.shape[1], array.frames
+            return f"{width} frames, {TOO_SHORT} (of {frames})" if 2 * width < frames else ""
+        chunk = self._array.chunk_seconds if self._array else self.chunk_seconds
+        short = 2 * track.seconds < chunk
+        return f"{track.seconds:.2f} s, {TOO_SHORT} (of {chunk:.2f} s)" if short else ""
+
+    @property
+    def _array(self) -> Array | None:
+        """The feature of precomputed spectrograms, which is alone where it is one."""
+        return next((f for f in self.columns.values() if isinstance(f, Array)), None)
 
     def only(self, names: Sequence[str]) -> "FeatureSet":
         """Some of the features, in this order."""
@@ -203,8 +252,8 @@ class FeatureSet:
     def __str__(self) -> str:
         """E.g. `log_mel 128 bands x 258 frames, 2.99 s per chunk`."""
         sizes = [f"{n} {f.bands} bands x {f.frames} frames" for n, f in self.columns.items()]
-        is_audio = not any(isinstance(f, Array) for f in self.columns.values())
-        return ", ".join(sizes) + (f", {self.chunk_seconds:.2f} s per chunk" if is_audio else "")
+        seconds = "" if self._array else f", {self.chunk_seconds:.2f} s per chunk"
+        return ", ".join(sizes) + seconds
 
     def to_json(self) -> Params:
         """The settings as plain JSON values; `feature_set_from_json` takes them back."""

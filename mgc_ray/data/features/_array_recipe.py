@@ -11,6 +11,7 @@ compares audio with its published arrays.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,14 @@ from mgc_ray.data.features.log_mel import LogMel
 
 _VALUES = 256
 _TOLERANCE = 30  # an excerpt is whole within a 30th: published clips called 30 s reach 30.4 s
+
+
+class Excerpt(NamedTuple):
+    """Where an array's audio begins, and how long its columns last, both in seconds."""
+
+    start: float
+    seconds_per_column: float
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class ArrayRecipe:
 
         Raises UnusableTrackError where the track is shorter than an FFT window.
         """
-        count = int(len(waveform.samples) * self.sample_rate / waveform.sample_rate)
+        count = self._count(waveform)
         if count < self.n_fft:
             raise UnusableTrackError(
                 f"{waveform.seconds:.3f} s is shorter than one FFT window "
@@ -62,14 +71,34 @@ class ArrayRecipe:
         All the picture's columns for an excerpt that is whole, or nearly (from 29 s of 30 s on),
         whose frames share the width; for a shorter one as many as a whole one has in that time.
         """
-        whole = self._excerpt_samples
-        if frames < self._frames(whole - whole // _TOLERANCE):
-            drawn = self._frames(whole)
-        else:
-            drawn = frames
-        middles = (np.arange(self.columns) + 0.5) * drawn / self.width
+        middles = (np.arange(self.columns) + 0.5) * self._drawn(frames) / self.width
         shown = np.ceil(middles).astype(int) - 1  # on the border of two frames, the earlier
         return shown[shown < frames]
+
+    def excerpts(self, waveform: Waveform) -> list[Excerpt]:
+        """Where in a track its arrays are from."""
+        found = []
+        for part in self._excerpts(self._count(waveform)):
+            frames = self._frames(part.stop - part.start)
+            columns = len(self.frames_of_columns(frames))
+            start = part.start / self.sample_rate
+            found.append(Excerpt(start, self.seconds_per_column(frames), columns))
+        return found
+
+    def seconds_per_column(self, frames: int | None = None) -> float:
+        """Of an excerpt of so many frames (default: of a whole one)."""
+        drawn = self._frames(self._excerpt_samples) if frames is None else self._drawn(frames)
+        return drawn * self.hop_length / self.sample_rate / self.width
+
+    def _drawn(self, frames: int) -> int:
+        """How many frames share the width of the picture of an excerpt."""
+        whole = self._excerpt_samples
+        nearly = self._frames(whole - whole // _TOLERANCE)
+        return self._frames(whole) if frames < nearly else frames
+
+    def _count(self, waveform: Waveform) -> int:
+        """Samples of a track at the recipe's rate."""
+        return int(len(waveform.samples) * self.sample_rate / waveform.sample_rate)
 
     @property
     def _log_mel(self) -> LogMel:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from mgc_ray import RequestError
-from mgc_ray.data.audio import UnusableTrackError, check_openable
+from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
 from mgc_ray.settings import configuration, setting
 
@@ -63,6 +63,24 @@ class Array:
         counts = self._counts([array.shape[1] for array in arrays])
         pieces = [self._pieces(array, n) for array, n in zip(arrays, counts, strict=True)]
         return np.concatenate(pieces, dtype=self.dtype, casting="unsafe")
+
+    @property
+    def chunk_seconds(self) -> float:
+        """Of audio; NaN without a recipe."""
+        return self.frames * self.recipe.seconds_per_column() if self.recipe else float("nan")
+
+    def times(self, waveform: Waveform) -> np.ndarray:
+        """Where each chunk of audio starts and ends, in seconds, float64 [chunks, 2]."""
+        assert self.recipe
+        excerpts = self.recipe.excerpts(waveform)
+        counts = self._counts([excerpt.columns for excerpt in excerpts])
+        return np.array(
+            [
+                (excerpt.start + excerpt.seconds_per_column * self.frames * np.array([i, i + 1]))
+                for excerpt, count in zip(excerpts, counts, strict=True)
+                for i in range(count)
+            ]
+        )
 
     def _checked(self, array: np.ndarray) -> np.ndarray:
         if array.shape[0] != self.bands:

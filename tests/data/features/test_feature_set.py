@@ -15,6 +15,7 @@ from mgc_ray.data.audio import UnusableTrackError, Waveform
 from mgc_ray.data.features import (
     DecodedTrack,
     FeatureSet,
+    TrackFeatures,
     audio_features,
     feature_names,
     feature_set_from_json,
@@ -135,6 +136,72 @@ def test_an_embedding_is_a_column_of_one_frame_per_chunk() -> None:
     expected = [[[part.min()], [part.max()]] for part in (noise[:22_050], noise[22_050:44_100])]
     np.testing.assert_array_equal(columns["peaks"], expected)
     assert features.chunk_bytes == 128 * 87 * 4 + 2 * 4
+
+
+# --- where chunks are, and tracks shorter than half of one ---
+
+
+def of_seconds(features: FeatureSet, seconds: float, rate: int = 22_050) -> TrackFeatures:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
+    track = DecodedTrack(Waveform(noise, rate), None, features.chunk_seconds, features.keep_end)
+    return features.of(track)
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
+@pytest.mark.parametrize(
+    ("seconds", "keep_end", "expected"),
+    [
+        (7.0, False, [(0, 2), (2, 4), (4, 6)]),
+        (7.0, True, [(0, 2), (2, 4), (4, 6), (5, 7)]),  # the last chunk ends with the track
+        (6.9, True, [(0, 2), (2, 4), (4, 6)]),  # less than half a chunk would be lost
+        (1.5, True, [(0, 2)]),  # repeated
+    ],
+)
+def test_chunks_know_where_they_are(
+    rate: int, seconds: float, keep_end: bool, expected: list[tuple[float, float]]
+) -> None:
+    features = replace(set_of("log_mel", chunk_seconds=2), keep_end=keep_end)
+    computed = of_seconds(features, seconds, rate)
+    assert computed.times == pytest.approx(np.array(expected, float))
+    assert computed.chunks == len(expected)
+
+
+def test_chunks_of_a_recipe_know_where_they_are() -> None:
+    recipe = replace(ARRAY.columns["array"], recipe=GTZAN_ARRAYS)
+    computed = of_seconds(FeatureSet({"array": recipe}), 40.0)
+    # 1,292 frames of 512 samples share 387.5 columns: 77.42 ms per column, 2.942 s per chunk
+    chunk = 38 * 1292 / 387.5 * 512 / 22_050
+    starts = [*(i * chunk for i in range(10)), *(30 + i * chunk for i in range(3))]
+    assert computed.times == pytest.approx(np.array([[t, t + chunk] for t in starts]))
+
+
+def test_arrays_are_of_unknown_duration(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(128, 80).astype(np.uint8))
+    computed = ARRAY.compute(tmp_path / "a.npy")
+    assert (computed.times, computed.chunks) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [
+        (0.2, "0.20 s, shorter than half a chunk (of 2.00 s)"),
+        (0.99, "0.99 s, shorter than half a chunk (of 2.00 s)"),
+        (1.0, ""),
+        (1.99, ""),
+        (7.0, ""),
+    ],
+)
+def test_a_track_shorter_than_half_a_chunk_says_so(seconds: float, reason: str) -> None:
+    assert of_seconds(set_of("log_mel", chunk_seconds=2), seconds).too_short == reason
+
+
+def test_an_array_shorter_than_half_a_chunk_says_so(tmp_path: Path) -> None:
+    for frames, reason in ((18, "18 frames, shorter than half a chunk (of 38)"), (19, "")):
+        np.save(tmp_path / "a.npy", np.eye(128, frames).astype(np.uint8))
+        assert ARRAY.compute(tmp_path / "a.npy").too_short == reason
+    recipe = FeatureSet({"array": replace(ARRAY.columns["array"], recipe=GTZAN_ARRAYS)})
+    assert of_seconds(recipe, 1.4).too_short == "1.40 s, shorter than half a chunk (of 2.94 s)"
+    assert of_seconds(recipe, 1.5).too_short == ""
 
 
 @dataclass(frozen=True)
