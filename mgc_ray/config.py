@@ -56,7 +56,10 @@ class DatasetConfig:
 
     tracks: str = setting("", _TRACKS_HELP, flag=True, metavar="FOLDER_OR_CSV", compared=False)
     protocol: Protocol = setting(
-        "grouped", "How tracks are split into parts.", flag=True, compared=False
+        "grouped",
+        "How tracks are split into parts; where --tracks has folders train, valid and test: given.",
+        flag=True,
+        compared=False,
     )
     fold: str = setting(
         "",
@@ -88,6 +91,11 @@ class DatasetConfig:
         flag=True,
         metavar="N",
         ge=1,
+    )
+    array_layout: Literal["", "bands-frames", "frames-bands"] = setting(
+        "",
+        "What the two dimensions of .npy arrays are (default: bands-frames, unless their shapes "
+        "say the other).",
     )
     array_recipe: Literal["", "gtzan"] = setting(
         "",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mgc_ray import RequestError
 from mgc_ray.config import PreprocessConfig
+from mgc_ray.pipeline.request import dataset_defaults
 from mgc_ray.terminal.command import (
     console,
     count_of,
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "preprocess",
         "Turn a folder or table of music into a dataset, in parallel.",
         json_help="Print dataset.json on standard output.",
+        complete=dataset_defaults,
     )
     config = parsed.config
     if not config.dataset.tracks:

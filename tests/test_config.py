@@ -276,7 +276,8 @@ def test_only_settings_that_change_the_outcome_distinguish_searches() -> None:
     assert compared == {
         *("metric", "init_from", "smoke", "train"),
         *("dataset.features", "dataset.chunk_seconds", "dataset.chunks_per_track"),
-        *("dataset.array_recipe", "dataset.more_tracks", "dataset.exclude_artists"),
+        *("dataset.array_layout", "dataset.array_recipe"),
+        *("dataset.more_tracks", "dataset.exclude_artists"),
         "dataset.synthetic",
         *("tuning.trials", "tuning.max_epochs", "tuning.grace_period", "tuning.reduction_factor"),
         *("tuning.time_limit", "tuning.warm_start"),

@@ -12,7 +12,14 @@ from dataclasses import replace
 from mgc_ray import RequestError
 from mgc_ray.data.artists import Artists
 from mgc_ray.data.tags import with_artists
-from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_artists, read_tracks
+from mgc_ray.data.tracks import (
+    Skipped,
+    Track,
+    TrackTable,
+    read_artists,
+    read_tracks,
+    with_one_spelling,
+)
 
 
 def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
@@ -21,7 +28,7 @@ def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
     Each has an id that no track of `main` has. Raises RequestError for what cannot be a track
     table, for arrays where `main` is audio or vice versa, and where no track is left.
     """
-    table = with_artists(read_tracks(source))
+    table = with_one_spelling(with_artists(read_tracks(source)), main.genres)
     if table.tracks[0].is_array != main.tracks[0].is_array:
         kind = ".npy spectrograms" if main.tracks[0].is_array else "audio"
         raise RequestError(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mgc_ray import RequestError
+from mgc_ray.data.genres import one_spelling
+from mgc_ray.data.layouts import Layout, find_layout
 from mgc_ray.data.names import as_text, is_utf8
 from mgc_ray.data.walk import walk
 
@@ -19,6 +21,7 @@ SPLITS = ("train", "valid", "test")
 # columns that a track table must have, and may have
 _LABELLED_COLUMNS = (("path", "genre"), ("track_id", "artist", "split"))
 _UNLABELLED_COLUMNS = (("path",), ("track_id", "artist"))
+_STRAY = 0.1  # of the others: so many arrays among audio, or the other way round, are left out
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class TrackTable:
     """The rows of a folder or CSV that may be tracks, and those that cannot be.
 
     `no_audio`: how many other files a folder has, by ending. `artists_from`: where the artists are
-    from, see tags.py.
+    from, see tags.py. `levels`: how many folders above a song say its genre and part, see
+    layouts.py. `notes`: what is assumed of the table, for whoever gave it.
     """
 
     source: Path
@@ -63,19 +67,29 @@ class TrackTable:
     skipped: list[Skipped]
     no_audio: Counter[str] = field(default_factory=Counter)
     artists_from: Counter[str] = field(default_factory=Counter)
+    levels: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def genres(self) -> list[str]:
         return sorted({track.genre for track in self.tracks} - {""})
 
+    def genres_in_words(self) -> str:
+        """E.g. `genres: blues (100 files), jazz (99)`, "" for an unlabelled table."""
+        count = Counter(track.genre for track in self.tracks)
+        first, *others = sorted(count)
+        words = [f"{first} ({count[first]} files)", *(f"{name} ({count[name]})" for name in others)]
+        return f"genres: {', '.join(words)}" if first else ""
+
 
 def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
     """Read a folder with one subfolder per genre, or a CSV `path,genre[,track_id,artist,split]`.
 
-    Paths of a CSV are relative to it. Files are not opened here. Not `labelled`: the folder's files
-    at any depth, or a CSV `path[,track_id,artist]`; genres and splits are ignored, and rows with
-    the same track_id are parts of one recording, so one group. Raises RequestError for a source
-    that cannot be a track table: missing, no genre, a path with two genres, an unknown split.
+    See layouts.py for other folders. Paths of a CSV are relative to it. Files are not opened here.
+    Not `labelled`: the folder's files at any depth, or a CSV `path[,track_id,artist]`; genres and
+    splits are ignored, and rows with the same track_id are parts of one recording, so one group.
+    Raises RequestError for a source that cannot be a track table: missing, no genre, a path with
+    two genres, an unknown split.
     """
     source = Path(source)
     if not is_utf8(whole := os.path.abspath(source)):
@@ -97,7 +111,39 @@ def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
             f"{source} holds no track: expected FOLDER/{'GENRE/' if labelled else ''}FILE, or a "
             f"CSV with the columns {','.join(_columns(labelled)[0])}"
         )
-    return table
+    return with_one_spelling(_without_strays(table))
+
+
+def with_one_spelling(table: TrackTable, genres: Sequence[str] = ()) -> TrackTable:
+    """The table with each genre spelt in one way: as in `genres`, else as most tracks have it."""
+    spelt = one_spelling(Counter(track.genre for track in table.tracks), genres)
+    others: dict[str, list[str]] = {}
+    for genre, chosen in spelt.items():
+        if genre != chosen:
+            others.setdefault(chosen, []).append(genre)
+    notes = [
+        f"{' and '.join(map(repr, sorted([chosen, *same])))} are taken for one genre, {chosen!r}"
+        for chosen, same in sorted(others.items())
+    ]
+    tracks = [replace(track, genre=spelt[track.genre]) for track in table.tracks]
+    return replace(table, tracks=tracks, notes=(*table.notes, *notes))
+
+
+def _without_strays(table: TrackTable) -> TrackTable:
+    """Leave out a few arrays among audio, or a few other files among arrays, with the reason.
+
+    Where they are more, or all that a genre has, they stay, and `check_table` refuses the table.
+    """
+    arrays = [track for track in table.tracks if track.is_array]
+    others = [track for track in table.tracks if not track.is_array]
+    few, many, reason = arrays, others, "a .npy spectrogram among audio"
+    if len(arrays) > len(others):
+        few, many, reason = others, arrays, "no .npy spectrogram, as all others are"
+    genres = {track.genre for track in many}
+    if len(few) > _STRAY * len(many) or any(track.genre not in genres for track in few):
+        return table
+    skipped = [*table.skipped, *(Skipped(track.path, reason) for track in few)]
+    return replace(table, tracks=many, skipped=skipped)
 
 
 def read_artists(source: str | Path) -> list[str]:
@@ -113,25 +159,28 @@ def _read_folder(source: Path, labelled: bool) -> TrackTable:
     if not os.access(source, os.R_OK | os.X_OK):
         raise RequestError(f"{source} may not be read: no permission")
     found = walk(source)
-    tracks = []
+    layout = find_layout(source, found.files) if labelled else Layout(source, genre=None)
+    root, tracks = layout.root, []
     skipped = [Skipped(as_text(path), reason) for path, reason in found.left_out]
     for path in found.files:
-        genre, *below = path.relative_to(source).parts
-        if labelled and not below:
+        place = layout.place(path)
+        if place is None:
             skipped.append(Skipped(as_text(path), "is outside the genre folders"))
         elif not is_utf8(path):  # neither Parquet nor skipped.csv could hold it
             skipped.append(Skipped(as_text(path), "its name is not UTF-8"))
         else:
-            tracks.append(Track(str(path), genre if labelled else "", track_id=""))
+            genre, split = place
+            tracks.append(Track(str(path), genre, track_id="", split=split))
     stems = Counter(Path(track.path).stem for track in tracks)
     named = []
     for track in tracks:
         path = Path(track.path)
         unique = stems[path.stem] == 1
         named.append(
-            replace(track, track_id=path.stem if unique else path.relative_to(source).as_posix())
+            replace(track, track_id=path.stem if unique else path.relative_to(root).as_posix())
         )
-    return TrackTable(source, named, skipped, found.no_audio)
+    notes = (layout.note,) if layout.note else ()
+    return TrackTable(root, named, skipped, found.no_audio, levels=layout.levels, notes=notes)
 
 
 def _read_csv(source: Path, labelled: bool) -> TrackTable:

@@ -10,10 +10,12 @@ from mgc_ray import RequestError
 from mgc_ray.config import EvaluateConfig
 from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.copies import fingerprint, same_recordings
+from mgc_ray.data.names import one_line
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.tags import with_artists
-from mgc_ray.data.tracks import Skipped, Track, read_tracks
+from mgc_ray.data.tracks import Skipped, Track, read_tracks, with_one_spelling
 from mgc_ray.results import Metrics
+from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 
 if TYPE_CHECKING:
@@ -39,12 +41,14 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     from mgc_ray.task import measure
 
     ensemble = load_ensemble(config.model or shipped_model())
-    table = with_artists(read_tracks(config.tracks))
+    table = with_one_spelling(with_artists(read_tracks(config.tracks)), ensemble.genres)
+    for note in table.notes:
+        console.print(one_line(note))
     tracks = [t for t in table.tracks if config.split is None or t.split == config.split]
     if not tracks:
         raise RequestError(
             f"--split {config.split}: {config.tracks} has no row of that part (a CSV has a column "
-            "split)"
+            "split, a folder subfolders train, valid and test)"
         )
     unknown = sorted({track.genre for track in tracks} - set(ensemble.genres))
     if unknown:

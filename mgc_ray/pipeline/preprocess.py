@@ -71,6 +71,8 @@ def preprocess(
     """
     storage = Storage(cluster.storage) if cluster.storage else None
     _check_folder(folder, tables)
+    for note in tables.notes:
+        console.print(one_line(note))
     shared = shared_dataset(folder, storage)
     if not overwrite:
         finished = finished_dataset(folder, storage)

@@ -13,6 +13,7 @@ from typing import Any
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, SearchConfig
 from mgc_ray.data.files import LOCK
+from mgc_ray.data.layouts import gives_split
 from mgc_ray.models import family_names, shared_params
 from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
@@ -29,13 +30,25 @@ _MAY_CHANGE = (
 _OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
 
 
+def dataset_defaults(given: Params) -> Params:
+    """With the protocol `given`, unless another is asked for, where folders give a split."""
+    dataset = given.get("dataset", {})
+    if not isinstance(dataset, dict) or "protocol" in dataset or not dataset.get("tracks"):
+        return given
+    if not gives_split(Path(str(dataset["tracks"]))):
+        return given
+    return given | {"dataset": dataset | {"protocol": "given"}}
+
+
 def search_defaults(given: Params) -> Params:
     """With smaller defaults for `smoke` and for the built-in corpus, or with an earlier search's.
 
-    Raises RequestError for a search that cannot be resumed, or not with what is given.
+    Also those of `dataset_defaults`. Raises RequestError for a search that cannot be resumed, or
+    not with what is given.
     """
     if given.get("resume"):
         return _resumed(given)
+    given = dataset_defaults(given)
     dataset, tuning = given.get("dataset", {}), given.get("tuning", {})
     tracks = getattr(dataset, "tracks", "") or (isinstance(dataset, dict) and dataset.get("tracks"))
     defaults = _SMOKE if given.get("smoke") else {} if tracks else _BUILT_IN

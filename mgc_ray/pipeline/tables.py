@@ -16,13 +16,15 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.features import FeatureSet, audio_features
-from mgc_ray.data.features.array import RECIPES, Array, array_shape
+from mgc_ray.data.features.array import RECIPES, Array, array_shape, is_transposed
 from mgc_ray.data.more_tracks import exclude_artists, read_more_tracks
 from mgc_ray.data.split.folds import parse_fold
-from mgc_ray.data.split.protocols import check_table, with_published_facts
+from mgc_ray.data.split.protocols import BY_ARTIST, check_table, with_published_facts
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_tracks
 from mgc_ray.settings import as_json, options
+
+_LAYOUTS = {"bands-frames": False, "frames-bands": True}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,20 @@ class Tables:
     def no_audio(self) -> Counter[str]:
         """How many files of the folders are no audio, by ending."""
         return self.main.no_audio + (self.more.no_audio if self.more else Counter())
+
+    @property
+    def notes(self) -> list[str]:
+        """What is assumed, and which genres there are, for whoever gave the tables."""
+        notes = [*self.main.notes, *(self.more.notes if self.more else ())]
+        if any(track.split for track in self.main.tracks):
+            protocol = self.config.protocol
+            used = "is used" if protocol == "given" else "is not used (--protocol given would)"
+            if protocol in (*BY_ARTIST, "given", "random-chunks"):
+                notes.append(f"the split of {self.main.source.name} {used}: --protocol {protocol}")
+        for feature in self.features.columns.values():
+            if isinstance(feature, Array) and feature.transposed:
+                notes.append(f"the arrays are [frames, bands], with {feature.bands} bands")
+        return [one for one in (self.main.genres_in_words(), *notes) if one]
 
     @property
     def key(self) -> str:
@@ -113,7 +129,10 @@ def read_tables(config: DatasetConfig) -> Tables:
 
 
 def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet:
-    """Chunks of the most common size among the arrays that can be read."""
+    """Chunks of the most common size among the arrays that can be read.
+
+    Raises RequestError where it cannot be known which of their dimensions is that of the bands.
+    """
     shapes: Counter[tuple[int, int]] = Counter()
     types = set()
     for track in tracks:
@@ -123,7 +142,16 @@ def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet
             types.add(header[1])
     if not shapes:
         raise RequestError("none of the table's arrays can be read: expected .npy [bands, frames]")
+    transposed = _LAYOUTS.get(config.array_layout, is_transposed(shapes))
     bands, frames = shapes.most_common(1)[0][0]
+    if transposed is None:
+        raise RequestError(
+            f".npy arrays hold [bands, frames], but most of these are {bands} x {frames}, which "
+            "may also be [frames, bands]: say which they are by --set dataset.array_layout="
+            "bands-frames or frames-bands"
+        )
+    if transposed:
+        bands, frames = frames, bands
     if config.chunks_per_track > frames:
         raise RequestError(
             f"--chunks-per-track must be at most the frames of most arrays, but it is "
@@ -134,6 +162,7 @@ def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet
         frames=max(1, frames // config.chunks_per_track),
         value_type="uint8" if types == {np.dtype(np.uint8)} else "float32",
         recipe=RECIPES.get(config.array_recipe),
+        transposed=transposed,
     )
     return FeatureSet({"array": feature})
 
@@ -165,6 +194,11 @@ def _check_kind(config: DatasetConfig, table: TrackTable) -> None:
             config.chunks_per_track != default["chunks_per_track"],
             f"--chunks-per-track {config.chunks_per_track} cuts .npy spectrograms",
             "cut it by --chunk-seconds S",
+        ),
+        (
+            bool(config.array_layout),
+            f"dataset.array_layout={config.array_layout} says what .npy spectrograms hold",
+            "leave it out",
         ),
         (
             bool(config.array_recipe),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mgc_ray import RequestError
 from mgc_ray.data.split.protocols import check_table
 from mgc_ray.data.tags import artist_in_tags, artists_in_words, with_artists
 from mgc_ray.data.tracks import TrackTable, read_tracks
@@ -102,3 +103,34 @@ def test_a_copied_file_keeps_its_artist(tmp_path: Path) -> None:
     first = song(tmp_path / "jazz/a.mp3", "Ella/Louis")
     shutil.copy(first, tmp_path / "jazz/b.mp3")
     assert set(artists(with_artists(read_tracks(tmp_path))).values()) == {"Ella/Louis"}
+
+
+@pytest.mark.parametrize("what", ["artist", "album"])
+def test_folders_called_like_the_artists_or_albums_in_them_are_no_genres(
+    tmp_path: Path, what: str
+) -> None:
+    folder = tmp_path / "my rock"
+    for name in ("Abba", "Queen", "Beyonce"):
+        for i in range(3):
+            path = folder / name / f"{name}{i}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with soundfile.SoundFile(path, "w", RATE, 1) as file:
+                setattr(file, what, "Beyoncé" if name == "Beyonce" else name)
+                file.write(np.random.default_rng(i).uniform(-0.1, 0.1, 100))
+    with pytest.raises(
+        RequestError,
+        match=f"the folders of .*/my rock seem to be {what}s, no genres: the tags of most songs in "
+        f"Abba have Abba among the {what}s. .* if this one is a genre .--tracks {tmp_path}",
+    ):
+        with_artists(read_tracks(folder))
+    # below genres they are what they should be
+    folder.rename(tmp_path / "rock")
+    song(tmp_path / "jazz" / "Ella" / "a.flac", "Ella")
+    assert with_artists(read_tracks(tmp_path)).genres == ["jazz", "rock"]
+
+
+def test_an_artist_called_like_a_genre_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    for genre, artist in (("blues", "Blues"), ("jazz", "Ella"), ("rock", "Kid Rock")):
+        for i in range(3):
+            song(tmp_path / genre / f"{genre}{i}.flac", artist)
+    assert len(with_artists(read_tracks(tmp_path)).tracks) == 9

@@ -8,7 +8,7 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.split.protocols import check_table
-from mgc_ray.data.tracks import Skipped, Track, read_artists, read_tracks
+from mgc_ray.data.tracks import Skipped, Track, read_artists, read_tracks, with_one_spelling
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -107,6 +107,48 @@ def test_a_missing_source_is_refused(tmp_path: Path) -> None:
 def test_a_device_as_source_is_refused() -> None:
     with pytest.raises(RequestError, match=r"/dev/null is neither"):
         read_tracks("/dev/null")
+
+
+# --- files of the wrong kind, spellings ---
+
+
+@pytest.mark.parametrize(
+    ("usual", "stray", "reason"),
+    [
+        (".wav", "NPY", "a .npy spectrogram among audio"),
+        (".npy", "wav", "no .npy spectrogram, as all others are"),
+    ],
+)
+def test_a_stray_file_of_the_other_kind_is_listed(
+    tmp_path: Path, usual: str, stray: str, reason: str
+) -> None:
+    touched(tmp_path, *(f"{genre}/{i}{usual}" for genre in ("jazz", "rock") for i in range(5)))
+    table = read_tracks(touched(tmp_path, f"rock/stray.{stray}"))
+    assert len(table.tracks) == 10
+    assert table.skipped == [Skipped(str(tmp_path / f"rock/stray.{stray}"), reason)]
+    check_table(table, "grouped")
+    # two of ten are no stray files any more, nor is all that a genre has
+    touched(tmp_path, f"rock/another.{stray}")
+    with pytest.raises(RequestError, match=rf"not both, but .*stray|another.{stray}\)"):
+        check_table(read_tracks(tmp_path), "grouped")
+    (tmp_path / f"rock/another.{stray}").unlink()
+    (tmp_path / f"rock/stray.{stray}").unlink()
+    with pytest.raises(RequestError, match="not both, but"):
+        check_table(read_tracks(touched(tmp_path, f"pop/1.{stray}")), "grouped")
+
+
+def test_spellings_of_a_genre_are_one_with_a_note(tmp_path: Path) -> None:
+    touched(tmp_path, "Rock/a.wav", "Rock/b.wav", "rock/c.wav", "hip hop/d.wav", "Hip-Hop/e.wav")
+    table = read_tracks(tmp_path)
+    assert [track.genre for track in table.tracks] == ["Hip-Hop", *["Rock"] * 2, "Hip-Hop", "Rock"]
+    assert table.notes == (
+        "'Hip-Hop' and 'hip hop' are taken for one genre, 'Hip-Hop'",
+        "'Rock' and 'rock' are taken for one genre, 'Rock'",
+    )
+    assert table.genres_in_words() == "genres: Hip-Hop (2 files), Rock (3)"
+    source = csv_file(tmp_path, "path,genre\na.wav,Rock\nb.wav,rock\nc.wav,rock\n")
+    assert read_tracks(source).genres == ["rock"]
+    assert with_one_spelling(read_tracks(source), ["ROCK"]).genres == ["ROCK"]
 
 
 # --- a CSV ---

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -313,6 +314,20 @@ def test_a_genre_of_short_songs_is_refused_with_the_remedy(tmp_path: Path) -> No
         make(source, tmp_path / "dataset")
     info = make(source, tmp_path / "dataset", chunk_seconds=2.0)
     assert info.genres == ("jazz", "jingles", "rock")
+
+
+def test_arrays_of_frames_and_bands_make_the_same_dataset(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "arrays", bands=40, frames=47)
+    info = make(source, tmp_path / "dataset")
+    for path in source.rglob("*.npy"):
+        np.save(path, np.load(path).T)
+    swapped = make(source, tmp_path / "swapped")
+    assert swapped.features.columns["array"] == replace(
+        info.features.columns["array"], transposed=True
+    )
+    assert swapped.split_id == info.split_id
+    one, other = (load_chunks(tmp_path / name, PARTS) for name in ("dataset", "swapped"))
+    np.testing.assert_array_equal(one.features["array"], other.features["array"])
 
 
 def test_arrays_shorter_than_half_a_chunk_are_left_out(tmp_path: Path) -> None:

@@ -56,6 +56,26 @@ def test_the_command_counts_what_is_real_and_what_was_added(
     assert "split unlabelled, seed 0: 7 train, 1 valid\n" in printed
 
 
+def test_folders_of_a_split_are_its_parts(tmp_path: Path) -> None:
+    for g, genre in enumerate(("jazz", "rock")):
+        for p, part in enumerate(("train", "val", "test")):
+            for i in range(2):
+                wav(tmp_path / "music" / part / genre / f"{i}.wav", 100 * g + 10 * p + i)
+    given = ("--tracks", "music", "--dataset", "given")
+    printed = command("preprocess", *given, cwd=tmp_path).stderr
+    assert "genres: jazz (6 files), rock (6)\n" in printed
+    assert "the folders train, val, test are parts of a split, with the genres below" in printed
+    assert "the split of music is used: --protocol given\n" in printed
+    assert "split given, seed 0: 4 test, 4 train, 4 valid\n" in printed
+    for track in read_dataset_tracks(tmp_path / "given")[0]:
+        part, genre, _ = Path(track.path).relative_to(tmp_path / "music").parts
+        assert (track.genre, track.split) == (genre, {"val": "valid"}.get(part, part))
+    again = ("--tracks", "music", "--dataset", "grouped", "--protocol", "grouped")
+    printed = command("preprocess", *again, cwd=tmp_path).stderr
+    assert "the split of music is not used (--protocol given would): --protocol group" in printed
+    assert "split grouped, seed 0: 2 test, 8 train, 2 valid" in printed
+
+
 def test_standard_output_is_one_line_of_json_equal_to_the_file(tmp_path: Path) -> None:
     music(tmp_path / "music", 3)
     args = ("--tracks", "music", "--dataset", "dataset", "--json")

@@ -45,6 +45,19 @@ def test_the_dataset_is_described_by_the_same_options_as_for_preprocess() -> Non
     assert _requested(argv).dataset == expected
 
 
+def test_the_split_of_folders_is_used_unless_another_protocol_is_given(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        (tmp_path / "music" / part / "rock").mkdir(parents=True)
+    music = ["--family", "gru", "--tracks", "music"]
+    assert _requested(music).dataset.protocol == "given"
+    assert _requested([*music, "--protocol", "grouped"]).dataset.protocol == "grouped"
+    assert _requested(["--family", "gru", "--tracks", "other"]).dataset.protocol == "grouped"
+    given = search_defaults({"family": ("gru",), "dataset": {"tracks": tmp_path / "music"}})
+    assert given["dataset"]["protocol"] == "given"  # of run_search
+    dataset = DatasetConfig(tracks="music")
+    assert search_defaults({"family": ("gru",), "dataset": dataset})["dataset"] == dataset
+
+
 def test_a_search_without_music_is_shorter_and_a_smoke_search_is_the_shortest() -> None:
     def sizes(*argv: str) -> tuple[int, int, float | None]:
         tuning = _requested(["--family", "gru", *argv]).tuning

@@ -91,6 +91,12 @@ def test_settings_that_do_not_go_together_are_refused(
         ),
         (
             ".wav",
+            {"array_layout": "frames-bands"},
+            "dataset.array_layout=frames-bands says what .npy spectrograms hold, but the tracks "
+            "are audio: leave it out",
+        ),
+        (
+            ".wav",
             {"array_recipe": "gtzan"},
             "dataset.array_recipe=gtzan says how .npy spectrograms were made, but the tracks are "
             "audio: leave it out",
@@ -262,3 +268,61 @@ def test_the_key_does_not_depend_on_how_the_table_is_given(
     relative = read_tables(DatasetConfig(tracks="music/../music"))
     assert relative.key == absolute.key
     assert relative.config.tracks == absolute.config.tracks == tracks
+
+
+def arrays(tmp_path: Path, *shapes: tuple[int, int]) -> str:
+    """Arrays of these shapes, in turn."""
+    for genre in ("jazz", "rock"):
+        (tmp_path / genre).mkdir(parents=True)
+        for i in range(4):
+            shape = shapes[i % len(shapes)]
+            np.save(tmp_path / genre / f"{genre}{i}.npy", np.zeros(shape, np.uint8))
+    return str(tmp_path)
+
+
+def test_arrays_of_frames_and_bands_are_recognised_with_a_note(tmp_path: Path) -> None:
+    tables = read_tables(DatasetConfig(tracks=arrays(tmp_path, (387, 128))))
+    feature = Array(bands=128, frames=38, value_type="uint8", transposed=True)
+    assert tables.features.columns == {"array": feature}
+    assert tables.notes == [
+        "genres: jazz (4 files), rock (4)",
+        "the arrays are [frames, bands], with 128 bands",
+    ]
+
+
+@pytest.mark.parametrize(("layout", "bands"), [("bands-frames", 96), ("frames-bands", 64)])
+def test_arrays_that_may_be_either_are_refused_with_what_to_type(
+    tmp_path: Path, layout: str, bands: int
+) -> None:
+    tracks = arrays(tmp_path, (96, 64))
+    with pytest.raises(
+        RequestError,
+        match=r"hold \[bands, frames\], but most of these are 96 x 64, which may also be \[frames, "
+        r"bands\]: say which they are by --set dataset.array_layout=bands-frames or frames-bands",
+    ):
+        read_tables(DatasetConfig(tracks=tracks))
+    features = read_tables(DatasetConfig(tracks=tracks, array_layout=layout)).features
+    assert (features.columns["array"].bands, features.columns["array"].frames) == (
+        bands,
+        (160 - bands) // 10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "used"),
+    [
+        ("given", "is used: --protocol given"),
+        ("grouped", "is not used (--protocol given would): --protocol grouped"),
+    ],
+)
+def test_whether_the_split_of_a_table_is_used_is_said(
+    tmp_path: Path, protocol: Any, used: str
+) -> None:
+    for part in ("train", "val", "test"):
+        folder(tmp_path / "music" / part, ".wav")
+    tables = read_tables(DatasetConfig(tracks=str(tmp_path / "music"), protocol=protocol))
+    assert tables.notes == [
+        "genres: jazz (12 files), rock (12)",
+        "the folders train, val, test are parts of a split, with the genres below them",
+        f"the split of music {used}",
+    ]

@@ -30,7 +30,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import CHUNK_SECONDS, DatasetConfig
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
 from mgc_ray.data.confounds import Properties
-from mgc_ray.data.features.array import Array, is_array, read_array
+from mgc_ray.data.features.array import Array, is_array
 from mgc_ray.settings import Params, as_json, nearest, validated
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ class FeatureSet:
         """Read a file; raise UnusableTrackError with the reason where it can be no track."""
         array = self._array
         if array and (is_array(path) or array.recipe is None):
-            return DecodedTrack(array=read_array(path))
+            return DecodedTrack(array=array.read(path))
         return DecodedTrack(read_waveform(path), None, self.chunk_seconds, self.keep_end)
 
     def compute(self, path: str | Path) -> TrackFeatures:

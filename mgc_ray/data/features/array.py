@@ -1,11 +1,14 @@
 """Spectrograms that were made elsewhere: `.npy` arrays [bands, frames], cut into equal chunks.
 
+Files may also hold [frames, bands], see `is_transposed`.
+
 Values stay as they are, uint8 or float32: training standardises each band. A track shorter than a
 chunk is repeated up to one. With a `recipe` of how the arrays were made, audio is taken too: each
 of its excerpts becomes the array that would have been published, and is cut as that would be; an
 incomplete last excerpt gives its whole chunks.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 
 RECIPES = {"gtzan": GTZAN_ARRAYS}
 _MOST = 10_000_000  # a damaged number would ask for all memory
+_SAME = 0.9  # of the files: so many have the same number of bands
+_BANDS = frozenset(  # cepstra, mel bands, notes of some octaves, embeddings, bins of an FFT
+    (
+        *(12, 13, 20, 24, 26, 30, 36, 39, 40, 48, 60, 72, 80, 84, 96, 120, 160, 168, 192, 229, 240),
+        *(252, 264, 320, 768, *(2**k for k in range(5, 13)), *(2**k + 1 for k in range(6, 13))),
+    )
+)
 
 
 @configuration
@@ -35,6 +45,7 @@ class Array:
     frames: int = setting(..., "Frames of a chunk.", ge=1, le=_MOST)
     value_type: Literal["uint8", "float32"] = setting(..., "Type of the values.")
     recipe: ArrayRecipe | None = setting(None, "How the arrays were made from audio.")
+    transposed: bool = setting(False, "Whether files hold [frames, bands].")
 
     def __post_init__(self) -> None:
         made = self.recipe
@@ -48,6 +59,11 @@ class Array:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.value_type)
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """A file's array, [bands, frames]; UnusableTrackError as `read_array`."""
+        array = read_array(path)
+        return np.ascontiguousarray(array.T) if self.transposed else array
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         """A track's chunks in order, [chunks, bands, frames] of `value_type`.
@@ -84,8 +100,10 @@ class Array:
 
     def _checked(self, array: np.ndarray) -> np.ndarray:
         if array.shape[0] != self.bands:
+            other = array.shape[1] == self.bands
             raise UnusableTrackError(
                 f"has {array.shape[0]} bands, but most arrays of this table have {self.bands}"
+                f"{' (its dimensions seem to be swapped)' if other else ''}"
             )
         if self.dtype == np.uint8 and array.dtype != np.uint8:
             raise UnusableTrackError(f"holds {array.dtype}, but the others hold uint8")
@@ -132,6 +150,28 @@ def read_array(path: str | Path) -> np.ndarray:
     if array.min() == array.max():
         raise UnusableTrackError(f"silent: every value is {array.flat[0]}")
     return array
+
+
+def is_transposed(shapes: Counter[tuple[int, int]]) -> bool | None:
+    """Whether files of these shapes hold [frames, bands]; None where either may be meant.
+
+    Songs differ in frames, and not in bands. Where most are equal, the number that is usual for
+    bands decides, and there are more frames than bands.
+    """
+    first, second = Counter[int](), Counter[int]()
+    for (a, b), count in shapes.items():
+        first[a] += count
+        second[b] += count
+    (a, count_a), (b, count_b) = first.most_common(1)[0], second.most_common(1)[0]
+    if count_b < _SAME * shapes.total():
+        return False
+    if 2 * count_a < shapes.total():
+        return True
+    if a in _BANDS and b not in _BANDS:
+        return False
+    if b in _BANDS and a not in _BANDS:
+        return True if a > b else None
+    return False if a <= b else None
 
 
 def array_shape(path: str | Path) -> tuple[tuple[int, int], np.dtype] | None:

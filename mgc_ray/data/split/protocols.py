@@ -28,16 +28,20 @@ def check_table(table: TrackTable, protocol: Protocol, fold: str = "") -> None:
     Raises RequestError for: one genre only; arrays and audio mixed; a protocol that the table lacks
     the columns or ids for; fewer groups in a genre than the split needs.
     """
-    arrays = sum(track.is_array for track in table.tracks)
-    if 0 < arrays < len(table.tracks):
+    arrays = [track for track in table.tracks if track.is_array]
+    others = [track for track in table.tracks if not track.is_array]
+    if arrays and others:
         raise RequestError(
-            f"a track table holds audio or .npy arrays, not both, but {table.source} lists "
-            f"{arrays} arrays and {len(table.tracks) - arrays} other files: make two tables"
+            f"a track table holds audio or .npy arrays, not both, but {table.source} has "
+            f"{len(arrays)} array{'s' * (len(arrays) > 1)} (e.g. {arrays[0].path}) and "
+            f"{len(others)} other file{'s' * (len(others) > 1)} (e.g. {others[0].path}): put one "
+            "kind elsewhere, or make two tables"
         )
     if protocol == "given" and not any(track.split for track in table.tracks):
         raise RequestError(
             f"--protocol given takes the split from the table, but {table.source} has no column "
-            "split with train and valid in it: add one, or use --protocol grouped"
+            "split with train and valid in it (a folder: no subfolders that are called so): add "
+            "one, or use --protocol grouped"
         )
     if protocol == "cross-validation":
         parse_fold(fold)
@@ -147,8 +151,9 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
             )
     if protocol in ("given", "fault-filtered") and not by_split["valid"]:
         raise RequestError(
-            f"--protocol {protocol} needs rows with the split valid to choose configurations by, "
-            "but there are none: mark some, or use --protocol grouped"
+            f"--protocol {protocol} needs tracks of the part valid to choose configurations by, "
+            "but there are none: mark some in the column split (in a folder with train, valid and "
+            "test: move some artists from train to valid), or use --protocol grouped"
         )
 
 

@@ -1,6 +1,7 @@
 """Published .npy spectrograms -> chunks, and audio -> the same arrays by a recipe."""
 
 import pickle
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mgc_ray import RequestError
 from mgc_ray.data.audio import UnusableTrackError, read_waveform
 from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
-from mgc_ray.data.features.array import Array, array_shape, read_array
+from mgc_ray.data.features.array import Array, array_shape, is_transposed, read_array
 
 RATE = 22050
 
@@ -296,3 +297,50 @@ def test_shape_and_type_are_read_from_the_header(tmp_path: Path, array: np.ndarr
     (tmp_path / "d.npy").write_text("no array")
     for name in ("b.npy", "c.npy", "d.npy", "missing.npy"):
         assert array_shape(tmp_path / name) is None
+
+
+# --- [frames, bands] ---
+
+
+@pytest.mark.parametrize(
+    ("shapes", "transposed"),
+    [
+        ({(128, 387): 9}, False),
+        ({(128, 387): 5, (128, 400): 5}, False),
+        ({(128, 94): 9}, False),  # 3 s, more bands than frames
+        ({(8, 47): 6, (9, 47): 1}, False),  # one of other bands
+        ({(128, 387): 5, (64, 387): 5}, False),  # of two sets
+        ({(1025, 128): 5, (1025, 130): 5}, False),
+        ({(512, 1): 9}, False),  # embeddings
+        ({(100, 128 + i): 1 for i in range(9)}, False),
+        ({(387, 128): 9}, True),
+        ({(387, 128): 99, (386, 128): 1}, True),
+        ({(100 + i, 128): 1 for i in range(9)}, True),
+        ({(100 + i, 100): 1 for i in range(9)}, True),
+        ({(50 + i, 128): 1 for i in range(9)}, True),  # shorter than there are bands
+        ({(430, 20): 4, (431, 20): 5}, True),
+        ({(96, 64): 9}, None),  # both are usual
+        ({(300, 100): 9}, None),  # neither is
+        ({(47, 128): 9}, None),
+        ({(753, 10): 9}, None),
+    ],
+    ids=str,
+)
+def test_which_dimension_has_the_bands(
+    shapes: dict[tuple[int, int], int], transposed: bool | None
+) -> None:
+    assert is_transposed(Counter(shapes)) is transposed
+
+
+def test_transposed_files_are_read_as_the_others(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "t.npy", array.T)
+    one, other = (
+        FeatureSet({"array": Array(bands=128, frames=38, value_type="uint8", transposed=swap)})
+        for swap in (False, True)
+    )
+    usual, swapped = one.compute(tmp_path / "a.npy"), other.compute(tmp_path / "t.npy")
+    np.testing.assert_array_equal(usual.columns["array"], swapped.columns["array"])
+    assert usual.content_hash == swapped.content_hash
+    reason = r"has 387 bands, but .* have 128 \(its dimensions seem to be swapped\)"
+    with pytest.raises(UnusableTrackError, match=reason):
+        one.compute(tmp_path / "t.npy")

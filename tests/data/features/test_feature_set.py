@@ -302,6 +302,7 @@ def test_settings_are_plain_values() -> None:
             "width": 387.5,
             "excerpt_seconds": 30.0,
         },
+        "transposed": False,
     }
 
 

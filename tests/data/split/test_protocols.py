@@ -96,7 +96,7 @@ def test_fault_filtered_uses_artist_and_split_of_the_published_lists() -> None:
 
 def test_fault_filtered_without_valid_tracks_is_refused() -> None:
     tracks = [t for t in gtzan_tracks() if fault_filtered()[t.track_id].split == "train"]
-    with pytest.raises(RequestError, match="fault-filtered needs rows with the split valid"):
+    with pytest.raises(RequestError, match="fault-filtered needs tracks of the part valid"):
         check_table(table_of(tracks), "fault-filtered")
 
 
