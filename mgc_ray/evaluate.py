@@ -10,7 +10,7 @@ from mgc_ray.config import EvaluateConfig
 from mgc_ray.models import family_names
 from mgc_ray.pipeline.evaluate import Evaluation, confusion_table, evaluate_model
 from mgc_ray.settings import as_json, configured_by
-from mgc_ray.terminal.command import console, count_of, print_json, run
+from mgc_ray.terminal.command import console, count_of, print_json, print_warnings, run
 from mgc_ray.terminal.options import parse
 
 
@@ -45,6 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(
             f"{count_of(evaluation.short, 'track')} shorter than half of the model's chunks, which "
             "it was not trained on"
+        )
+    if evaluation.known:
+        print_warnings(
+            [
+                f"{evaluation.known} of the {metrics.tracks} tracks were among those that the "
+                "model was trained or selected on, so the figure is too high: leave them out"
+            ]
         )
     if evaluation.model_leaky:
         console.print(

@@ -243,6 +243,7 @@ class EnsembleInfo:
     candidates: tuple[str, ...]
     trained_on: tuple[TrainedOn, ...]
     split_id: str = ""  # of the dataset, see `split_identity`
+    known_tracks: tuple[str, ...] = ()  # hashes of the audio that it was trained or selected on
     accuracy_without_music: float | None = None  # see data/confounds.py
     warnings: tuple[str, ...] = ()  # of the dataset: what to know before figures are believed
     models: dict[str, ModelResult] = field(default_factory=dict)
@@ -281,6 +282,11 @@ class EnsembleInfo:
 
     def write(self, folder: Path) -> None:
         write_json(folder / ENSEMBLE_JSON, as_json(self))
+
+
+def short_hash(content_hash: str) -> str:
+    """As many digits of a track's content hash as `EnsembleInfo.known_tracks` has."""
+    return content_hash[:16]
 
 
 def read_ensemble_info(folder: Path, remedy: str) -> EnsembleInfo:

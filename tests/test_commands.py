@@ -127,8 +127,13 @@ def test_evaluate_gives_the_test_metrics_of_the_search(home: Path) -> None:
         assert evaluation["metrics"][name] == expected[name]
     tested = sum(row["split"] == "test" for row in tracks)
     assert evaluation["metrics"]["tracks"] == tested
+    assert evaluation["known"] == 0
     same = mgc_ray.evaluate(model=str(model), tracks=str(home / "test.csv"), split="test")
     assert same.metrics.confusion_matrix == expected["confusion_matrix"]
+    # all rows: the training and validation tracks are known to the model
+    done = command("evaluate", "--model", model, "--tracks", "test.csv", cwd=home)
+    warning = f"WARNING: {len(tracks) - tested} of the {len(tracks)} tracks were among those that"
+    assert warning in done.stderr
 
 
 def test_predict_reads_each_format_and_length_and_reports_what_it_cannot_read(

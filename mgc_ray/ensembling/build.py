@@ -14,7 +14,7 @@ import numpy as np
 
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import ChunkTable, open_chunks
-from mgc_ray.data.dataset import DatasetInfo
+from mgc_ray.data.dataset import DatasetInfo, read_dataset_tracks
 from mgc_ray.ensembling.calibrate import fit_temperature
 from mgc_ray.ensembling.refit import Refitted
 from mgc_ray.ensembling.saved import (
@@ -40,6 +40,7 @@ from mgc_ray.results import (
     PredictionTable,
     TrainedOn,
     TrialRecord,
+    short_hash,
 )
 from mgc_ray.task import Score, measure, score
 from mgc_ray.training.checkpoint import Checkpoint, load_checkpoint
@@ -67,6 +68,7 @@ class HeldOut:
     candidates: tuple[Candidate, ...]
     chunks: ChunkTable
     probs: list[np.ndarray]
+    known_tracks: tuple[str, ...] = ()  # see EnsembleInfo
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def validation(dataset: Path, candidates: Sequence[Candidate], top_k: int) -> He
     for candidate, checkpoint in zip(chosen, checkpoints, strict=True):
         _check_same_dataset(candidate, checkpoint, chunks.info, dataset)
     probs = _predict([checkpoint.classifier for checkpoint in checkpoints], chunks)
-    return HeldOut(VALID, chosen, chunks, probs)
+    return HeldOut(VALID, chosen, chunks, probs, _known_tracks(dataset))
 
 
 def out_of_fold(dataset: Path, refitted: Sequence[Refitted]) -> HeldOut:
@@ -130,7 +132,7 @@ def out_of_fold(dataset: Path, refitted: Sequence[Refitted]) -> HeldOut:
     rows = complete[0].rows
     of_folds = ChunkTable(chunks.info, chunks.track[rows], chunks.split[rows], chunks.tracks)
     probs = [one.out_of_fold(rows) for one in complete]
-    return HeldOut(OUT_OF_FOLD, candidates, of_folds, probs)
+    return HeldOut(OUT_OF_FOLD, candidates, of_folds, probs, _known_tracks(dataset))
 
 
 def build_ensemble(held: HeldOut, out: Path, half: bool = False) -> Built:
@@ -189,6 +191,7 @@ def build_ensemble(held: HeldOut, out: Path, half: bool = False) -> Built:
         fold=info.fold,
         split_seed=info.seed,
         split_id=info.split_id,
+        known_tracks=held.known_tracks,
         accuracy_without_music=info.accuracy_without_music,
         warnings=info.warnings,
         source=info.source_name,
@@ -200,6 +203,12 @@ def build_ensemble(held: HeldOut, out: Path, half: bool = False) -> Built:
     )
     save_ensemble(out, ensemble, [sources[m.name] for m in ensemble.members], half)
     return Built(out, ensemble, members, sources, tuple(predictions))
+
+
+def _known_tracks(dataset: Path) -> tuple[str, ...]:
+    """The tracks of the training and validation parts, see `EnsembleInfo.known_tracks`."""
+    rows = zip(*read_dataset_tracks(dataset), strict=True)
+    return tuple(sorted(short_hash(p.content_hash) for t, p in rows if t.split != "test"))
 
 
 def test_ensemble(built: Built, dataset: Path, seed: int) -> tuple[EnsembleInfo, PredictionTable]:

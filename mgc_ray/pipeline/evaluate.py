@@ -14,7 +14,7 @@ from mgc_ray.data.names import one_line
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, read_tracks, with_one_spelling
-from mgc_ray.results import Metrics
+from mgc_ray.results import Metrics, short_hash
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 
@@ -33,6 +33,7 @@ class Evaluation:
     model_leaky: bool
     skipped: tuple[Skipped, ...]
     short: int  # tracks shorter than half a chunk, which no model was trained on
+    known: int  # tracks that the model was trained or selected on
 
 
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
@@ -88,6 +89,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         )
     true = np.array([ensemble.genres.index(track.genre) for track in usable])
     recordings = same_recordings(fingerprints, content_hashes)
+    known = set(ensemble.info.known_tracks)
     groups = [track.group for track in assign_groups(usable, recordings)]
     return Evaluation(
         metrics=measure(np.stack(probs), true, groups, ensemble.genres, right, chunks),
@@ -97,6 +99,7 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
         model_leaky=ensemble.info.leaky,
         skipped=tuple(skipped),
         short=short,
+        known=sum(short_hash(content) in known for content in content_hashes.values()),
     )
 
 
