@@ -23,7 +23,10 @@ Metric = Literal["track_accuracy", "macro_f1", "log_loss"]
 Part = Literal["train", "valid", "test"]
 
 _MODEL_HELP = "An ensemble or a checkpoint (default: the ensemble that comes with the program)."
-_TRACKS_HELP = "Folder with one subfolder per genre, or a CSV path,genre[,track_id,artist,split]."
+_TRACKS_HELP = (
+    "Folder with one subfolder per genre, or a table (CSV, Parquet) "
+    "path,genre[,track_id,artist,split]."
+)
 
 
 def _memory() -> Any:
@@ -41,6 +44,11 @@ def _memory() -> Any:
 def memory_bytes(gib: float | None) -> int | None:
     """The setting `memory` in bytes."""
     return None if gib is None else int(gib * 2**30)
+
+
+def _column(what: str, flag: bool = False) -> Any:
+    text = f"Name of the table's column with {what}, where it is no usual one."
+    return setting("", text, flag=flag, metavar="NAME", compared=False)
 
 
 def _seed(help: str, compared: bool = True, flag: bool = True) -> Any:
@@ -69,6 +77,16 @@ class DatasetConfig:
         compared=False,
     )
     split_seed: int = _seed("Seed of the split.", compared=False)
+    path_column: str = _column("the paths", flag=True)
+    genre_column: str = _column("the genres", flag=True)
+    artist_column: str = _column("the artists")
+    split_column: str = _column("the split")
+    drop_small_genres: bool = setting(
+        False,
+        "Leave out genres that have too few artists for the split, instead of refusing them.",
+        flag=True,
+        compared=False,
+    )
     features: Names = setting(
         ("log_mel",),
         "What is computed from audio, one or several of log_mel, chroma, contrast, tempogram, mfcc "
@@ -110,7 +128,7 @@ class DatasetConfig:
     )
     exclude_artists: str = setting(
         "",
-        "Leave out tracks by the artists in the column `artist` of this CSV.",
+        "Leave out tracks by the artists in the column `artist` of this table.",
         flag=True,
         metavar="CSV",
     )
@@ -364,6 +382,10 @@ class EvaluateConfig:
     model: str = setting("", _MODEL_HELP, flag=True, metavar="DIR")
     tracks: str = setting(..., _TRACKS_HELP, flag=True, metavar="FOLDER_OR_CSV")
     split: Part | None = setting(None, "Only the rows of this part.", flag=True)
+    path_column: str = _column("the paths", flag=True)
+    genre_column: str = _column("the genres", flag=True)
+    artist_column: str = _column("the artists")
+    split_column: str = _column("the split")
     family: Names = setting((), "Files of families of your own.", flag=True)
 
 
@@ -401,10 +423,11 @@ class PredictConfig:
 
     files: Names = setting(
         ...,
-        "Audio files, or folders of such; with --out one folder.",
+        "Audio files, folders of such, or tables (.csv, .parquet) of such; with --out one folder.",
         positional=True,
         metavar="FILE_OR_FOLDER",
     )
+    path_column: str = _column("the paths", flag=True)
     model: str = setting("", _MODEL_HELP, flag=True, metavar="DIR")
     out: Path | None = setting(
         None,

@@ -2,13 +2,15 @@
 
     python -m mgc_ray.predict song.mp3
     python -m mgc_ray.predict --model results/gru-001/ensemble album/*
+    python -m mgc_ray.predict tracks.csv
     python -m mgc_ray.predict MUSIC --out genres.parquet --playlists playlists
 
-Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, and all
-files of folders, are predicted in this process, without Ray; a folder with --out on all cores, or
-on a cluster. A prediction for a song shorter than half of the model's chunks (half of 30 s, for the
-included model) is marked as short: no model was trained on such songs. Bytes of names that are not
-UTF-8 are shown as \\xNN; in lines of text, but not in JSON, control characters are escaped as well.
+Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, all
+files of folders, and those that tables list are predicted in this process, without Ray; a folder
+with --out on all cores, or on a cluster. A prediction for a song shorter than half of the model's
+chunks (half of 30 s, for the included model) is marked as short: no model was trained on such
+songs. Bytes of names that are not UTF-8 are shown as \\xNN; in lines of text, but not in JSON,
+control characters are escaped as well.
 
 The table of --out has one row per file: path (below the folder), genre, probability, prob_GENRE for
 each genre, short, and the reason where a file could not be read. When run again, it predicts what
@@ -57,13 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _files(config: PredictConfig, as_json: bool) -> int:
     from mgc_ray.data.audio import UnusableTrackError
     from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+    from mgc_ray.pipeline.songs import find_songs
 
-    files, left_out = _with_files_of_folders(config.files)
+    songs = find_songs(config.files, config.path_column)
     ensemble = load_ensemble(config.model or shipped_model())
     predictions: list[Params] = []
     unread = 0
-    for file in files:
+    for file, reason in songs.files:
         try:
+            if reason:
+                raise UnusableTrackError(reason)
             features = ensemble.features.compute(file)
         except UnusableTrackError as error:
             unread += 1
@@ -77,33 +82,12 @@ def _files(config: PredictConfig, as_json: bool) -> int:
             short = f" ({features.too_short})" if features.too_short else ""
             shares = ", ".join(f"{name} {share:.1%}" for name, share in best)
             print_line(f"{file}: {shares}{short}")
-    for file, reason in left_out:
+    for file, reason in songs.left_out:
         predictions.append({"file": file, "error": reason})
         console.print(one_line(f"{file}: left out: {reason}"), soft_wrap=True)
     if as_json:
         print_json(predictions)
     return 1 if unread else 0
-
-
-def _with_files_of_folders(given: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The files that are given, with all that may be songs below folders; what is left out."""
-    from mgc_ray.data.walk import Walk, no_audio_in_words, walk
-
-    files, left_out = [], []
-    others = Walk().no_audio
-    for name in given:
-        if not Path(name).is_dir():
-            files.append(name)
-            continue
-        found = walk(Path(name))
-        files += map(str, found.files)
-        left_out += [(str(path), reason) for path, reason in found.left_out]
-        others += found.no_audio
-    if others:
-        console.print(no_audio_in_words(others))
-    if not files:
-        raise RequestError(f"{' '.join(given)} has no file that may be a song: give another folder")
-    return files, left_out
 
 
 def _library(config: PredictConfig, as_json: bool) -> int:

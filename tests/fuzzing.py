@@ -4,6 +4,7 @@ Each case must end with a result or with the program's own refusal: no other exc
 memory without bounds.
 """
 
+import csv
 import io
 import json
 import random
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
 
 import search_spaces
@@ -197,18 +200,34 @@ def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
 
 
 def table_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
-    """Damaged track tables, read and split."""
+    """Damaged track tables in all forms, read and split."""
     draw = random.Random(seed)
     lines = ["path,genre,track_id,artist,split"]
     for i in range(60):
         split = draw.choice(["train", "valid", "test"])
-        lines.append(f"{i}.wav,{'jazz' if i % 2 else 'rock'},t{i},artist {i // 2},{split}")
-    content = "\n".join(lines).encode()
+        artist = draw.choice([f"artist {i // 2}", '"É, F & G"', '"Weird ""Al"" Y."', ""])
+        lines.append(f"{i}.wav,{'jazz' if i % 2 else 'rock'},t{i},{artist},{split}")
+    plain = "\n".join(lines)
+    other = plain.replace(",", ";").replace("path;genre", "File Name;Label").replace("\n", "\r\n")
+    tables = [
+        plain.encode(),
+        plain.encode("utf-16"),
+        other.encode("cp1252"),
+        "\n".join(line.partition(",t")[0] for line in lines[1:]).encode(),  # without a header
+        _as_parquet(lines),
+        _as_fma(lines[1:]),
+    ]
+    (folder / "000").mkdir(exist_ok=True)  # of FMA's audio
+    for i in range(60):
+        (folder / "000" / f"{i:06d}.mp3").touch()
     path = folder / "tracks.csv"
     for number in range(count):
-        what, data = damaged(
-            content, draw, [content, b'"', b"path,genre\r", "π,ü\n".encode("utf-16")]
-        )
+        table = draw.choice(tables)
+        if draw.random() < 0.5:
+            others = [*tables, b'"', b"path,genre\r", "π,ü\n".encode("utf-16"), b"s3://"]
+            what, data = damaged(table, draw, others)
+        else:
+            what, data = _mistyped(table, draw)
         path.write_bytes(data)
         protocol = draw.choice(PROTOCOLS)
 
@@ -219,6 +238,36 @@ def table_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
             assert all(track.genre for track in drawn)
 
         yield f"seed {seed}, table {number}: {what}, {protocol}", split
+
+
+def _mistyped(content: bytes, draw: random.Random) -> tuple[str, bytes]:
+    """A few characters that mean something in tables, put in or over others."""
+    data = bytearray(content)
+    typed = ['"', ",", ";", "\t", "\n", "\r", "\\", " ", "é", ", ", '""', "nan,", "~/", "s3://"]
+    encoding = "utf-16-le" if content.startswith(b"\xff\xfe") else "utf-8"
+    for _ in range(draw.choice([1, 1, 2, 3])):
+        place = draw.randrange(len(data) // 2) * 2
+        data[place : place + draw.choice([0, 0, 2])] = draw.choice(typed).encode(encoding)
+    return "mistyped", bytes(data)
+
+
+def _as_parquet(lines: list[str]) -> bytes:
+    columns = zip(*csv.reader(lines), strict=True)
+    file = io.BytesIO()
+    pq.write_table(pa.table({name: cells for name, *cells in columns}), file)
+    return file.getvalue()
+
+
+def _as_fma(lines: list[str]) -> bytes:
+    """FMA's three header lines, over the genre, artist and split of each line."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["", "artist", "set", "track"])
+    writer.writerow(["", "name", "split", "genre_top"])
+    writer.writerow(["track_id", "", "", ""])
+    for path, genre, _, artist, split in csv.reader(lines):
+        writer.writerow([path.removesuffix(".wav"), artist, split, genre])
+    return text.getvalue().encode()
 
 
 def space_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:

@@ -44,12 +44,13 @@ KNOW_OPTUNA = {"tuning", "reporting"}  # a report reads a search's journal
 READ_FILES = {
     "results.py",  # all that a search leaves, see its first lines
     "corpus/files.py",  # corpus.json
+    "data/tables/csv_text.py",  # track tables
     "data/dataset.py",  # dataset.json, tracks.parquet, shards
     "data/features/array.py",  # spectrograms as .npy
     "data/files.py",
     "data/hugging_face.py",  # config.json of others
     "data/split/gtzan.py",  # the published lists
-    "data/tracks.py",  # track tables
+    "data/tables/file.py",  # track tables, as Parquet
     "ensembling/refit.py",  # refit.json, held.npz
     "evaluation/runs.py",  # comparison.parquet
     "pipeline/library.py",  # predictions for a library

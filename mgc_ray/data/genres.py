@@ -31,12 +31,17 @@ def spelling_key(genre: str) -> str:
     return re.sub(r"[\s_-]+", "", plain) or plain
 
 
+def composed(name: str) -> str:
+    """In the one of Unicode's equal forms that most programs write, NFC."""
+    return unicodedata.normalize("NFC", name)
+
+
 def one_spelling(count: Counter[str], wanted: Iterable[str] = ()) -> dict[str, str]:
     """How each genre of `count` is to be spelt: as in `wanted`, else as most tracks have it."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for genre in sorted(count, key=lambda genre: (-count[genre], genre)):
         spellings[spelling_key(genre)].append(genre)
-    chosen = {key: spelt[0] for key, spelt in spellings.items()}
+    chosen = {key: composed(spelt[0]) for key, spelt in spellings.items()}
     chosen |= {spelling_key(genre): genre for genre in wanted}
     exact = set(wanted)
     return {genre: genre if genre in exact else chosen[spelling_key(genre)] for genre in count}

@@ -13,6 +13,8 @@ from mgc_ray import RequestError
 from mgc_ray.data.artists import Artists
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import (
+    USUAL_NAMES,
+    ColumnNames,
     Skipped,
     Track,
     TrackTable,
@@ -22,13 +24,16 @@ from mgc_ray.data.tracks import (
 )
 
 
-def read_more_tracks(source: str, main: TrackTable) -> TrackTable:
+def read_more_tracks(source: str, main: TrackTable, names: ColumnNames = USUAL_NAMES) -> TrackTable:
     """The tracks of a folder or table that may be added to `main`; the others as skipped.
 
-    Each has an id that no track of `main` has. Raises RequestError for what cannot be a track
-    table, for arrays where `main` is audio or vice versa, and where no track is left.
+    `names`: of the columns of `main`, which this table may have too. Each track has an id that no
+    track of `main` has. Raises RequestError for what cannot be a track table, for arrays where
+    `main` is audio or vice versa, and where no track is left.
     """
-    table = with_one_spelling(with_artists(read_tracks(source)), main.genres)
+    names = replace(names, needed=False)
+    table = with_artists(read_tracks(source, names=names, option="--more-tracks"))
+    table = with_one_spelling(table, main.genres)
     if table.tracks[0].is_array != main.tracks[0].is_array:
         kind = ".npy spectrograms" if main.tracks[0].is_array else "audio"
         raise RequestError(
@@ -69,13 +74,14 @@ def new_recordings(
     return kept, skipped
 
 
-def exclude_artists(table: TrackTable, source: str) -> TrackTable:
-    """The table without tracks by the artists in a CSV's column `artist`; these as skipped.
+def exclude_artists(table: TrackTable, source: str, names: ColumnNames = USUAL_NAMES) -> TrackTable:
+    """The table without tracks by the artists in another's column `artist`; these as skipped.
 
     For weights that are to be tested on those artists' music. Raises RequestError for a file
     without artists, and where no track is left.
     """
-    unwanted = Artists(read_artists(source))
+    listed, notes = read_artists(source, replace(names, needed=False))
+    unwanted = Artists(listed)
     tracks, skipped = [], list(table.skipped)
     for track in table.tracks:
         same = unwanted.same(track.artist)
@@ -88,4 +94,4 @@ def exclude_artists(table: TrackTable, source: str) -> TrackTable:
         raise RequestError(
             f"--exclude-artists {source} leaves no track of {table.source}: give another table"
         )
-    return replace(table, tracks=tracks, skipped=skipped)
+    return replace(table, tracks=tracks, skipped=skipped, notes=(*table.notes, *notes))

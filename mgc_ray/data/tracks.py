@@ -1,26 +1,50 @@
-"""The track table: which tracks there are, read from a folder or a CSV.
+"""The track table: which tracks there are, read from a folder or a table.
 
-A *track* is a song or an excerpt. Files are not opened here; split/ says how tracks are split.
+A *track* is a song or an excerpt. Files are not opened here; split/ says how tracks are split, and
+tables/ how a table is read.
 """
 
-import csv
 import os.path
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from mgc_ray import RequestError
-from mgc_ray.data.genres import one_spelling
+from mgc_ray.data.genres import composed, one_spelling, spelling_key
 from mgc_ray.data.layouts import Layout, find_layout
 from mgc_ray.data.names import as_text, is_utf8
+from mgc_ray.data.tables.columns import FMA, Column, TableFile
+from mgc_ray.data.tables.csv_text import one_cell_or_two, too_many_cells
+from mgc_ray.data.tables.file import read_table_file
+from mgc_ray.data.tables.known import find_fma_audio, is_gtzan_features, refuse_gtzan_parts
+from mgc_ray.data.tables.paths import PathFinder, local_path
 from mgc_ray.data.walk import walk
 
 SPLITS = ("train", "valid", "test")
 
-# columns that a track table must have, and may have
-_LABELLED_COLUMNS = (("path", "genre"), ("track_id", "artist", "split"))
-_UNLABELLED_COLUMNS = (("path",), ("track_id", "artist"))
+# of a column -> other usual names; case, spaces and underscores make no difference
+_USUAL = {
+    "path": (
+        *("file", "filename", "filepath", "fname", "location", "audio", "wav", "mp3"),
+        *("audio file", "audio path", "audio filename", "audio filepath", "song path"),
+    ),
+    "genre": (
+        *("label", "class", "genre label", "genre name", "class name", "category", "target"),
+        *("genre top", "track.genre_top", "top genre", "main genre", "primary genre", "style"),
+    ),
+    "artist": ("artist name", "artists", "artist(s)", "performer", "band"),
+    "split": ("partition", "data split", "dataset split", "set.split"),
+    "track_id": (),
+}
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("eval", "evaluation"), "valid"),  # but see `_split_words`
+}
+_NO_VALUE = frozenset(("nan", "<na>", "n/a", "#n/a", "na", "null", "none"))  # of exports
 _STRAY = 0.1  # of the others: so many arrays among audio, or the other way round, are left out
 
 
@@ -55,7 +79,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class TrackTable:
-    """The rows of a folder or CSV that may be tracks, and those that cannot be.
+    """The rows of a folder or table that may be tracks, and those that cannot be.
 
     `no_audio`: how many other files a folder has, by ending. `artists_from`: where the artists are
     from, see tags.py. `levels`: how many folders above a song say its genre and part, see
@@ -82,34 +106,75 @@ class TrackTable:
         return f"genres: {', '.join(words)}" if first else ""
 
 
-def read_tracks(source: str | Path, labelled: bool = True) -> TrackTable:
-    """Read a folder with one subfolder per genre, or a CSV `path,genre[,track_id,artist,split]`.
+@dataclass(frozen=True)
+class ColumnNames:
+    """The names of a table's columns where they are not the usual ones, "" where they are.
 
-    See layouts.py for other folders. Paths of a CSV are relative to it. Files are not opened here.
-    Not `labelled`: the folder's files at any depth, or a CSV `path[,track_id,artist]`; genres and
-    splits are ignored, and rows with the same track_id are parts of one recording, so one group.
-    Raises RequestError for a source that cannot be a track table: missing, no genre, a path with
-    two genres, an unknown split.
+    `needed`: whether a table without them is refused.
     """
-    source = Path(source)
+
+    path: str = ""
+    genre: str = ""
+    artist: str = ""
+    split: str = ""
+    needed: bool = True
+
+    def column(self, name: str, needed: bool = False) -> Column:
+        """A column of a table by the program's name."""
+        given = "" if name == "track_id" else getattr(self, name)
+        flag = name in ("path", "genre")
+        option = f"--{name}-column NAME" if flag else f"the setting {name}_column"
+        return Column(name, needed, _USUAL[name], option, given, self.needed)
+
+
+USUAL_NAMES = ColumnNames()
+
+
+def read_tracks(
+    source: str | Path,
+    labelled: bool = True,
+    names: ColumnNames = USUAL_NAMES,
+    option: str = "--tracks",
+) -> TrackTable:
+    """Read a folder with one subfolder per genre, or a table `path,genre[,track_id,artist,split]`.
+
+    See layouts.py for other folders. Paths of a table are relative to it. Files are not opened
+    here. Not `labelled`: the folder's files at any depth, or a table `path[,track_id,artist]`;
+    genres and splits are ignored, and rows with the same track_id are parts of one recording, so
+    one group. `option`: what the source was given by, for messages. Raises RequestError for a
+    source that cannot be a track table: missing, no genre, a path with two genres, an unknown
+    split.
+    """
+    source = _local(source, option)
     if not is_utf8(whole := os.path.abspath(source)):
         raise RequestError(
-            f"--tracks must have a UTF-8 name, but it is {as_text(whole)}: rename it"
+            f"{option} must have a UTF-8 name, but it is {as_text(whole)}: rename it"
         )
     # absolute, so that a table is the same whatever the working folder is
     if source.is_dir():
+        if names.needed and names != USUAL_NAMES:
+            raise RequestError(
+                f"--path-column, --genre-column and the like name columns of a table, but {source} "
+                "is a folder: leave them out"
+            )
         table = _read_folder(Path(os.path.abspath(source)), labelled)
     elif source.is_file():
-        table = _read_csv(Path(os.path.abspath(source)), labelled)
+        table = _read_rows(Path(os.path.abspath(source)), labelled, names)
     else:
         raise RequestError(
-            f"--tracks must be a folder with one subfolder per genre, or a CSV file, but {source} "
+            f"{option} must be a folder with one subfolder per genre, or a CSV file, but {source} "
             f"{'is neither' if source.exists() else 'does not exist'}"
         )
     if not table.tracks:
+        first = (
+            f"; {len(table.skipped)} left out, the first: {table.skipped[0].path}: "
+            f"{table.skipped[0].reason}"
+            if table.skipped
+            else ""
+        )
         raise RequestError(
             f"{source} holds no track: expected FOLDER/{'GENRE/' if labelled else ''}FILE, or a "
-            f"CSV with the columns {','.join(_columns(labelled)[0])}"
+            f"CSV with the columns {'path,genre' if labelled else 'path'}{first}"
         )
     return with_one_spelling(_without_strays(table))
 
@@ -119,7 +184,7 @@ def with_one_spelling(table: TrackTable, genres: Sequence[str] = ()) -> TrackTab
     spelt = one_spelling(Counter(track.genre for track in table.tracks), genres)
     others: dict[str, list[str]] = {}
     for genre, chosen in spelt.items():
-        if genre != chosen:
+        if composed(genre) != chosen:
             others.setdefault(chosen, []).append(genre)
     notes = [
         f"{' and '.join(map(repr, sorted([chosen, *same])))} are taken for one genre, {chosen!r}"
@@ -146,13 +211,27 @@ def _without_strays(table: TrackTable) -> TrackTable:
     return replace(table, tracks=many, skipped=skipped)
 
 
-def read_artists(source: str | Path) -> list[str]:
-    """The artists in a CSV's column `artist`; RequestError where there are none."""
-    rows = _csv_rows(Path(source), ["artist"], [])
-    artists = sorted({row["artist"] for _, row in rows} - {""})
-    if not artists:
+def read_artists(
+    source: str | Path, names: ColumnNames = USUAL_NAMES
+) -> tuple[list[str], tuple[str, ...]]:
+    """The artists in a table's column `artist`, and what was assumed to read it.
+
+    RequestError where there are none.
+    """
+    file = read_table_file(
+        _local(source, "--exclude-artists"), [names.column("artist", needed=True)]
+    )
+    artists = {_value(row.cells["artist"]) for row in file.rows}
+    if not artists - {""}:
         raise RequestError(f"{source} has no artist in its column artist: give another table")
-    return artists
+    return sorted(artists - {""}), _notes(file)
+
+
+def _local(source: str | Path, option: str) -> Path:
+    try:
+        return Path(local_path(str(source)))
+    except RequestError as error:
+        raise RequestError(f"{option}: {error}") from None
 
 
 def _read_folder(source: Path, labelled: bool) -> TrackTable:
@@ -183,40 +262,169 @@ def _read_folder(source: Path, labelled: bool) -> TrackTable:
     return TrackTable(root, named, skipped, found.no_audio, levels=layout.levels, notes=notes)
 
 
-def _read_csv(source: Path, labelled: bool) -> TrackTable:
-    rows = _csv_rows(source, *_columns(labelled))
+# ---- the rows of a table ----
+
+
+class _Row(NamedTuple):
+    """A row with its number in the table, its cells by column, its file, why it is left out."""
+
+    number: int
+    cells: dict[str, str]
+    path: str
+    reason: str = ""
+
+
+def _read_rows(source: Path, labelled: bool, names: ColumnNames) -> TrackTable:
+    """Each row as a track, or as skipped with the reason."""
+    optional = ("track_id", "artist", "split") if labelled else ("track_id", "artist")
+    columns = [names.column("path", needed=True)]
+    columns += [names.column("genre", needed=True)] if labelled else []
+    file = read_table_file(source, [*columns, *map(names.column, optional)])
+    finder = PathFinder(source.parent)
+    cells = _checked_cells(file, finder)
+    rows = _fma_rows(file, cells) if file.kind == FMA else _rows(file, cells, finder)
+    _check_splits(file, rows)
+    numbered = file.kind == FMA or is_gtzan_features(file.header)
     tracks: dict[str, Track] = {}
     skipped: list[Skipped] = []
-    for number, row in rows:
-        where = f"{source}, line {number}"
-        genre, split = row.get("genre", ""), row.get("split", "")  # ignored where not labelled
-        if not row["path"]:
-            raise RequestError(f"{where}: each row needs a path, but this one has none")
-        path = os.path.normpath(source.parent / row["path"])
-        if labelled and not genre:
-            skipped.append(Skipped(path, "the table has no genre for it"))
+    for row in rows:
+        genre = row.cells.get("genre", "")
+        reason = row.reason or ("the table has no genre for it" if labelled and not genre else "")
+        if reason:
+            skipped.append(Skipped(row.path, reason))
             continue
-        if split not in ("", *SPLITS):
+        track_id = row.cells["track_id"] or (Path(row.path).stem if numbered else row.cells["path"])
+        track = Track(
+            row.path,
+            genre,
+            track_id,
+            row.cells["artist"],
+            split=_SPLIT_WORDS.get(_split_word(row.cells), ""),
+        )
+        if row.path in tracks and spelling_key(tracks[row.path].genre) != spelling_key(genre):
             raise RequestError(
-                f"{where}: split must be one of {', '.join(SPLITS)} or empty, but it is {split!r}"
+                f"{file.where(row.number)}: a path has one genre, but {row.cells['path']} is "
+                f"listed as {tracks[row.path].genre!r} and as {track.genre!r}; remove one of the "
+                "rows"
             )
-        track = Track(path, genre, row["track_id"] or row["path"], row["artist"], split=split)
-        if path in tracks and tracks[path].genre != track.genre:
-            raise RequestError(
-                f"{where}: a path has one genre, but {row['path']} is listed as "
-                f"{tracks[path].genre!r} and as {track.genre!r}; remove one of the rows"
-            )
-        if path in tracks:
-            skipped.append(Skipped(path, f"repeated in line {number}; the first row is used"))
+        if row.path in tracks:
+            reason = f"repeated in {file.unit} {row.number}; the first row is used"
+            skipped.append(Skipped(row.path, reason))
             continue
-        tracks[path] = track
+        tracks[row.path] = track
     repeated = [i for i, n in Counter(t.track_id for t in tracks.values()).items() if n > 1]
     if repeated and labelled:
         raise RequestError(
             f"{source}: track_id must be unique, but {repeated[0]!r} has several paths"
             f"{f' (and {len(repeated) - 1} more ids)' if len(repeated) > 1 else ''}"
         )
-    return TrackTable(source, _with_unique_ids(tracks.values(), set(repeated)), skipped)
+    named = _with_unique_ids(tracks.values(), set(repeated))
+    return TrackTable(source, named, skipped, notes=_notes(file, finder.assumed()))
+
+
+def _notes(file: TableFile, more: Sequence[str] = ()) -> tuple[str, ...]:
+    return tuple(f"{file.source}: {sentence}" for sentence in (*file.assumed, *more))
+
+
+def _checked_cells(file: TableFile, finder: PathFinder) -> list[dict[str, str]]:
+    """The cells of each row; RequestError for one without a path, and for cells that do not fit."""
+    genres = {row.cells.get("genre", "") for row in file.rows if not row.joined}
+
+    def fits(cells: dict[str, str]) -> bool:
+        word = _split_word(cells)
+        known = cells.get("genre", "") in genres and word in ("", *_SPLIT_WORDS, *_NO_VALUE)
+        return known and finder.exists(cells["path"])
+
+    has_split = any(row.cells.get("split") for row in file.rows)
+    checked = []
+    for row in file.rows:
+        cells = {n: cell if n == "path" else _value(cell) for n, cell in row.cells.items()}
+        if not cells["path"]:
+            raise RequestError(
+                f"{file.where(row.number)}: each row needs a path, but this one has none"
+            )
+        if row.joined and not fits(cells):
+            raise too_many_cells(file.where(row.number))
+        if row.other and row.other != row.cells and fits(row.other):
+            one = next(cell for name, cell in row.other.items() if cell != row.cells[name])
+            raise one_cell_or_two(file.where(row.number), one)
+        if has_split and not _split_word(cells) and cells["artist"].casefold() in _SPLIT_WORDS:
+            raise RequestError(
+                f"{file.where(row.number)}: the artist is {cells['artist']!r}, which is a part of "
+                "the split, so a cell before it seems to be missing: write ,, where one is empty"
+            )
+        checked.append(cells)
+    return checked
+
+
+def _value(cell: str) -> str:
+    """A cell, "" where it is what exports write for no value."""
+    return "" if cell.casefold() in _NO_VALUE else cell
+
+
+def _rows(file: TableFile, cells: Sequence[dict[str, str]], finder: PathFinder) -> list[_Row]:
+    """The rows with their files."""
+    numbers = [row.number for row in file.rows]
+    paths = finder.find(
+        [(row["path"], row.get("genre", "")) for row in cells], lambda i: file.where(numbers[i])
+    )
+    if is_gtzan_features(file.header) and not any(map(os.path.exists, paths)):
+        refuse_gtzan_parts(file.source, [row["path"] for row in cells])
+    if is_gtzan_features(file.header):
+        file.assumed.append(
+            "is GTZAN's table of features, of which only the songs and genres are used; --protocol "
+            "fault-filtered has their published artists"
+        )
+    return [_Row(*row) for row in zip(numbers, cells, paths, strict=True)]
+
+
+def _fma_rows(file: TableFile, cells: Sequence[dict[str, str]]) -> list[_Row]:
+    """The rows with their files; of most there is none where a smaller subset is at hand."""
+    folder, files = find_fma_audio(file.source)
+    rows = []
+    for number, row in zip([row.number for row in file.rows], cells, strict=True):
+        if not row["path"].isdecimal():
+            raise RequestError(
+                f"{file.where(number)}: FMA's tracks have numbers, but this is {row['path']!r}"
+            )
+        six = f"{int(row['path']):06d}"
+        path = files.get(row["path"], str(folder / six[:3] / f"{six}.mp3"))
+        reason = "" if row["path"] in files else f"is not in {folder.name}"
+        rows.append(_Row(number, row, path, reason))
+    there = sum(not row.reason for row in rows)
+    file.assumed.append(f"is FMA's table: {there} of its {len(rows)} tracks are in {folder}")
+    return rows
+
+
+def _split_word(cells: dict[str, str]) -> str:
+    return cells.get("split", "").casefold()
+
+
+def _check_splits(file: TableFile, rows: Sequence[_Row]) -> None:
+    """Refuse a word that is none of a part, and two that may be the same one."""
+    first: dict[str, _Row] = {}
+    for row in rows:
+        if not row.reason:
+            first.setdefault(_split_word(row.cells), row)
+    first.pop("", None)
+    for word, row in first.items():
+        if word not in _SPLIT_WORDS:
+            raise RequestError(
+                f"{file.where(row.number)}: split must be one of {', '.join(SPLITS)} or empty, but "
+                f"it is {row.cells['split']!r}; write one of these, or rename the column where it "
+                "is no split"
+            )
+    valid = [word for word in first if _SPLIT_WORDS[word] == "valid"]
+    evaluation = [word for word in valid if word.startswith("eval")]
+    if evaluation and len(valid) > len(evaluation):
+        raise RequestError(
+            f"{file.where(first[evaluation[0]].number)}: the split has "
+            f"{' and '.join(map(repr, valid))}, and it is not clear which of them is test: write "
+            "train, valid and test"
+        )
+    other = [f"{word!r} as {_SPLIT_WORDS[word]}" for word in first if word not in SPLITS]
+    if other:
+        file.assumed.append(f"takes the split {', '.join(other)}")
 
 
 def _with_unique_ids(tracks: Iterable[Track], repeated: set[str]) -> list[Track]:
@@ -227,38 +435,3 @@ def _with_unique_ids(tracks: Iterable[Track], repeated: set[str]) -> list[Track]
         else track
         for track in tracks
     ]
-
-
-def _columns(labelled: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return _LABELLED_COLUMNS if labelled else _UNLABELLED_COLUMNS
-
-
-def _csv_rows(
-    source: Path, needed: Sequence[str], optional: Sequence[str]
-) -> list[tuple[int, dict[str, str]]]:
-    """Line number and stripped cells, "" where a column is missing or a row is short."""
-    try:
-        with open(source, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or []]
-            missing = [name for name in needed if name not in header]
-            if missing:
-                more = f" (and may have {', '.join(optional)})" if optional else ""
-                raise RequestError(
-                    f"{source}: this table needs the column{'s' * (len(needed) > 1)} "
-                    f"{' and '.join(needed)}{more}, but "
-                    f"{' and '.join(missing)} is missing from its first line: "
-                    f"{','.join(header)[:200]!r}"
-                )
-            reader.fieldnames = header
-            columns = [*needed, *optional]
-            return [
-                (reader.line_num, {name: (row.get(name) or "").strip() for name in columns})
-                for row in reader
-            ]
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{source}: a table must be UTF-8 text, but {error}") from None
-    except csv.Error as error:
-        raise RequestError(f"{source}: not a readable CSV: {error}") from None
-    except OSError as error:
-        raise RequestError(f"{source} cannot be read: {error.strerror}") from None

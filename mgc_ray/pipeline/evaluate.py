@@ -10,12 +10,10 @@ from mgc_ray import RequestError
 from mgc_ray.config import EvaluateConfig
 from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.copies import fingerprint, same_recordings
-from mgc_ray.data.names import one_line
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, read_tracks, with_one_spelling
 from mgc_ray.results import Metrics, short_hash
-from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 
 if TYPE_CHECKING:
@@ -39,12 +37,13 @@ class Evaluation:
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
     """Predict each track once; see `mgc_ray.evaluate`."""
     from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+    from mgc_ray.pipeline.tables import column_names, print_notes
     from mgc_ray.task import measure
 
     ensemble = load_ensemble(config.model or shipped_model())
-    table = with_one_spelling(with_artists(read_tracks(config.tracks)), ensemble.genres)
-    for note in table.notes:
-        console.print(one_line(note))
+    table = with_artists(read_tracks(config.tracks, names=column_names(config)))
+    table = with_one_spelling(table, ensemble.genres)
+    print_notes(table)
     tracks = [t for t in table.tracks if config.split is None or t.split == config.split]
     if not tracks:
         raise RequestError(

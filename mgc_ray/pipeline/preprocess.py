@@ -47,7 +47,7 @@ from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tags import artists_in_words
 from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.data.walk import no_audio_in_words
-from mgc_ray.pipeline.tables import Tables
+from mgc_ray.pipeline.tables import Tables, report_left_out
 from mgc_ray.settings import options
 from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
@@ -55,7 +55,11 @@ from mgc_ray.terminal.progress import progress
 Shards = dict[int, Sequence[Track]]
 
 _WITHOUT_DATASET = ("tracks.parquet", "skipped.csv", "synthetic", "chunks")
-_PATHS = ("tracks", "more_tracks", "exclude_artists", "features", "chunk_seconds")
+# whose content is compared instead of them
+_PATHS = (
+    *("tracks", "more_tracks", "exclude_artists", "features", "chunk_seconds"),
+    *("path_column", "genre_column", "artist_column", "split_column"),
+)
 _TRACKS_PER_TASK = 64  # at most
 _SYNTHETIC_SECONDS = 30.0  # at most: the length that generated songs are made for
 
@@ -139,7 +143,9 @@ def _make(
     config = tables.config
     try:
         _check_genres(folder, tables, places, unusable)
-        tracks, left_out = draw_split(usable, recordings, config.protocol, info.seed, config.fold)
+        tracks, left_out = draw_split(
+            usable, recordings, config.protocol, info.seed, config.fold, config.drop_small_genres
+        )
     except RequestError:  # whatever mends the tracks changes what shards are made from
         _delete(folder, keep=("skipped.csv",))
         for name in ("chunks", "dataset.json"):
@@ -147,9 +153,17 @@ def _make(
         raise
     added = [track for track in tables.added if track.path in places]
     added, repeated = new_recordings(added, recordings, usable)
+    genres = {track.genre for track in tracks}
+    left_out += [
+        Skipped(track.path, f"--tracks has no usable genre {track.genre!r}")
+        for track in added
+        if track.genre not in genres
+    ]
+    added = [track for track in added if track.genre in genres]
+    report_left_out([*left_out, *repeated])
     write_skipped(folder, [*skipped, *left_out, *repeated])
     _report_copies(folder, tracks, recordings)
-    info = replace(info, genres=tuple(sorted({t.genre for t in tracks} - {""})), shards=len(shards))
+    info = replace(info, genres=tuple(sorted(genres - {""})), shards=len(shards))
     if config.synthetic:
         seconds = _typical_seconds(places)
         made = synthetic_tracks(folder, info.genres, config.synthetic, seconds)
@@ -392,19 +406,22 @@ def _check_genres(
 ) -> None:
     """A genre all of whose tracks are unusable must not vanish unnoticed."""
     usable = {track.genre for track in tables.main.tracks if track.path in places}
-    if not (lost := set(tables.main.genres) - usable):
-        return
-    paths = {track.path for track in tables.main.tracks if track.genre == min(lost)}
-    reasons = [one.reason for one in unusable if one.path in paths]
-    remedy = "add tracks, or remove the genre"
-    if all(TOO_SHORT in reason for reason in reasons):
-        is_array = tables.main.tracks[0].is_array
-        option = "a larger --chunks-per-track" if is_array else "a smaller --chunk-seconds"
-        remedy = f"give {option}, {remedy}"
-    raise RequestError(
-        f"genre {min(lost)!r} has no usable track: the reasons are in {folder / 'skipped.csv'}, "
-        f"the first is: {reasons[0]}; {remedy}"
-    )
+    for genre in sorted(set(tables.main.genres) - usable):
+        paths = {track.path for track in tables.main.tracks if track.genre == genre}
+        reasons = [one.reason for one in unusable if one.path in paths]
+        text = (
+            f"genre {genre!r} has no usable track: the reasons are in {folder / 'skipped.csv'}, "
+            f"the first is: {reasons[0]}"
+        )
+        if tables.config.drop_small_genres:
+            console.print(f"{text}; it is left out", style="yellow")
+            continue
+        remedy = "add tracks, remove the genre, or leave out all that are too small by"
+        if all(TOO_SHORT in reason for reason in reasons):
+            is_array = tables.main.tracks[0].is_array
+            option = "a larger --chunks-per-track" if is_array else "a smaller --chunk-seconds"
+            remedy = f"give {option}, {remedy}"
+        raise RequestError(f"{text}; {remedy} --drop-small-genres")
 
 
 def _typical_seconds(places: dict[str, TrackPlace]) -> float:

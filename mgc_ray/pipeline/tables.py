@@ -14,15 +14,24 @@ from typing import Any
 import numpy as np
 
 from mgc_ray import RequestError
-from mgc_ray.config import DatasetConfig
+from mgc_ray.config import DatasetConfig, EvaluateConfig
 from mgc_ray.data.features import FeatureSet, audio_features
 from mgc_ray.data.features.array import RECIPES, Array, array_shape, is_transposed
 from mgc_ray.data.more_tracks import exclude_artists, read_more_tracks
+from mgc_ray.data.names import one_line
 from mgc_ray.data.split.folds import parse_fold
-from mgc_ray.data.split.protocols import BY_ARTIST, check_table, with_published_facts
+from mgc_ray.data.split.protocols import (
+    BY_ARTIST,
+    check_table,
+    drop_small_genres,
+    with_published_facts,
+)
 from mgc_ray.data.tags import with_artists
-from mgc_ray.data.tracks import Skipped, Track, TrackTable, read_tracks
+from mgc_ray.data.tracks import ColumnNames, Skipped, Track, TrackTable, read_tracks
 from mgc_ray.settings import as_json, options
+from mgc_ray.terminal.command import console, count_of
+
+_REASONS_SHOWN = 5
 
 _LAYOUTS = {"bands-frames": False, "frames-bands": True}
 
@@ -59,8 +68,8 @@ class Tables:
 
     @property
     def notes(self) -> list[str]:
-        """What is assumed, and which genres there are, for whoever gave the tables."""
-        notes = [*self.main.notes, *(self.more.notes if self.more else ())]
+        """Which genres there are, and what is done with the split, for whoever gave the tables."""
+        notes = []
         if any(track.split for track in self.main.tracks):
             protocol = self.config.protocol
             used = "is used" if protocol == "given" else "is not used (--protocol given would)"
@@ -74,7 +83,17 @@ class Tables:
     @property
     def key(self) -> str:
         """Eight characters that change with the tables, their files and all settings."""
-        config = replace(self.config, tracks="", more_tracks="", exclude_artists="", features=())
+        config = replace(
+            self.config,
+            tracks="",
+            path_column="",
+            genre_column="",
+            artist_column="",
+            split_column="",
+            more_tracks="",
+            exclude_artists="",
+            features=(),
+        )
         settings: list[Any] = [self.listing, as_json(config), self.features.to_json()]
         if self.config.synthetic:
             from mgc_ray.corpus.composer import VERSION
@@ -102,15 +121,35 @@ def check_config(config: DatasetConfig) -> None:
                     f"{what} adds tracks of known genres, but --protocol unlabelled ignores "
                     "genres: leave it out"
                 )
+        for given, what in (
+            (config.genre_column, f"--genre-column {config.genre_column}"),
+            (config.split_column, f"dataset.split_column={config.split_column}"),
+            (config.drop_small_genres, "--drop-small-genres"),
+        ):
+            if given:
+                raise RequestError(
+                    f"{what} is for labelled tracks, but --protocol unlabelled ignores genres and "
+                    "splits: leave it out"
+                )
     audio_features(config)  # refuses what cannot be computed
 
 
 def read_tables(config: DatasetConfig) -> Tables:
     """Read and check the tracks; RequestError for what no content of their files could mend."""
     check_config(config)
-    table = with_artists(read_tracks(config.tracks, config.labelled))
+    names = column_names(config)
+    table = read_tracks(config.tracks, config.labelled, names)
+    print_notes(table)
+    _check_there(table)
+    table = with_artists(table)
     if config.exclude_artists:
-        table = exclude_artists(table, config.exclude_artists)
+        printed = len(table.notes)
+        table = exclude_artists(table, config.exclude_artists, names)
+        print_notes(table, printed)
+    if config.drop_small_genres:
+        before = len(table.skipped)
+        table = drop_small_genres(table, config.protocol)
+        report_left_out(table.skipped[before:])
     check_table(table, config.protocol, config.fold)
     _check_kind(config, table)
     _check_synthetic(config, table)
@@ -119,13 +158,45 @@ def read_tables(config: DatasetConfig) -> Tables:
         known = table
         if config.protocol == "fault-filtered":  # whose artists need not be in the table
             known = replace(table, tracks=with_published_facts(table.tracks)[0])
-        more = read_more_tracks(config.more_tracks, known)
+        more = read_more_tracks(config.more_tracks, known, names)
+        print_notes(more)
+        _check_there(more)
     is_array = table.tracks[0].is_array
     features = array_features(table.tracks, config) if is_array else audio_features(config)
     # absolute, so that messages and models say what it was, whatever the working folder is
     sources = str(table.source), str(more.source) if more else ""
     config = replace(config, tracks=sources[0], more_tracks=sources[1])
     return Tables(config, table, more, features, _listing(table, more))
+
+
+def column_names(config: DatasetConfig | EvaluateConfig) -> ColumnNames:
+    """The names of a table's columns that a configuration gives."""
+    return ColumnNames(
+        config.path_column, config.genre_column, config.artist_column, config.split_column
+    )
+
+
+def print_notes(table: TrackTable, start: int = 0) -> None:
+    """Print what is assumed of a table, a line each, from the number `start` on."""
+    for note in table.notes[start:]:
+        console.print(one_line(note))
+
+
+def _check_there(table: TrackTable) -> None:
+    """Refuse a table of which no file is there: it is in another folder than its paths are of."""
+    if table.source.is_dir() or any(os.path.exists(track.path) for track in table.tracks):
+        return
+    raise RequestError(
+        f"none of the {count_of(len(table.tracks), 'file')} that {table.source} lists is there, "
+        f"the first: {table.tracks[0].path}; paths are relative to the table's folder: move the "
+        "table there, or correct the paths"
+    )
+
+
+def report_left_out(skipped: Sequence[Skipped]) -> None:
+    """Print why tracks are left out, the most common reasons."""
+    for reason, count in Counter(one.reason for one in skipped).most_common(_REASONS_SHOWN):
+        console.print(f"{count_of(count, 'track')} left out: {reason}", markup=False)
 
 
 def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet:

@@ -8,7 +8,14 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.split.protocols import check_table
-from mgc_ray.data.tracks import Skipped, Track, read_artists, read_tracks, with_one_spelling
+from mgc_ray.data.tracks import (
+    ColumnNames,
+    Skipped,
+    Track,
+    read_artists,
+    read_tracks,
+    with_one_spelling,
+)
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -185,11 +192,15 @@ def test_a_byte_order_mark_spaces_and_quotes_are_ignored(tmp_path: Path) -> None
 def test_missing_optional_columns_short_rows_and_further_columns_are_allowed(
     tmp_path: Path,
 ) -> None:
-    source = csv_file(tmp_path, "genre,path,year,artist\njazz,a.wav\nblues,b.wav,1960,Ella,more\n")
-    assert read_tracks(source).tracks == [
+    source = csv_file(tmp_path, "genre,path,year,artist\njazz,a.wav\nblues,b.wav,1960,Ella\n")
+    table = read_tracks(source)
+    assert table.tracks == [
         Track(str(tmp_path / "a.wav"), "jazz", "a.wav"),
         Track(str(tmp_path / "b.wav"), "blues", "b.wav", "Ella"),
     ]
+    assert table.notes == (
+        f"{source}: line 2: fewer cells than in the header, so the last ones count as empty",
+    )
 
 
 def test_a_row_without_a_genre_is_skipped_with_the_reason(tmp_path: Path) -> None:
@@ -236,9 +247,9 @@ def test_two_genres_for_one_path_are_refused_and_both_are_named(tmp_path: Path) 
 
 
 def test_an_unknown_split_is_refused_with_its_line(tmp_path: Path) -> None:
-    source = csv_file(tmp_path, "path,genre,split\na.wav,jazz,train\n\nb.wav,jazz,dev\n")
+    source = csv_file(tmp_path, "path,genre,split\na.wav,jazz,train\n\nb.wav,jazz,Fold 3\n")
     with pytest.raises(
-        RequestError, match="line 4: split must be one of train, valid, test or empty, .* 'dev'"
+        RequestError, match="line 4: split must be one of train, valid, test or empty, .* 'Fold 3'"
     ):
         read_tracks(source)
 
@@ -247,7 +258,7 @@ def test_an_unknown_split_is_refused_with_its_line(tmp_path: Path) -> None:
     ("text", "missing"),
     [
         ("path,artist\na.wav,Ella\n", "genre is missing from its first line: 'path,artist'"),
-        ("a.wav;jazz\n", "path and genre is missing from its first line: 'a.wav;jazz'"),
+        ("a,jazz\n", "path and genre is missing from its first line: 'a,jazz'; correct that"),
         ("", "path and genre is missing"),
     ],
 )
@@ -261,16 +272,211 @@ def test_a_csv_without_rows_holds_no_track(tmp_path: Path) -> None:
         read_tracks(csv_file(tmp_path, "path,genre\n"))
 
 
-@pytest.mark.parametrize("text", [b"path,genre\ncaf\xe9.wav,jazz\n", b"\xff\xfep\0a\0t\0h\0"])
-def test_text_that_is_not_utf_8_is_refused(tmp_path: Path, text: bytes) -> None:
-    with pytest.raises(RequestError, match="a table must be UTF-8 text, but"):
+def test_a_table_of_which_every_row_is_left_out_is_refused_with_the_first_reason(
+    tmp_path: Path,
+) -> None:
+    source = csv_file(tmp_path, "path,genre\na.wav,\nb.wav,NA\n")
+    with pytest.raises(RequestError, match="no track: .*; 2 left out, the first: .*a.wav: the tab"):
+        read_tracks(source)
+
+
+# --- a table as people have it ---
+
+
+@pytest.mark.parametrize(
+    ("header", "assumed"),
+    [
+        ("Path,Genre,ARTIST,Split,Track ID", ()),
+        ("PATH , genre,Artist,split,track_id", ()),
+        (
+            "File Name,label,artist,split,track_id",
+            ("takes the column 'File Name' as the path, 'label' as the genre",),
+        ),
+        (
+            "filepath,Class,Artist Name,partition,trackid",
+            (
+                "takes the column 'filepath' as the path, 'Class' as the genre, 'Artist Name' as "
+                "the artist, 'partition' as the split",
+            ),
+        ),
+    ],
+)
+def test_headers_are_known_by_usual_names_in_any_case(
+    tmp_path: Path, header: str, assumed: tuple[str, ...]
+) -> None:
+    source = csv_file(tmp_path, f"{header}\na.wav,jazz,Ella,train,one\n")
+    table = read_tracks(source)
+    assert table.tracks == [Track(str(tmp_path / "a.wav"), "jazz", "one", "Ella", split="train")]
+    assert table.notes == tuple(f"{source}: {sentence}" for sentence in assumed)
+
+
+def test_the_programs_own_name_comes_before_other_usual_ones(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "label,filename,path,genre\nVerve,x,a.wav,jazz\n")
+    table = read_tracks(source)
+    assert table.tracks == [Track(str(tmp_path / "a.wav"), "jazz", "a.wav")]
+    assert table.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("file,filename,genre", "columns 'file' and 'filename' may both be the path: say which by"),
+        ("path,label,class", "'label' and 'class' may both be the genre: say which by --genre-col"),
+        ("path,genre,band,performer", "may both be the artist: say which by the setting artist_co"),
+    ],
+)
+def test_two_usual_names_of_one_column_are_refused(
+    tmp_path: Path, header: str, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        read_tracks(csv_file(tmp_path, f"{header}\na,b,c,d\n"))
+
+
+def test_columns_may_be_given_by_name(tmp_path: Path) -> None:
+    text = "song;style;path;who;part;genre\na.wav;jazz;x;Ella;dev;y\n"
+    source = csv_file(tmp_path, text)
+    names = ColumnNames("Song", "style", "who", "part")
+    table = read_tracks(source, names=names)
+    assert table.tracks == [Track(str(tmp_path / "a.wav"), "jazz", "a.wav", "Ella", split="valid")]
+    assert table.notes == (f"{source}: takes the split 'dev' as valid",)
+    with pytest.raises(
+        RequestError,
+        match=r"--genre-column stile: .*tracks.csv has no such column \(nearest: style\); its "
+        "columns are song, style, path, who, part, genre",
+    ):
+        read_tracks(source, names=ColumnNames("song", "stile"))
+    # as it is written, where several names differ in case or signs only
+    text = "Path,path,#,Genre,genre\na.wav,b.wav,c.wav,jazz,rock\n"
+    for path, genre, expected in (("Path", "genre", "a.wav rock"), ("#", "Genre", "c.wav jazz")):
+        table = read_tracks(csv_file(tmp_path, text), names=ColumnNames(path, genre))
+        assert f"{table.tracks[0].track_id} {table.tracks[0].genre}" == expected
+    # of a second table, which may have the usual names
+    source = csv_file(tmp_path, "song;style;path;genre\na.wav;jazz;x;y\n")
+    lenient = ColumnNames("title", "stile", needed=False)
+    assert [track.genre for track in read_tracks(source, names=lenient).tracks] == ["y"]
+    with pytest.raises(RequestError, match="--path-column, .* is a folder: leave them out"):
+        read_tracks(touched(tmp_path, "jazz/a.wav"), names=ColumnNames("song"))
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("train valid test", "train valid test"),
+        ("Training VALIDATION Testing", "train valid test"),
+        ("TRAIN val test", "train valid test"),
+        ("training dev testing", "train valid test"),
+        ("train eval test", "train valid test"),
+        ("train evaluation nan", "train valid "),
+    ],
+)
+def test_split_words_are_known_in_any_case(tmp_path: Path, words: str, parts: str) -> None:
+    rows = [f"{i}.wav,jazz,{word}" for i, word in enumerate(words.split())]
+    table = read_tracks(csv_file(tmp_path, "\n".join(["path,genre,split", *rows])))
+    assert [track.split for track in table.tracks] == parts.split(" ")
+    assert len(table.notes) == (words != "train valid test")
+
+
+def test_dev_and_eval_are_refused_as_either_may_be_the_test_part(tmp_path: Path) -> None:
+    text = "path,genre,split\na.wav,jazz,train\nb.wav,jazz,dev\nc.wav,jazz,eval\n"
+    with pytest.raises(
+        RequestError, match="line 4: the split has 'dev' and 'eval', and it is not clear which of"
+    ):
         read_tracks(csv_file(tmp_path, text))
 
 
-def test_an_overlong_cell_is_refused(tmp_path: Path) -> None:
-    source = csv_file(tmp_path, "path,genre\n" + "a" * 200_000 + ",jazz\n")
-    with pytest.raises(RequestError, match="not a readable CSV: field larger than field limit"):
+def test_a_split_in_the_column_of_the_artist_is_refused_with_its_line(tmp_path: Path) -> None:
+    lines = ["path,genre,artist,split", "a.wav,jazz,,train", "b.wav,jazz,Test,", "c.wav,jazz,test"]
+    with pytest.raises(RequestError, match="line 3: the artist is 'Test', which is a part of the"):
+        read_tracks(csv_file(tmp_path, "\n".join(lines)))
+    lines = ["path,genre,artist,split", "a.wav,jazz,Test,train", "b.wav,jazz,Test,test"]
+    assert len(read_tracks(csv_file(tmp_path, "\n".join(lines))).tracks) == 2
+    assert len(read_tracks(csv_file(tmp_path, "path,genre,artist\na.wav,jazz,Test")).tracks) == 1
+
+
+def test_one_genre_in_several_spellings_is_one(tmp_path: Path) -> None:
+    # Bossa nova; chanson française in both Unicode forms
+    genres = ["bossa nova", "Bossa  Nova", "bossa nova", "fran\u00e7ais", "franc\u0327ais"]
+    rows = [f"{i}.wav,{genre}" for i, genre in enumerate(genres)]
+    table = read_tracks(csv_file(tmp_path, "\n".join(["path,genre", *rows])))
+    assert [track.genre for track in table.tracks] == ["bossa nova"] * 3 + ["fran\u00e7ais"] * 2
+    assert "'Bossa  Nova' and 'bossa nova' are taken for one genre, 'bossa nova'" in table.notes[0]
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "NULL", "None", "N/A", "<NA>", "#N/A"])
+def test_what_exports_write_for_no_value_is_none(tmp_path: Path, cell: str) -> None:
+    rows = ["a.wav,jazz,", f"b.wav,{cell},Ella", f"c.wav,jazz,{cell}"]
+    table = read_tracks(csv_file(tmp_path, "\n".join(["path,genre,artist", *rows])))
+    assert [(track.track_id, track.artist) for track in table.tracks] == [
+        ("a.wav", ""),
+        ("c.wav", ""),
+    ]
+    assert table.skipped == [Skipped(str(tmp_path / "b.wav"), "the table has no genre for it")]
+
+
+def test_an_unquoted_comma_in_an_artist_is_part_of_the_name_where_the_rest_fits(
+    tmp_path: Path,
+) -> None:
+    touched(tmp_path, "a.wav", "b.wav")
+    text = "path,genre,artist,split\na.wav,soul,Ella,train\nb.wav,soul,Earth, Wind & Fire,test\n"
+    table = read_tracks(csv_file(tmp_path, text))
+    assert [track.artist for track in table.tracks] == ["Ella", "Earth, Wind & Fire"]
+    assert [track.split for track in table.tracks] == ["train", "test"]
+    assert len(table.notes) == 1
+    assert "line 3: more cells than in the header, so 'Earth, Wind & Fire' is" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "b.wav,soul,Earth,Wind & Fire,test",  # no space
+        "b.wav,soul,Earth, Wind & Fire, test",  # two spaces for one cell
+        "missing, or so.wav,soul,Ella,test",  # no such file
+        "b.wav,pop, or so,Ella,test",  # no other row has this genre
+        "b.wav,soul,Ella,test, or so",  # no split
+        'b.wav,soul,"Earth, Wind" ,x,test',
+    ],
+)
+def test_other_rows_with_too_many_cells_are_refused_with_their_line(
+    tmp_path: Path, row: str
+) -> None:
+    touched(tmp_path, "a.wav", "b.wav")
+    source = csv_file(tmp_path, f"path,genre,artist,split\na.wav,soul,Ella,train\n\n{row}\n")
+    with pytest.raises(
+        RequestError, match='line 4: the row has more cells .* enclose that cell in ",'
+    ):
         read_tracks(source)
+
+
+def test_a_comma_is_not_cut_off_where_a_row_has_as_many_cells_as_the_header(
+    tmp_path: Path,
+) -> None:
+    touched(tmp_path, "a.wav", "b.wav")
+    lines = ["path,genre,artist,year", "a.wav,soul,Ella,1960", "b.wav,soul,Earth, Wind & Fire"]
+    with pytest.raises(
+        RequestError,
+        match="line 3: it is not clear whether 'Earth, Wind & Fire' is one cell or two: enclose it "
+        'in ", .* or remove the space',
+    ):
+        read_tracks(csv_file(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["path,genre,artist,year", "a.wav,soul,Ella, 1960", "b.wav,soul,Nina, 1958"],
+        ["path, genre, artist, year", "a.wav,soul,Ella,1960", "b.wav,soul,Nina, 1958"],
+        ["path,genre,artist,year", "a.wav,soul,Ella,1960", "b.wav, soul,Nina,1958"],
+        ["path,genre,artist,year", "a.wav,soul,Ella,1960", 'b.wav,soul,"Nina", 1958'],
+    ],
+)
+def test_spaces_after_commas_do_no_harm_elsewhere(tmp_path: Path, lines: list[str]) -> None:
+    touched(tmp_path, "a.wav", "b.wav")
+    table = read_tracks(csv_file(tmp_path, "\n".join(lines)))
+    assert [(track.genre, track.artist) for track in table.tracks] == [
+        ("soul", "Ella"),
+        ("soul", "Nina"),
+    ]
+    assert table.notes == ()
 
 
 # --- without genres ---
@@ -317,7 +523,7 @@ def test_an_unlabelled_csv_needs_a_path(tmp_path: Path) -> None:
         RequestError,
         match=r"needs the column path \(and may have track_id, artist\), but path is missing",
     ):
-        read_tracks(csv_file(tmp_path, "file,artist\na.wav,Ella\n"), labelled=False)
+        read_tracks(csv_file(tmp_path, "song,artist\na.wav,Ella\n"), labelled=False)
 
 
 def test_an_empty_unlabelled_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
@@ -330,4 +536,18 @@ def test_an_empty_unlabelled_folder_is_refused_with_what_is_expected(tmp_path: P
 
 def test_the_artists_of_a_csv_are_listed_once(tmp_path: Path) -> None:
     source = csv_file(tmp_path, "track_id,artist\na,Nina\nb,Ella\nc,\nd, Ella \n")
-    assert read_artists(source) == ["Ella", "Nina"]
+    assert read_artists(source) == (["Ella", "Nina"], ())
+
+
+def test_the_artists_of_other_tables_are_found_and_what_was_assumed_is_said(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "Performer\nElla\nEarth, Wind & Fire\nNaN\n")
+    assert read_artists(source) == (
+        ["Earth, Wind & Fire", "Ella"],
+        (
+            f"{source}: takes the column 'Performer' as the artist",
+            f"{source}: line 3: more cells than in the header, so 'Earth, Wind & Fire' is taken as "
+            "one",
+        ),
+    )
+    source = csv_file(tmp_path, "Who;path\nElla;a.wav\n")
+    assert read_artists(source, ColumnNames(artist="who"))[0] == ["Ella"]

@@ -47,6 +47,50 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_genres_that_turn_out_to_be_small_are_left_out_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = music(tmp_path, genres=("jazz", "rock", "polka"), count=3)
+    shutil.copy(folder / "polka/polka0.wav", folder / "polka/polka1.wav")  # now two recordings
+    (folder / "ska").mkdir()
+    rows = [(f"{g}/{g}{i}.wav", g) for g in ("jazz", "rock", "polka") for i in range(3)]
+    rows += [(f"ska/ska{i}.wav", "ska") for i in range(3)]  # of no file
+    source = table(tmp_path / "tracks.csv", [*rows, ("jazz/jazz0.wav", "jazz")], "path,genre")
+    wav(tmp_path / "more1.wav", 60)
+    wav(tmp_path / "more2.wav", 61)
+    more_rows = [("more1.wav", "polka"), ("more2.wav", "rock")]
+    more = table(tmp_path / "more.csv", more_rows, "path,genre")
+    with pytest.raises(RequestError, match="'ska' has no usable track: .* by --drop-small-genres"):
+        make(source, tmp_path / "dataset")
+    info = make(
+        source,
+        tmp_path / "dataset",
+        overwrite=True,
+        drop_small_genres=True,
+        more_tracks=str(more),
+    )
+    assert info.genres == ("jazz", "rock")
+    tracks, _ = read_dataset_tracks(tmp_path / "dataset")
+    assert sorted(Path(track.path).stem for track in tracks) == [
+        *(f"jazz{i}" for i in range(3)),
+        "more2",
+        *(f"rock{i}" for i in range(3)),
+    ]
+    polka = (
+        "its genre 'polka' has 2 of the 3 groups (artists, or tracks of unknown artist) that "
+        "--protocol grouped needs: left out by --drop-small-genres"
+    )
+    assert reasons(tmp_path / "dataset") == {
+        "jazz0.wav": "repeated in line 14; the first row is used",
+        **{f"ska{i}.wav": "no such file" for i in range(3)},
+        **{f"polka{i}.wav": polka for i in range(3)},
+        "more1.wav": "--tracks has no usable genre 'polka'",
+    }
+    printed = capsys.readouterr().err
+    assert "genre 'ska' has no usable track: the reasons are in" in printed
+    assert f"3 tracks left out: {polka}" in printed
+
+
 def test_all_usable_tracks_are_there_and_the_others_are_listed_with_reasons(
     odd: Path, tmp_path: Path
 ) -> None:

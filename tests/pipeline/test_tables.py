@@ -1,5 +1,6 @@
 """The track tables of a dataset: which settings go together, what its key depends on."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel
-from mgc_ray.pipeline.tables import check_config, read_tables
+from mgc_ray.pipeline.tables import check_config, read_tables, songs_of
+from tests.commands import command
 
 
 def folder(
@@ -51,6 +54,14 @@ def folder(
         (
             {"protocol": "unlabelled", "more_tracks": "more.csv"},
             "--more-tracks more.csv adds tracks of known genres, but --protocol unlabelled ignores",
+        ),
+        (
+            {"protocol": "unlabelled", "genre_column": "style"},
+            "--genre-column style is for labelled tracks, but --protocol unlabelled ignores genres",
+        ),
+        (
+            {"protocol": "unlabelled", "drop_small_genres": True},
+            "--drop-small-genres is for labelled tracks, but --protocol unlabelled ignores genres",
         ),
         ({"features": ("loudness",)}, "--features must be among ast, chroma, .*'loudness'"),
     ],
@@ -183,6 +194,7 @@ def test_an_unlabelled_table_needs_no_genre_folders(tmp_path: Path) -> None:
 def test_tracks_are_added_and_artists_excluded(tmp_path: Path) -> None:
     tracks = folder(tmp_path / "music", ".wav")
     (tmp_path / "more.csv").write_text("path,genre\nx.wav,rock\ny.wav,polka\n")
+    (tmp_path / "x.wav").touch()
     more = DatasetConfig(tracks=tracks, more_tracks=str(tmp_path / "more.csv"))
     tables = read_tables(more)
     assert [track.track_id for track in tables.added] == ["more:x.wav"]
@@ -191,6 +203,7 @@ def test_tracks_are_added_and_artists_excluded(tmp_path: Path) -> None:
     table = tmp_path / "tracks.csv"
     rows = [f"{genre}{i}.wav,{genre},{genre} {i}" for genre in ("jazz", "rock") for i in range(4)]
     table.write_text("\n".join(["path,genre,artist", *rows]))
+    (tmp_path / "jazz0.wav").touch()
     (tmp_path / "unwanted.csv").write_text("artist\nRock 3\n")
     unwanted = str(tmp_path / "unwanted.csv")
     tables = read_tables(DatasetConfig(tracks=str(table), exclude_artists=unwanted))
@@ -208,6 +221,8 @@ def test_artists_of_the_published_lists_are_known_to_the_added_tracks(tmp_path: 
     more.write_text(
         'path,genre,track_id,artist\nx.wav,blues,x,"Hooker, John Lee"\ny.wav,blues,y,Somebody\n'
     )
+    for name in "xy":
+        (tmp_path / f"{name}.wav").touch()
     config = DatasetConfig(
         tracks=str(tmp_path / "music"), protocol="fault-filtered", more_tracks=str(more)
     )
@@ -216,12 +231,149 @@ def test_artists_of_the_published_lists_are_known_to_the_added_tracks(tmp_path: 
     assert [track.track_id for track in grouped.added] == ["more:x", "more:y"]
 
 
+def test_a_table_of_which_no_file_is_there_is_refused(tmp_path: Path) -> None:
+    tracks = folder(tmp_path / "music", ".wav")
+    elsewhere = tmp_path / "tables" / "tracks.csv"
+    elsewhere.parent.mkdir()
+    rows = [f"music/{genre}/{genre}{i}.wav,{genre}" for genre in ("jazz", "rock") for i in range(4)]
+    elsewhere.write_text("\n".join(["path,genre", *rows]))
+    message = (
+        f"none of the 8 files that {elsewhere} lists is there, the first: "
+        f"{tmp_path}/tables/music/jazz/jazz0.wav; paths are relative to the table's folder: move"
+    )
+    with pytest.raises(RequestError, match=message):
+        read_tables(DatasetConfig(tracks=str(elsewhere)))
+    with pytest.raises(RequestError, match=message):
+        read_tables(DatasetConfig(tracks=tracks, more_tracks=str(elsewhere)))
+    elsewhere.rename(tmp_path / "tracks.csv")
+    assert len(read_tables(DatasetConfig(tracks=str(tmp_path / "tracks.csv"))).tracks) == 8
+
+
+def test_all_tables_are_read_by_the_same_rules_and_what_is_assumed_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path, ".wav")
+    rows = [f"{g}\\{g}{i}.wav;{g};{g} {i}" for g in ("jazz", "rock") for i in range(4)]
+    (tmp_path / "tracks.csv").write_text("\n".join(["song;Style;Performer", *rows]))
+    (tmp_path / "more.csv").write_text("File\tStyle\nmore.wav\tjazz\n", "utf-16")
+    (tmp_path / "more.wav").touch()
+    (tmp_path / "unwanted.csv").write_bytes("Artist\nRock 3\nÉdith\n".encode("cp1252"))
+    config = DatasetConfig(
+        tracks=str(tmp_path / "tracks.csv"),
+        path_column="song",
+        genre_column="style",
+        more_tracks=str(tmp_path / "more.csv"),
+        exclude_artists=str(tmp_path / "unwanted.csv"),
+    )
+    tables = read_tables(config)
+    assert len(tables.main.tracks) == 7
+    assert all(Path(track.path).exists() for track in tables.tracks)
+    assert [track.path for track in tables.added] == [str(tmp_path / "more.wav")]
+    printed = capsys.readouterr().err.splitlines()
+    for line, (table, text) in zip(
+        printed,
+        [
+            ("tracks.csv", "takes the column 'Performer' as the artist"),
+            ("tracks.csv", "paths that have \\ for /: 8, e.g. "),
+            ("unwanted.csv", "not UTF-8, so read as Windows-1252 (cp1252), e.g. 'Édith' in line 3"),
+            ("more.csv", "takes the column 'File' as the path"),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"{tmp_path / table}: {text}")
+    # how the columns are called is no part of what identifies a dataset
+    text = (tmp_path / "tracks.csv").read_text().replace("song;Style", "path;genre")
+    (tmp_path / "tracks.csv").write_text(text)
+    renamed = replace(config, path_column="", genre_column="")
+    (tmp_path / "more.csv").write_text("path,genre\nmore.wav,jazz\n")
+    assert read_tables(renamed).key == tables.key
+
+
+def test_tables_among_the_files_to_predict_stand_for_what_they_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.tsv").write_text("song\tartist\na.wav\tElla\nb.wav\t\na.wav\t\n")
+    assert songs_of(["x.wav", str(tmp_path / "t.tsv"), "y.csv.wav"], "song") == [
+        ("x.wav", ""),
+        (str(tmp_path / "a.wav"), ""),
+        (str(tmp_path / "b.wav"), ""),
+        (str(tmp_path / "a.wav"), "repeated in line 4; the first row is used"),
+        ("y.csv.wav", ""),
+    ]
+    (table, reason), other = songs_of([str(tmp_path / "t.tsv"), "x.wav"])
+    assert (table, other) == (str(tmp_path / "t.tsv"), ("x.wav", ""))
+    assert "path is missing from its first line" in reason
+    assert reason.endswith("name the column by --path-column NAME")
+
+
+def test_predict_takes_a_table(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 66_150), 22_050)
+    (tmp_path / "t.csv").write_text("File;genre\na.wav;noise\nb.wav;noise\n")
+    done = command("predict", "t.csv", "--json", cwd=tmp_path, status=1)
+    first, second = json.loads(done.stdout)
+    assert first["file"] == str(tmp_path / "a.wav")
+    assert len(first["genres"]) == 10
+    assert second == {"file": str(tmp_path / "b.wav"), "error": "no such file"}
+    assert "t.csv: takes the column 'File' as the path\n" in done.stderr
+
+
+# --- small genres ---
+
+
+def small(tmp_path: Path) -> Path:
+    """Four jazz and rock songs by an artist each, two of polka, and three of ska by one artist."""
+    counts = {"jazz": 4, "rock": 4, "polka": 2, "ska": 3}
+    rows = [
+        f"{genre}{i}.wav,{genre},{genre} {0 if genre == 'ska' else i}"
+        for genre, count in counts.items()
+        for i in range(count)
+    ]
+    (tmp_path / "tracks.csv").write_text("\n".join(["path,genre,artist", *rows]))
+    (tmp_path / "jazz0.wav").touch()
+    return tmp_path / "tracks.csv"
+
+
+def test_a_small_genre_is_refused_with_the_option_that_leaves_it_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        RequestError,
+        match="needs 3 groups .* but 'polka' has 2: .*leave out all that are too small by "
+        "--drop-small-genres",
+    ):
+        read_tables(DatasetConfig(tracks=str(small(tmp_path))))
+
+
+def test_small_genres_are_left_out_where_asked_each_track_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.csv").write_text("path,genre,artist\nx.wav,polka,x\ny.wav,rock,y\n")
+    (tmp_path / "y.wav").touch()
+    config = DatasetConfig(
+        tracks=str(small(tmp_path)),
+        drop_small_genres=True,
+        more_tracks=str(tmp_path / "more.csv"),
+    )
+    tables = read_tables(config)
+    assert tables.main.genres == ["jazz", "rock"]
+    reasons = {Path(one.path).name: one.reason for one in tables.skipped}
+    needed = "3 groups (artists, or tracks of unknown artist) that --protocol grouped needs"
+    polka = f"its genre 'polka' has 2 of the {needed}: left out by --drop-small-genres"
+    ska = f"its genre 'ska' has 1 of the {needed}: left out by --drop-small-genres"
+    assert reasons == {
+        **{f"polka{i}.wav": polka for i in range(2)},
+        **{f"ska{i}.wav": ska for i in range(3)},
+        "x.wav": "--tracks has no genre 'polka'",
+    }
+    printed = capsys.readouterr().err
+    assert f"3 tracks left out: {ska}\n2 tracks left out: {polka}\n" in printed
+
+
 # --- what identifies a dataset ---
 
 
 def test_the_key_changes_with_settings_rows_and_files(tmp_path: Path) -> None:
     tracks = folder(tmp_path / "music", ".wav")
     (tmp_path / "more.csv").write_text("path,genre\nx.wav,rock\n")
+    (tmp_path / "x.wav").touch()
     config = DatasetConfig(tracks=tracks)
     settings: list[dict[str, Any]] = [
         {},
@@ -232,6 +384,7 @@ def test_the_key_changes_with_settings_rows_and_files(tmp_path: Path) -> None:
         {"more_tracks": str(tmp_path / "more.csv")},
         {"synthetic": 1},
         {"synthetic": 2},
+        {"drop_small_genres": True},
     ]
     keys = [read_tables(replace(config, **changed)).key for changed in settings]
     assert len(set(keys)) == len(settings)

@@ -18,6 +18,7 @@ LEAKY_PROTOCOLS = ("random-chunks",)
 BY_ARTIST = ("grouped", "cross-validation")
 GROUPED_SHARES = {"train": 0.64, "valid": 0.16, "test": 0.20}  # 20 % test, then 20 % of the rest
 REST_SHARES = {"train": 0.80, "valid": 0.20}  # of what a fold under `cross-validation` leaves
+_DROP = "leave out all that are too small by --drop-small-genres"
 UNLABELLED_VALID = 0.10  # of the groups; the rest is train
 RANDOM_CHUNKS_SHARES = {"train": 0.80, "valid": 0.20}  # the published baseline's, see chunk_splits
 
@@ -51,15 +52,33 @@ def check_table(table: TrackTable, protocol: Protocol, fold: str = "") -> None:
     _check_counts(tracks, table.genres, protocol)
 
 
+def drop_small_genres(table: TrackTable, protocol: Protocol) -> TrackTable:
+    """The table without genres that cannot be split by the protocol; their tracks as skipped."""
+    tracks: Sequence[Track] = table.tracks
+    if protocol == "fault-filtered":
+        tracks, _ = with_published_facts(tracks)
+    small = _dropped(tracks, table.genres, protocol)
+    return replace(
+        table,
+        tracks=[track for track in table.tracks if track.genre not in small],
+        skipped=[
+            *table.skipped,
+            *(Skipped(t.path, small[t.genre]) for t in table.tracks if t.genre in small),
+        ],
+    )
+
+
 def draw_split(
     tracks: Sequence[Track],
     recordings: dict[str, str],
     protocol: Protocol,
     seed: int,
     fold: str = "",
+    drop_small: bool = False,
 ) -> tuple[list[Track], list[Skipped]]:
     """Give each usable track its group and its split; return them and those left out by protocol.
 
+    `drop_small`: leave out genres with too few groups too, instead of raising RequestError.
     `recordings` are by path. Under `random-chunks` the split stays "": `chunk_splits` draws it.
     Under `cross-validation` the folds depend on the seed alone, so the test parts of folds 1/N ...
     N/N are disjoint and together all tracks. Raises RequestError where a genre has too few groups.
@@ -72,6 +91,11 @@ def draw_split(
         skipped = [Skipped(t.path, "the table has no split for it") for t in tracks if not t.split]
         tracks = [track for track in tracks if track.split]
     tracks = assign_groups(tracks, recordings)
+    if drop_small:
+        small = _dropped(tracks, genres, protocol)
+        skipped += [Skipped(t.path, small[t.genre]) for t in tracks if t.genre in small]
+        tracks = [track for track in tracks if track.genre not in small]
+        genres = [genre for genre in genres if genre not in small]
     _check_counts(tracks, genres, protocol)
     if protocol == "grouped":
         tracks = split_groups(tracks, GROUPED_SHARES, seed)
@@ -121,40 +145,76 @@ def _check_counts(tracks: Sequence[Track], genres: Sequence[str], protocol: str)
             f"a classifier needs at least two genres, but there is "
             f"{f'only {genres[0]!r}' if genres else 'none'}: add a folder (or rows) of another"
         )
-    # Where artists are not known yet, each track counts as a group of its own.
-    groups: dict[str, set[str]] = defaultdict(set)
-    by_split: dict[str, set[str]] = defaultdict(set)
-    for track in assign_groups(tracks, {}):  # before the split is drawn, some have no group
-        groups[track.genre].add(track.group)
-        by_split[track.split].add(track.genre)
-    for genre in genres:
-        if protocol == "fault-filtered" and genre not in by_split["train"]:
-            raise RequestError(
-                "--protocol fault-filtered takes GTZAN's tracks by their track_id (blues.00000 ... "
-                f"rock.00099) and needs published train tracks of every genre, but {genre!r} has "
-                "none: use --protocol grouped, or remove the genre"
-            )
-        if not groups[genre]:
-            raise RequestError(
-                f"genre {genre!r} has no usable track: see the reasons above or in skipped.csv; "
-                "add tracks, or remove the genre"
-            )
-        if protocol in ("grouped", "cross-validation") and len(groups[genre]) < len(SPLITS):
-            raise RequestError(
-                f"--protocol {protocol} needs {len(SPLITS)} groups (artists, or tracks of unknown "
-                f"artist) per genre for train, valid and test, but {genre!r} has "
-                f"{len(groups[genre])}: add tracks of other artists, or remove the genre"
-            )
-        if protocol == "given" and genre not in by_split["train"]:
-            raise RequestError(
-                f"--protocol given needs train rows of every genre, but {genre!r} has none"
-            )
-    if protocol in ("given", "fault-filtered") and not by_split["valid"]:
+    for refusal, _ in _small_genres(tracks, genres, protocol).values():
+        raise RequestError(refusal)
+    if protocol in ("given", "fault-filtered") and not any(t.split == "valid" for t in tracks):
         raise RequestError(
             f"--protocol {protocol} needs tracks of the part valid to choose configurations by, "
             "but there are none: mark some in the column split (in a folder with train, valid and "
             "test: move some artists from train to valid), or use --protocol grouped"
         )
+
+
+def _small_genres(
+    tracks: Sequence[Track], genres: Sequence[str], protocol: str
+) -> dict[str, tuple[str, str]]:
+    """The genres that cannot be on each side of the split, with the refusal and what they lack.
+
+    Where artists are not known yet, each track counts as a group of its own.
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    by_split: dict[str, set[str]] = defaultdict(set)
+    for track in assign_groups(tracks, {}):  # before the split is drawn, some have no group
+        groups[track.genre].add(track.group)
+        by_split[track.split].add(track.genre)
+    small = {}
+    for genre in genres:
+        count, in_train = len(groups[genre]), genre in by_split["train"]
+        if protocol == "fault-filtered" and not in_train:
+            small[genre] = (
+                "--protocol fault-filtered takes GTZAN's tracks by their track_id (blues.00000 ... "
+                f"rock.00099) and needs published train tracks of every genre, but {genre!r} has "
+                f"none: use --protocol grouped, remove the genre, or {_DROP}",
+                "has no train track in the published lists",
+            )
+        elif not count:
+            small[genre] = (
+                f"genre {genre!r} has no usable track: see the reasons above or in skipped.csv; "
+                f"add tracks, remove the genre, or {_DROP}",
+                "has no usable track",
+            )
+        elif protocol in BY_ARTIST and count < len(SPLITS):
+            needs = f"{len(SPLITS)} groups (artists, or tracks of unknown artist)"
+            small[genre] = (
+                f"--protocol {protocol} needs {needs} per genre for train, valid and test, but "
+                f"{genre!r} has {count}: add tracks of other artists, remove the genre, or {_DROP}",
+                f"has {count} of the {needs} that --protocol {protocol} needs",
+            )
+        elif protocol == "given" and not in_train:
+            small[genre] = (
+                f"--protocol given needs train rows of every genre, but {genre!r} has none: mark "
+                f"some, remove the genre, or {_DROP}",
+                "has no train row",
+            )
+    return small
+
+
+def _dropped(tracks: Sequence[Track], genres: Sequence[str], protocol: str) -> dict[str, str]:
+    """The genres that are left out, and why; RequestError where fewer than two would be left."""
+    if protocol == "unlabelled":
+        return {}
+    lacks = {g: lack for g, (_, lack) in _small_genres(tracks, genres, protocol).items()}
+    if lacks and len(genres) - len(lacks) < 2:
+        genre, lack = next(iter(lacks.items()))
+        raise RequestError(
+            f"--drop-small-genres would leave {len(genres) - len(lacks)} of {len(genres)} genres, "
+            f"but a classifier needs at least two; the first that is too small: {genre!r} {lack}: "
+            "add tracks of other artists"
+        )
+    return {
+        genre: f"its genre {genre!r} {lack}: left out by --drop-small-genres"
+        for genre, lack in lacks.items()
+    }
 
 
 def _cross_validation(tracks: Sequence[Track], seed: int, number: int, folds: int) -> list[Track]:

@@ -1,6 +1,7 @@
 """The protocols `unlabelled`, `given`, `fault-filtered` and `random-chunks`."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,12 @@ from hypothesis import strategies as st
 from mgc_ray import RequestError
 from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.gtzan import fault_filtered
-from mgc_ray.data.split.protocols import check_table, chunk_splits, draw_split
+from mgc_ray.data.split.protocols import (
+    check_table,
+    chunk_splits,
+    draw_split,
+    drop_small_genres,
+)
 from mgc_ray.data.tracks import Skipped, Track
 from tests.data.made_tracks import sides_of_groups, table_of, tracks_of
 
@@ -65,6 +71,61 @@ def test_given_is_refused_where_a_genre_has_no_usable_train_track() -> None:
     ]
     with pytest.raises(RequestError, match="train rows of every genre, but 'rock' has none"):
         draw_split(tracks, {}, "given", 0)
+
+
+# --- small genres ---
+
+
+def test_genres_that_are_too_small_are_left_out_where_asked() -> None:
+    tracks = tracks_of({"blues": 3, "jazz": 4, "polka": 2, "ska": 3})
+    same = {track.path: track.genre for track in tracks if track.genre == "ska"}  # one recording
+    split, skipped = draw_split(tracks, same, "grouped", 0, drop_small=True)
+    assert Counter(track.genre for track in split) == {"blues": 3, "jazz": 4}
+    assert Counter(one.reason.partition(" of the")[0] for one in skipped) == {
+        "its genre 'polka' has 2": 2,
+        "its genre 'ska' has 1": 3,
+    }
+    assert {one.path for one in skipped} | {track.path for track in split} == {
+        track.path for track in tracks
+    }
+    # without them, the others are split as ever
+    assert split == draw_split(tracks[:7], {}, "grouped", 0)[0]
+    with pytest.raises(RequestError, match="'polka' has 2: .*--drop-small-genres"):
+        draw_split(tracks, {}, "grouped", 0)
+
+
+def test_fewer_than_two_genres_left_is_refused_with_the_reason() -> None:
+    tracks = tracks_of({"jazz": 4, "polka": 2, "ska": 1})
+    with pytest.raises(
+        RequestError,
+        match="--drop-small-genres would leave 1 of 3 genres, but a classifier needs at least two; "
+        "the first that is too small: 'polka' has 2 of the 3 groups",
+    ):
+        drop_small_genres(table_of(tracks), "grouped")
+
+
+def test_genres_without_train_rows_are_small_under_a_given_split() -> None:
+    tracks = [
+        *tracks_of({"blues": 2, "jazz": 2, "rock": 1}, split="train"),
+        *(replace(t, track_id=f"v{t.track_id}", split="valid") for t in tracks_of({"ska": 3})),
+        *(replace(t, path=f"v{t.path}", split="valid") for t in tracks_of({"jazz": 1})),
+    ]
+    table = drop_small_genres(table_of(tracks), "given")
+    assert table.genres == ["blues", "jazz", "rock"]
+    assert {one.reason for one in table.skipped} == {
+        "its genre 'ska' has no train row: left out by --drop-small-genres"
+    }
+    check_table(table, "given")
+
+
+def test_other_genres_than_gtzans_are_small_under_its_published_split() -> None:
+    tracks = [*gtzan_tracks(), *tracks_of({"polka": 5})]
+    table = drop_small_genres(table_of(tracks), "fault-filtered")
+    assert len(table.tracks) == 1000
+    assert {one.reason for one in table.skipped} == {
+        "its genre 'polka' has no train track in the published lists: left out by "
+        "--drop-small-genres"
+    }
 
 
 # --- the protocol `fault-filtered` ---
