@@ -2,8 +2,9 @@
 
     python -m mgc_ray.export --model results/gru-001/ensemble --onnx genres.onnx song.mp3
 
-The file takes features; its metadata describes how these are made from a song. It is checked on the
-songs that are given, else on one generated song of each built-in genre.
+The file takes features; its metadata say how these are made from a song, and docs/onnx.md has a
+program that does it without this one. It is checked on the songs that are given, else on one
+generated song of each built-in genre.
 """
 
 from collections.abc import Sequence

@@ -1,17 +1,26 @@
 """ONNX files of ensembles, used by the program that others would use: onnxruntime."""
 
+import functools
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from mgc_ray.config import DatasetConfig
+from mgc_ray.corpus.composer import SAMPLE_RATE, synthesise
 from mgc_ray.data.chunks import Features
 from mgc_ray.data.features import FeatureSet, audio_features, feature_set_from_json
+from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.features.array import Array
-from mgc_ray.ensembling.onnx import export_onnx, largest_difference
+from mgc_ray.ensembling.onnx import METADATA, export_onnx, largest_difference
 from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 from tests.commands import command
 from tests.conftest import GENRES
@@ -75,6 +84,178 @@ def test_the_file_alone_gives_the_probabilities_that_predict_gives(folder: Path)
         {"source": "made/tracks.csv", "protocol": "grouped", "task": "genres"}
     ]
     assert str(folder) not in json.dumps(described)  # no path of this machine
+
+
+# --- the program of the documentation, which has neither this package nor PyTorch ---
+
+
+def program() -> str:
+    text = (Path(__file__).parents[1] / "mgc_ray/docs/onnx.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    return str(code)
+
+
+def music(path: Path, seconds: float, rate: int) -> Path:
+    """Two channels that differ, as a decoder gives them."""
+    mono = soxr.resample(synthesise("jazz", 0, 0, seconds), SAMPLE_RATE, rate)
+    soundfile.write(path, np.stack([0.9 * mono, 0.5 * np.roll(mono, rate // 50)], axis=1), rate)
+    return path
+
+
+RECIPE = Array(bands=128, frames=38, value_type="uint8", recipe=GTZAN_ARRAYS)
+SETS = {
+    "log_mel": audio_features(DatasetConfig()),
+    "others": audio_features(
+        DatasetConfig(features=("chroma", "contrast", "mfcc", "tempogram"), chunk_seconds=2.5)
+    ),
+    "array": FeatureSet({"array": RECIPE}),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder with an `ensemble` that reads one of `SETS`, exported once, and the program."""
+
+    @functools.cache
+    def export(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        members = [Member("cnn", {"blocks": 1, "channels": 2}, 1.0)]
+        model = write_ensemble(folder / "ensemble", SETS[name], members, temperature=0.1)
+        export_onnx(load_ensemble(model), folder / "genres.onnx")
+        (folder / "onnx_genres.py").write_text(program(), "utf-8")
+        return folder
+
+    return export
+
+
+@pytest.mark.parametrize(
+    ("name", "song", "seconds", "rate"),
+    [
+        ("log_mel", "a.mp3", 9.5, 44_100),
+        ("others", "a.flac", 8.0, 32_000),
+        ("array", "a.wav", 34.0, 44_100),
+    ],
+)
+def test_the_program_of_the_documentation_gives_the_probabilities_that_predict_gives(
+    exported: Callable[[str], Path], name: str, song: str, seconds: float, rate: int
+) -> None:
+    folder = exported(name)
+    path = music(folder / song, seconds, rate)
+    done = subprocess.run(
+        [sys.executable, "-I", "onnx_genres.py", "genres.onnx", song],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = {line.split(" ", 1)[1]: float(line.split()[0]) for line in done.stdout.splitlines()}
+    expected = load_ensemble(folder / "ensemble").predict(path)
+    assert list(printed) == list(expected)
+    assert printed == pytest.approx(expected, abs=1e-3)
+
+
+def functions_of_the_program() -> dict[str, Any]:
+    functions: dict[str, Any] = {}
+    exec(program().partition("\nsession = ")[0], functions)
+    return functions
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(("seconds", "rate"), [(8.0, 44_100), (1.3, 16_000)])
+def test_inputs_made_by_the_program_are_those_of_this_package(
+    tmp_path: Path, name: str, seconds: float, rate: int
+) -> None:
+    path = music(tmp_path / "a.flac", seconds, rate)
+    described = json.loads(json.dumps(SETS[name].described()))
+    inputs = functions_of_the_program()["inputs_of"](str(path), described)
+    expected = SETS[name].compute(path).columns
+    assert inputs.keys() == expected.keys()
+    for one, values in inputs.items():
+        assert values.dtype == np.float32
+        assert values.shape == expected[one].shape
+        # a value of uint8 at the border of two steps may be the other one
+        assert values == pytest.approx(expected[one], abs=1 if name == "array" else 2e-2), one
+
+
+def test_arrays_are_read_as_they_were_for_training(tmp_path: Path) -> None:
+    inputs_of = functions_of_the_program()["inputs_of"]
+    random = np.random.default_rng(0)
+    for transposed in (False, True):
+        array = Array(bands=4, frames=10, value_type="uint8", transposed=transposed)
+        features = FeatureSet({"array": array})
+        for frames in (35, 6):
+            path = tmp_path / f"{frames}.npy"
+            shape = (frames, 4) if transposed else (4, frames)
+            np.save(path, random.integers(0, 256, shape).astype(np.uint8))
+            inputs = inputs_of(str(path), json.loads(json.dumps(features.described())))
+            np.testing.assert_array_equal(inputs["array"], features.compute(path).columns["array"])
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("stft.n_fft", 2048),
+        ("stft.win_length", 512),
+        ("stft.hop_length", 255),
+        ("stft.window", "hamming"),
+        ("stft.center", False),
+        ("stft.pad_mode", "reflect"),
+        ("power", 1.0),
+        ("mel.fmin", 30.0),
+        ("mel.fmax", 8000.0),
+        ("mel.htk", True),
+        ("mel.norm", None),
+        ("decibel.ref", 2.0),
+        ("decibel.amin", 1e-3),
+        ("decibel.top_db", 40.0),
+        ("sample_rate", 16_000),
+    ],
+)
+def test_the_program_takes_each_setting_from_the_metadata(
+    tmp_path: Path, place: str, value: object
+) -> None:
+    inputs_of = functions_of_the_program()["inputs_of"]
+    path = music(tmp_path / "a.flac", 4.0, 44_100)
+    described = json.loads(json.dumps(SETS["log_mel"].described()))
+    expected = inputs_of(str(path), described)["log_mel"]
+    *sections, last = place.split(".")
+    changed = described["inputs"]["log_mel"]
+    for section in sections:
+        changed = changed[section]
+    assert changed[last] != value
+    changed[last] = value
+    other = inputs_of(str(path), described)["log_mel"]
+    assert other.shape != expected.shape or np.abs(other - expected).max() > 0.5  # dB
+
+
+def test_the_metadata_say_everything_in_words_too(folder: Path) -> None:
+    session = onnxruntime.InferenceSession(str(folder / "genres.onnx"))
+    described = session.get_modelmeta().custom_metadata_map
+    assert described.keys() == METADATA.keys()
+    words = described["preprocessing_in_words"]
+    for part in (
+        "16-bit integers are divided by 32768",
+        "soxr's HQ",
+        "channels averaged",
+        "what fills no chunk is dropped",
+        "A song shorter than a chunk is repeated",
+        "Input log_mel, float32 [chunks, 128, 87], from audio of 22050 Hz",
+        "periodic Hann windows of 1024 samples, one every 256 samples",
+        "beyond its ends are zeros",
+        "Slaney's scale and norm, not HTK's",
+        "relative to 1, of at least 1e-10",
+        "more than 80 dB below the largest value of the chunk",
+        "Input mfcc, float32 [chunks, 20, 87]",
+        "orthonormal DCT-II",
+        "Output track: calibrated probabilities of the song",
+    ):
+        assert part in words
+    documented = (Path(__file__).parents[1] / "mgc_ray/docs/onnx.md").read_text("utf-8")
+    assert [name for name in METADATA if f"`{name}`" not in documented] == []
+
+
+# --- the file ---
 
 
 def test_the_file_takes_any_number_of_chunks(folder: Path) -> None:

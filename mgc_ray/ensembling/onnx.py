@@ -2,8 +2,8 @@
 
 Inputs: one per feature that the members read, by its name, float32 [chunks, bands, frames];
 outputs `chunks` [chunks, genres], the probabilities of each chunk, and `track` [genres], those of
-the whole song, both calibrated. How the inputs are made from a song is described in the file's
-metadata, as are the genres in the order of the outputs.
+the whole song, both calibrated. The file's metadata say all that is needed besides, see METADATA;
+docs/onnx.md has a program that reads them.
 """
 
 import contextlib
@@ -24,9 +24,24 @@ from mgc_ray.data.chunks import Features
 from mgc_ray.data.files import atomic_write
 from mgc_ray.ensembling.saved import Ensemble
 from mgc_ray.models._classifier import Shared
-from mgc_ray.settings import as_json
+from mgc_ray.settings import Params, as_json
 
+METADATA = {  # what each entry is; JSON where it is not said otherwise
+    "mgc_ray": "version of the program, as text",
+    "genres": "in the order of the outputs",
+    "preprocessing": "how the inputs are computed from a file, and what the outputs are",
+    "preprocessing_in_words": "the same for people, as text",
+    "features": "the program's own settings of the inputs",
+    "protocol": "how the training data were split, as text",
+    "trained_on": "what the weights were trained on",
+}
 _INSTALL = 'install it by pip install "mgc-ray[onnx]"'
+_OUTPUTS = {
+    "chunks": "calibrated probabilities of each chunk",
+    "track": "calibrated probabilities of the song: the model averages those of all chunks of the "
+    "input, for each member, before it calibrates and mixes them, so give it all chunks of a song "
+    "at once, as float32, whatever dtype the input has",
+}
 
 
 class _WholeEnsemble(nn.Module):
@@ -93,17 +108,34 @@ def export_onnx(ensemble: Ensemble, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     info = ensemble.info
+    preprocessing = ensemble.features.described() | {"outputs": _OUTPUTS}
     described = {
         "mgc_ray": __version__,
         "genres": json.dumps(info.genres),
+        "preprocessing": json.dumps(preprocessing),
+        "preprocessing_in_words": in_words(preprocessing),
         "features": json.dumps(ensemble.features.to_json()),
         "protocol": info.protocol,
         "trained_on": json.dumps([as_json(one) for one in info.trained_on]),
     }
+    assert described.keys() == METADATA.keys()
     for key, value in described.items():
         model.metadata_props.add(key=key, value=value)
     with atomic_write(path) as temporary:
         onnx.save_model(model, str(temporary))
+
+
+def in_words(preprocessing: Params) -> str:
+    """A description of features as text, one paragraph per step, input and output."""
+    parts = [preprocessing["audio"]["in_words"]]
+    if "chunks" in preprocessing:
+        parts.append(preprocessing["chunks"]["in_words"])
+    for name, one in preprocessing["inputs"].items():
+        shape = ", ".join(map(str, one["shape"]))
+        rate = f", from audio of {one['sample_rate']} Hz" if "sample_rate" in one else ""
+        parts.append(f"Input {name}, {one['dtype']} [{shape}]{rate}: {one['in_words']}")
+    parts += [f"Output {name}: {text}." for name, text in preprocessing["outputs"].items()]
+    return "\n\n".join(parts)
 
 
 def largest_difference(

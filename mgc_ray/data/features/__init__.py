@@ -6,6 +6,7 @@ A feature's file holds `Feature`, a frozen dataclass of the settings that identi
 - `pitched`: whether neighbouring bands are neighbours in pitch, so that they can be transposed;
 - `bands`, `frames`, `dtype`: the shape and type of a chunk, [bands, frames];
 - `compute(track) -> [chunks, bands, frames]`;
+- `described() -> dict`: how that is computed, for programs that do it without this one;
 
 and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls. A file that
 needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which. A feature that sets the
@@ -63,6 +64,9 @@ class Feature(Protocol):
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         """All chunks of a track, in order: [chunks, bands, frames]."""
+
+    def described(self) -> Params:
+        """How `compute` does it, with nothing left out; `in_words` for people."""
 
 
 class DecodedTrack:
@@ -254,6 +258,37 @@ class FeatureSet:
         sizes = [f"{n} {f.bands} bands x {f.frames} frames" for n, f in self.columns.items()]
         seconds = "" if self._array else f", {self.chunk_seconds:.2f} s per chunk"
         return ", ".join(sizes) + seconds
+
+    def described(self) -> Params:
+        """How chunks are computed from a file, with nothing left out, as plain JSON values."""
+        length = round(self.chunk_seconds * _REFERENCE_RATE)
+        end = "the last chunk ends with the song if half a chunk or more would be lost, else "
+        inputs = {
+            name: {"shape": ["chunks", f.bands, f.frames], "dtype": str(f.dtype)} | f.described()
+            for name, f in self.columns.items()
+        }
+        audio = {
+            "channels": "mean",
+            "full_scale": 1.0,
+            "resampling": "soxr_hq",
+            "in_words": "Decoded at the file's own rate to floating point of full scale -1 to 1 "
+            "(16-bit integers are divided by 32768), channels averaged, nothing else changed. Each "
+            "input is computed from the whole song resampled to its sample rate by soxr's HQ "
+            "(librosa.resample with res_type soxr_hq).",
+        }
+        chunks = {
+            "seconds": self.chunk_seconds,
+            "counted_at": _REFERENCE_RATE,
+            "counted_samples": length,
+            "end": "kept" if self.keep_end else "dropped",
+            "short": "repeated",
+            "in_words": f"A song of n samples at r Hz has floor(n * {_REFERENCE_RATE} / r) samples "
+            f"at {_REFERENCE_RATE} Hz, and as many chunks as {length} of these fit, at least one; "
+            f"chunk i of an input begins at its sample i * round({self.chunk_seconds!r} * its "
+            f"sample rate). At the end {end if self.keep_end else ''}what fills no chunk is "
+            "dropped. A song shorter than a chunk is repeated from its beginning up to one.",
+        }
+        return {"audio": audio, "inputs": inputs} | ({} if self._array else {"chunks": chunks})
 
     def to_json(self) -> Params:
         """The settings as plain JSON values; `feature_set_from_json` takes them back."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from mgc_ray.data.audio import UnusableTrackError, Waveform
 from mgc_ray.data.features.log_mel import LogMel
+from mgc_ray.settings import Params
 
 _VALUES = 256
 _TOLERANCE = 30  # an excerpt is whole within a 30th: published clips called 30 s reach 30.4 s
@@ -64,6 +65,28 @@ class ArrayRecipe:
         spectrogram = self._log_mel
         decibel = (spectrogram.transform(samples[part]) for part in self._excerpts(count))
         return [scaled(one)[:, self.frames_of_columns(one.shape[1])] for one in decibel]
+
+    def described(self) -> Params:
+        """All that `arrays` does; see docs/onnx.md for a program that does the same."""
+        whole, log_mel = self._excerpt_samples, self._log_mel.described("excerpt")
+        tolerance = whole // _TOLERANCE
+        return log_mel | {
+            "excerpt_samples": whole,
+            "tolerance_samples": tolerance,
+            "frames_of_whole": self._frames(whole),
+            "frames_of_nearly_whole": self._frames(whole - tolerance),
+            "columns": self.columns,
+            "picture_width": self.width,
+            "values": _VALUES,
+            "in_words": f"The song at {self.sample_rate} Hz is cut into excerpts of {whole} "
+            f"samples; what remains is one too, or if shorter than {tolerance} samples the end of "
+            f"the one before. Of each a log-mel spectrogram. {log_mel['in_words']} From it "
+            f"{self.columns} columns: the frames of an excerpt that has at least "
+            f"{self._frames(whole - tolerance)} share {self.width:g} columns, those of a shorter "
+            f"one as if they were {self._frames(whole)}, and each whole column is the frame under "
+            f"its middle, of two the earlier. Values become 0 to {_VALUES - 1}, in {_VALUES} equal "
+            "steps from the excerpt's smallest to its largest dB.",
+        }
 
     def frames_of_columns(self, frames: int) -> np.ndarray:
         """Which of an excerpt's frames its columns show, int [columns].

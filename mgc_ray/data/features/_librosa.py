@@ -3,12 +3,12 @@
 librosa takes seconds to import, so it is imported where something is computed.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mgc_ray.data.features.log_mel import LogMel
-from mgc_ray.settings import configuration, setting
+from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -30,6 +30,17 @@ class LibrosaFeature:
     @property
     def dtype(self) -> np.dtype:
         return self.log_mel.dtype
+
+    def _described(self, kind: str, in_words: str, **more: Any) -> Params:
+        spectrum = self.log_mel.described()
+        return {
+            "kind": kind,
+            "sample_rate": spectrum["sample_rate"],
+            "stft": spectrum["stft"],
+            "window_is": spectrum["window_is"],
+            **more,
+            "in_words": in_words,
+        }
 
     def magnitude(self, track: "DecodedTrack") -> np.ndarray:
         """The spectrum's magnitude, float32 [chunks, bins, frames]."""

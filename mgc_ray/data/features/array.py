@@ -18,7 +18,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
-from mgc_ray.settings import configuration, setting
+from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -59,6 +59,25 @@ class Array:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.value_type)
+
+    def described(self) -> Params:
+        from_audio = self.recipe.described() if self.recipe else None
+        return {
+            "kind": "array",
+            "values": self.value_type,
+            "files": "[frames, bands]" if self.transposed else "[bands, frames]",
+            "recipe": from_audio,
+            "in_words": f"A spectrogram [{self.bands} bands, frames] with values of the type "
+            f"{self.value_type} as they are, cut into chunks of {self.frames} frames; an "
+            "incomplete chunk at the end is dropped, and an array shorter than a chunk is repeated "
+            "up to one. "
+            + (
+                f"From audio: {from_audio['in_words']} Each excerpt is cut by itself; only the "
+                "first may be repeated."
+                if from_audio
+                else "How the arrays were made from audio is not known."
+            ),
+        }
 
     def read(self, path: str | Path) -> np.ndarray:
         """A file's array, [bands, frames]; UnusableTrackError as `read_array`."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.data.hugging_face import import_transformers, read_pretrained
-from mgc_ray.settings import configuration, setting
+from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -45,6 +45,25 @@ class Feature:
     def dtype(self) -> np.dtype:
         return np.dtype(np.float32)
 
+    def described(self) -> Params:
+        return {
+            "kind": "ast",
+            "sample_rate": _SAMPLE_RATE,
+            "extractor": "transformers.ASTFeatureExtractor",
+            "arguments": self._arguments(),
+            "in_words": "ASTFeatureExtractor of the library transformers with these arguments, of "
+            "each chunk; its dimensions are swapped, as it gives [frames, bands].",
+        }
+
+    def _arguments(self) -> Params:
+        return {
+            "num_mel_bins": self.bands,
+            "max_length": self.frames,
+            "mean": self.mean,
+            "std": self.std,
+            "do_normalize": self.do_normalize,
+        }
+
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         extract = _extractor(self)
         chunks = track.chunks(_SAMPLE_RATE)
@@ -56,13 +75,7 @@ class Feature:
 @functools.cache
 def _extractor(feature: Feature) -> Any:
     with _without_filter_warning():
-        return import_transformers().ASTFeatureExtractor(
-            num_mel_bins=feature.bands,
-            max_length=feature.frames,
-            mean=feature.mean,
-            std=feature.std,
-            do_normalize=feature.do_normalize,
-        )
+        return import_transformers().ASTFeatureExtractor(**feature._arguments())
 
 
 def make(argument: str, chunk_seconds: float) -> Feature:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mgc_ray.data.features._librosa import LibrosaFeature
 from mgc_ray.data.features.log_mel import log_mel_of
-from mgc_ray.settings import configuration
+from mgc_ray.settings import Params, configuration
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -26,6 +26,17 @@ class Feature(LibrosaFeature):
     @property
     def bands(self) -> int:
         return 12
+
+    def described(self) -> Params:
+        return self._described(
+            "chroma",
+            "librosa.feature.chroma_stft of each chunk's power spectrogram, with the tuning that "
+            "librosa.estimate_tuning finds in the middle of the chunks one after another.",
+            chroma={"n_chroma": self.bands, "ctroct": 5.0, "octwidth": 2.0, "base_c": True},
+            norm="largest value of a frame",
+            tuning={"resolution": 0.01, "bins_per_octave": 12},
+            tuning_seconds=_TUNING_SECONDS,
+        )
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         import librosa

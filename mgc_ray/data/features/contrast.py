@@ -9,7 +9,7 @@ import numpy as np
 
 from mgc_ray.data.features._librosa import LibrosaFeature
 from mgc_ray.data.features.log_mel import log_mel_of
-from mgc_ray.settings import configuration
+from mgc_ray.settings import Params, configuration
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -22,6 +22,14 @@ class Feature(LibrosaFeature):
     @property
     def bands(self) -> int:
         return 7
+
+    def described(self) -> Params:
+        return self._described(
+            "contrast",
+            "librosa.feature.spectral_contrast of each chunk's magnitude spectrogram: peaks over "
+            "valleys, in dB.",
+            contrast={"n_bands": self.bands - 1, "fmin": 200.0, "quantile": 0.02, "linear": False},
+        )
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         import librosa

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mgc_ray.settings import configuration, setting
+from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -51,6 +51,43 @@ class LogMel:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.float32)
+
+    def described(self, of: str = "chunk") -> Params:
+        """All that `transform` does, in the arguments of librosa's functions that do the same.
+
+        `of`: what one waveform is.
+        """
+        return {
+            "kind": "log_mel",
+            "sample_rate": self.sample_rate,
+            "stft": {
+                "n_fft": self.n_fft,
+                "win_length": self.n_fft,
+                "hop_length": self.hop_length,
+                "window": "hann",
+                "center": True,
+                "pad_mode": "constant",
+            },
+            "window_is": "periodic",
+            "power": 2.0,
+            "mel": {
+                "n_mels": self.n_mels,
+                "fmin": 0.0,
+                "fmax": self.sample_rate / 2,
+                "htk": False,
+                "norm": "slaney",
+            },
+            "decibel": {"ref": 1.0, "amin": float(AMIN), "top_db": self.top_db},
+            "top_db_below": f"the largest value of the {of}",
+            "in_words": (
+                f"The power spectrogram of each {of} by periodic Hann windows of {self.n_fft} "
+                f"samples, one every {self.hop_length} samples, the first centred on the first "
+                f"sample; beyond its ends are zeros. {self.n_mels} triangular mel filters of equal "
+                f"area (Slaney's scale and norm, not HTK's) from 0 to {self.sample_rate / 2:g} Hz. "
+                f"10 log10 of the power, relative to 1, of at least {float(AMIN):g}; what is more "
+                f"than {self.top_db:g} dB below the largest value of the {of} is raised to there."
+            ),
+        }
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         """A track's chunks in order, float32 dB [chunks, bands, frames]."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from mgc_ray.data.features._librosa import LibrosaFeature
 from mgc_ray.data.features.log_mel import log_mel_of
-from mgc_ray.settings import configuration
+from mgc_ray.settings import Params, configuration
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -19,6 +19,15 @@ class Feature(LibrosaFeature):
     @property
     def bands(self) -> int:
         return 20
+
+    def described(self) -> Params:
+        log_mel = self.log_mel.described()
+        return log_mel | {
+            "kind": "mfcc",
+            "mfcc": {"n_mfcc": self.bands, "dct_type": 2, "norm": "ortho", "lifter": 0},
+            "in_words": f"The first {self.bands} coefficients of the orthonormal DCT-II over the "
+            f"bands of a log-mel spectrogram in dB. {log_mel['in_words']}",
+        }
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         import librosa

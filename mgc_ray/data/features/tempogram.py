@@ -12,7 +12,7 @@ import numpy as np
 
 from mgc_ray.data.features._librosa import LibrosaFeature
 from mgc_ray.data.features.log_mel import LogMel, log_mel_of
-from mgc_ray.settings import configuration
+from mgc_ray.settings import Params, configuration
 
 if TYPE_CHECKING:
     from mgc_ray.data.features import DecodedTrack
@@ -30,6 +30,24 @@ class Feature(LibrosaFeature):
     def bands(self) -> int:
         return BANDS
 
+    def described(self) -> Params:
+        log_mel = self.log_mel.described("track")
+        return log_mel | {
+            "kind": "tempogram",
+            "window": self._window,
+            "padding": "linear_ramp",
+            "lags": lag_edges(self.log_mel).tolist(),
+            "in_words": "librosa.onset.onset_strength of the log-mel spectrogram of all chunks one "
+            f"after another, {self._window // 2} frames of a linear ramp to 0 added at both ends; "
+            f"librosa.feature.tempogram over windows of {self._window} frames around each frame; "
+            f"per band the largest value of its lags in frames. {log_mel['in_words']}",
+        }
+
+    @property
+    def _window(self) -> int:
+        """Frames."""
+        return round(_WINDOW_SECONDS * self.log_mel.sample_rate / self.log_mel.hop_length)
+
     def compute(self, track: "DecodedTrack") -> np.ndarray:
         import librosa
 
@@ -41,7 +59,7 @@ class Feature(LibrosaFeature):
             hop_length=settings.hop_length,
             n_fft=settings.n_fft,
         )
-        window = round(_WINDOW_SECONDS * settings.sample_rate / settings.hop_length)
+        window = self._window
         onsets = np.pad(onsets, window // 2, mode="linear_ramp")
         lags = lag_edges(settings)
         tempi = np.empty((len(chunks), BANDS, self.frames), np.float32)

@@ -128,6 +128,16 @@ def test_settings_are_plain_json(features: FeatureSet) -> None:
     assert feature_set_from_json(json.loads(json.dumps(content))) == features
 
 
+def test_how_it_is_computed_is_described_as_plain_json(features: FeatureSet) -> None:
+    described = features.described()
+    assert json.loads(json.dumps(described)) == described
+    (feature,), (one,) = features.columns.values(), described["inputs"].values()
+    assert one["shape"] == ["chunks", feature.bands, feature.frames]
+    assert one["dtype"] == str(feature.dtype)
+    assert one["kind"]
+    assert one["in_words"].endswith(".")
+
+
 def test_equal_settings_are_one_key(features: FeatureSet) -> None:
     # `DecodedTrack.once` computes by it what several features need
     (feature,) = features.columns.values()
