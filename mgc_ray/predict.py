@@ -18,13 +18,14 @@ is new or has changed, and tries again what could not be read; the exit status i
 cannot be read.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.config import PredictConfig
-from mgc_ray.data.names import one_line
+from mgc_ray.data.names import as_text, is_utf8, one_line
 from mgc_ray.models import family_names
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console, print_json, print_line, run, stopped_by
@@ -49,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.out:
         if len(config.files) != 1:
             raise RequestError(f"--out is for one folder, but {len(config.files)} are given")
+        folder = os.path.abspath(config.files[0])
+        if not is_utf8(folder):  # Ray could not start
+            raise RequestError(
+                f"with --out, the folder must have a UTF-8 name, but it is {as_text(folder)}: "
+                "rename it"
+            )
         return _library(config, parsed.as_json)
     for name, value in (("playlists", config.playlists), ("address", config.address)):
         if value:

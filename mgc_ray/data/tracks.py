@@ -20,7 +20,7 @@ from mgc_ray.data.tables.csv_text import one_cell_or_two, too_many_cells
 from mgc_ray.data.tables.file import read_table_file
 from mgc_ray.data.tables.known import find_fma_audio, is_gtzan_features, refuse_gtzan_parts
 from mgc_ray.data.tables.paths import PathFinder, local_path
-from mgc_ray.data.walk import walk
+from mgc_ray.data.walk import no_audio_in_words, walk
 
 SPLITS = ("train", "valid", "test")
 
@@ -172,9 +172,10 @@ def read_tracks(
             if table.skipped
             else ""
         )
+        others = no_audio_in_words(table.no_audio)
         raise RequestError(
-            f"{source} holds no track: expected FOLDER/{'GENRE/' if labelled else ''}FILE, or a "
-            f"CSV with the columns {'path,genre' if labelled else 'path'}{first}"
+            f"{source} holds no track{f' ({others})' if others else ''}: expected "
+            f"FOLDER/{'GENRE/' if labelled else ''}FILE, or a CSV with the columns {'path,genre' if labelled else 'path'}{first}"
         )
     return with_one_spelling(_without_strays(table))
 

@@ -17,6 +17,7 @@ import tomli_w
 from mgc_ray import RequestError
 from mgc_ray.config import TrainConfig
 from mgc_ray.data.files import atomic_write
+from mgc_ray.data.names import as_text, is_utf8
 from mgc_ray.settings import (
     NONE,
     Option,
@@ -67,11 +68,20 @@ def parse(
     given: Params = _read_toml(config, Path(args.config)) if args.config else {}
     for destination, (path, option) in places.items():
         value = getattr(args, destination)
+        if not option.positional:
+            _check_utf8(option.flag, value)
         if value is not None and not (option.positional and value == []):
             _put(given, path, value)
     for text in args.set:
         _put(given, *_assignment(config, text))
     return Parsed(validated(config, complete(given)), bool(json_help) and args.json)
+
+
+def _check_utf8(flag: str, value: Any) -> None:
+    """Refuse what no file of a search could record, nor Ray start with."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and not is_utf8(one):
+            raise RequestError(f"{flag} must be UTF-8 text, but it is {as_text(one)}: rename it")
 
 
 def write_config(path: Path, configured: Any) -> None:

@@ -104,6 +104,9 @@ def test_a_source_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"holds no track: expected FOLDER/GENRE/FILE, or a CSV"):
         read_tracks(tmp_path)
+    touched(tmp_path, "rock/rock00000.png")
+    with pytest.raises(RequestError, match=r"no track \(1 file is no audio \(1 .png\)\): exp"):
+        read_tracks(tmp_path)
 
 
 def test_a_missing_source_is_refused(tmp_path: Path) -> None:

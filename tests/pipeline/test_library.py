@@ -271,6 +271,10 @@ def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path
         (["music", "--out", "g.txt"], "--out must end in .parquet or .csv, but it is g.txt"),
         (["music", "--out", "no/g.csv"], "must be a file in a folder that exists"),
         (["music/a.wav", "--playlists", "p"], "--playlists is for a whole library"),
+        (
+            ["m\udcfasica", "--out", "g.csv"],
+            "/m\\xfasica: rename it",
+        ),
         (["empty", "--out", "g.csv"], "empty has no file that may be a song (it is empty)"),
     ],
 )

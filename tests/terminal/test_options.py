@@ -82,6 +82,15 @@ def test_lists_take_several_values() -> None:
     assert config_of(SearchConfig, "--family", "gru").family == ("gru",)
 
 
+def test_only_files_may_have_names_that_are_not_utf_8() -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert config_of(PredictConfig, name).files == (name,)
+    rule = r"must be UTF-8 text, but it is caf\xe9: rename it"
+    assert refusal(SearchConfig, "--results", name) == f"--results {rule}"
+    assert refusal(SearchConfig, "--warm-start", "a", name) == f"--warm-start {rule}"
+    assert refusal(PredictConfig, "a.wav", "--out", name) == f"--out {rule}"
+
+
 def test_a_boolean_takes_no_value() -> None:
     assert config_of(SearchConfig, "--smoke").smoke is True
     assert config_of(SearchConfig, "--smoke", "--set", "smoke=false").smoke is False
