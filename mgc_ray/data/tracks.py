@@ -175,7 +175,8 @@ def read_tracks(
         others = no_audio_in_words(table.no_audio)
         raise RequestError(
             f"{source} holds no track{f' ({others})' if others else ''}: expected "
-            f"FOLDER/{'GENRE/' if labelled else ''}FILE, or a CSV with the columns {'path,genre' if labelled else 'path'}{first}"
+            f"FOLDER/{'GENRE/' if labelled else ''}FILE, or a CSV with the columns "
+            f"{'path,genre' if labelled else 'path'}{first}"
         )
     return with_one_spelling(_without_strays(table))
 
