@@ -32,8 +32,9 @@ _CONTAINERS = (
 )
 _NUMBERED = re.compile(r"(fold|part|split|batch|chunk|cd|disc|disk|vol|volume)\d+")
 _MUSIC = (
-    *(".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".npy", ".oga", ".ogg", ".opus", ".wav"),
-    ".wma",
+    *(".aac", ".aif", ".aifc", ".aiff", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka"),
+    *(".mp2", ".mp3", ".mp4", ".mpc", ".npy", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64"),
+    *(".wav", ".webm", ".wma", ".wv"),
 )
 _TABLE = "give a table of the columns path,genre (--tracks songs.csv)"
 _LISTED = 12  # names in a message, at most
@@ -65,7 +66,8 @@ class Layout:
         genre = "" if self.genre is None else folders[self.genre]
         if self.part is None or len(folders) <= self.part:
             return genre, ""
-        return genre, _PART_WORDS[folders[self.part].casefold()]
+        part = _PART_WORDS.get(folders[self.part].casefold(), "")
+        return (genre, part) if part or self.part > 0 else None
 
 
 class _Folder:
@@ -87,11 +89,6 @@ class _Folder:
         return found
 
     @property
-    def songs(self) -> int:
-        """Files in this folder itself whose endings are those of music."""
-        return sum(name.lower().endswith(_MUSIC) for name in self.files)
-
-    @property
     def count(self) -> int:
         """Files at any depth."""
         return len(self.files) + sum(folder.count for folder in self.folders.values())
@@ -102,10 +99,11 @@ def find_layout(source: Path, files: Sequence[Path]) -> Layout:
 
     Raises RequestError for one that holds no genres, or may be read in several ways.
     """
-    top = _Folder.of(source, files)
+    songs = [path for path in files if path.suffix.lower() in _MUSIC]
+    top = _Folder.of(source, songs or files)  # not by a LICENSE or what else lies about
     root, folder = _genres_below(source, top)
     note = "" if root == source else f"--tracks {source} is read as {root}"
-    if 2 * folder.songs > folder.count:
+    if 2 * len(folder.files) > folder.count:
         raise _songs_without_genre(root)
     if root == source:
         _check_is_no_genre(root, folder)
@@ -181,16 +179,17 @@ def _songs_without_genre(root: Path) -> RequestError:
 
 
 def _check_is_no_genre(root: Path, folder: _Folder) -> None:
-    """Refuse one genre's own folder, whose artists or albums would be taken for genres."""
-    if not is_known(root.name) or known(folder.folders) or not folder.folders:
+    """Refuse one genre's own folder, or one in it: artists or albums would be taken for genres."""
+    if known(folder.folders) or not folder.folders:
         return
-    others = known(name for name in _subfolders(root.parent) if name != root.name)
-    if others:
-        raise RequestError(
-            f"{root} seems to be one genre, beside {_listed(others)}, and its folders "
-            f"({_listed(folder.folders)}) artists or albums: give the folder above, --tracks "
-            f"{quote(str(root.parent))}; if these are the genres, {_TABLE}"
-        )
+    for genre in (root, root.parent):
+        others = known(name for name in _subfolders(genre.parent) if name != genre.name)
+        if is_known(genre.name) and others:
+            raise RequestError(
+                f"{genre} seems to be one genre, beside {_listed(others)}, and the folders in "
+                f"{root} ({_listed(folder.folders)}) artists or albums: give the folder above, "
+                f"--tracks {quote(str(genre.parent))}; if these are the genres, {_TABLE}"
+            )
 
 
 # ---- parts of a split ----

@@ -68,6 +68,7 @@ def test_folders_of_genres_are_genres(tmp_path: Path, folders: tuple[str, ...]) 
         ("genres", ()),
         ("stuff", ()),  # as the folders in it are called as genres often are
         ("a/b/c", ()),
+        ("archive/Data", ("LICENSE", "docs/AUTHORS")),  # which are no music
     ],
 )
 def test_genres_that_are_lower_are_found(
@@ -79,7 +80,7 @@ def test_genres_that_are_lower_are_found(
     assert table.source == tmp_path / above
     assert table.notes == (f"--tracks {tmp_path} is read as {tmp_path / above}",)
     outside = [Path(one.path).name for one in table.skipped]
-    assert outside == [Path(name).name for name in others if name.endswith(".wav")]
+    assert outside == [Path(n).name for n in others if not n.endswith((".png", ".csv"))]
 
 
 @pytest.mark.parametrize("above", ["", "data/"])
@@ -107,17 +108,17 @@ def test_folders_of_a_split_above_the_genres(
 
 def test_songs_of_a_part_without_a_genre_are_listed(tmp_path: Path) -> None:
     songs(tmp_path, *under("train", "valid", "test"))
-    table = read_tracks(songs(tmp_path, "train", names=("loose.wav",)))
-    assert [one.reason for one in table.skipped] == ["is outside the genre folders"]
+    table = read_tracks(touched(tmp_path, "train/loose.wav", "docs/more/LICENSE"))
+    assert [one.reason for one in table.skipped] == ["is outside the genre folders"] * 2
 
 
 def test_folders_of_a_split_below_the_genres(tmp_path: Path) -> None:
     songs(tmp_path, *under(*GENRES, names=("train", "val", "test")))
-    table = read_tracks(songs(tmp_path, "rock", names=("loose.wav",)))
-    assert counts(table) == {"blues": 9, "jazz": 9, "rock": 10}
+    table = read_tracks(touched(tmp_path, "rock/loose.wav", "rock/docs/LICENSE"))
+    assert counts(table) == {"blues": 9, "jazz": 9, "rock": 11}
     assert Counter(track.split for track in table.tracks) == {
         **dict.fromkeys(("train", "valid", "test"), 9),
-        "": 1,
+        "": 2,
     }
     assert "the folders train, val, test below the genres are parts of a split" in table.notes[0]
     assert gives_split(tmp_path)
@@ -218,13 +219,16 @@ def test_one_genres_own_folder_is_refused_with_the_folder_above(tmp_path: Path) 
         read_tracks(music / "rock")
     with pytest.raises(
         RequestError,
-        match=r"/jazz seems to be one genre, beside blues, rock, and its folders \(Abba, Queen, "
-        rf"The Cure\) artists or albums: give the folder above, --tracks {above}; if these are",
+        match=r"/jazz seems to be one genre, beside blues, rock, and the folders in .*/jazz "
+        rf"\(Abba, Queen, The Cure\) artists or albums: give the folder above, --tracks {above}; if these",
     ):
         read_tracks(music / "jazz")
     with pytest.raises(RequestError, match="seems to be one genre, beside"):
         read_tracks(music / "blues")
-    assert counts(read_tracks(music)) == {"blues": 3, "jazz": 9, "rock": 3}
+    songs(music, *under("jazz/Abba", names=("Album", "Another")))
+    with pytest.raises(RequestError, match=rf"/jazz seems to be one .* --tracks {above}; if these"):
+        read_tracks(music / "jazz" / "Abba")
+    assert counts(read_tracks(music)) == {"blues": 3, "jazz": 15, "rock": 3}
 
 
 def test_a_genres_folder_of_other_genres_is_read(tmp_path: Path) -> None:
