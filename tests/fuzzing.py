@@ -4,9 +4,11 @@ Each case must end with a result or with the program's own refusal: no other exc
 memory without bounds.
 """
 
+import contextlib
 import csv
 import io
 import json
+import os
 import random
 import resource
 import shutil
@@ -32,6 +34,7 @@ from mgc_ray.data.features import FeatureSet
 from mgc_ray.data.features.array import RECIPES, Array
 from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.data.split.protocols import draw_split
+from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import read_tracks
 from mgc_ray.ensembling.saved import load_ensemble
 from mgc_ray.training.checkpoint import load_checkpoint
@@ -194,6 +197,83 @@ def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
 
         yield f"seed {seed}, case {number}: {ending}, {what}", compute
         path.unlink(missing_ok=True)
+
+
+# --- folders ---
+
+FOLDERS = (
+    *("jazz", "rock", "Rock", "hip hop", "Hip-Hop", "blues", "nan", "None", "1", "2", "000", "001"),
+    *("train", "val", "test", "genres_original", "images_original", "fma_small", "mp3", "Abba"),
+    *("CD 1", ".hidden", "...And Justice for All", "__MACOSX", "Ärger", "A\u0308rger", "a" * 200),
+)
+ENDINGS = (
+    ".wav",
+    ".mp3",
+    ".MP3",
+    ".m4a",
+    ".webm",
+    ".npy",
+    ".jpg",
+    ".txt",
+    ".m3u",
+    "",
+    ".",
+    ".part",
+)
+
+
+def folder_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
+    """Folders of any layout and names, with links; read and split. Each file is accounted for."""
+    draw = random.Random(seed)
+    for number in range(count):
+        root = folder / f"{number}" / draw.choice(["music", *FOLDERS])
+        root.mkdir(parents=True)
+        links = _fill(root, draw)
+        protocol, labelled = draw.choice(PROTOCOLS), draw.random() < 0.8
+
+        def read(
+            root: Path = root,
+            protocol: Protocol = protocol,
+            labelled: bool = labelled,
+            links: bool = links,
+        ) -> None:
+            table = with_artists(read_tracks(root, labelled))
+            known = [track.path for track in table.tracks] + [one.path for one in table.skipped]
+            assert len(set(known)) == len(known), "a file is there twice"
+            files = sum(len(names) for *_, names in os.walk(root))
+            counted = len(known) + table.no_audio.total()
+            assert links or counted == files, f"{counted} of {files} files are accounted for"
+            if labelled:
+                drawn, out = draw_split(
+                    table.tracks, {t.path: t.path for t in table.tracks}, protocol, 0, "1/5"
+                )
+                assert len(drawn) + len(out) == len(table.tracks)
+                assert all(track.genre for track in drawn)
+
+        yield f"seed {seed}, folder {number}: {protocol}, {labelled}", read
+        shutil.rmtree(folder / f"{number}")
+
+
+def _fill(root: Path, draw: random.Random) -> bool:
+    """Fill a folder with files and folders; whether there are links among them."""
+    folders, links = [root], False
+    for _ in range(draw.choice([1, 3, 6, 12])):
+        made = draw.choice(folders[-4:]) / draw.choice(FOLDERS)
+        made.mkdir(exist_ok=True)
+        folders.append(made)
+    for number in range(draw.choice([3, 10, 40])):
+        name = f"{draw.choice([*NAMES, '#song', '.song', '._song', ' - '])[:80]}{number}"
+        path = os.fsencode(draw.choice(folders) / f"{name}{draw.choice(ENDINGS)}")
+        if draw.random() < 0.05:
+            path = path.replace(b"song", b"s\xffng")
+        with open(path, "wb") as file:
+            file.write(draw.choice([b"", b"RIFF"]))
+    if draw.random() < 0.2:
+        links = True
+        target = draw.choice([root, *folders, folders[0] / "absent", Path("/dev/null")])
+        with contextlib.suppress(FileExistsError):
+            (draw.choice(folders) / draw.choice([*FOLDERS, "link.mp3"])).symlink_to(target)
+    return links
 
 
 # --- tables, spaces, checkpoints, ensembles ---

@@ -27,6 +27,12 @@ def test_damaged_tables(tmp_path: Path) -> None:
     assert min(counts["result"], counts["refused"]) > 200
 
 
+def test_folders_of_any_layout(tmp_path: Path) -> None:
+    counts, wrong = fuzzing.run_cases(fuzzing.folder_cases(tmp_path, 400, seed=0))
+    assert not wrong
+    assert min(counts["result"], counts["refused"]) > 40
+
+
 def test_damaged_spaces(tmp_path: Path) -> None:
     counts, wrong = fuzzing.run_cases(fuzzing.space_cases(tmp_path, 500, seed=0))
     assert not wrong

@@ -1,4 +1,4 @@
-"""Ten thousand damaged files of music, and as many tables, spaces and models together.
+"""Ten thousand damaged files of music and odd folders, as many tables, spaces and models together.
 
     python tests/benchmarks/bad_input.py --count 10000 --models MODEL ...
 
@@ -27,6 +27,7 @@ def main() -> int:
     count, seed = args.count, args.seed
     kinds: dict[str, Callable[[Path], Iterator[fuzzing.Case]]] = {
         "music": lambda folder: fuzzing.music_cases(folder, count, seed),
+        "folders": lambda folder: fuzzing.folder_cases(folder, count, seed),
         "tables": lambda folder: fuzzing.table_cases(folder, count // 3, seed),
         "spaces": lambda folder: fuzzing.space_cases(folder, count // 3, seed),
         "models": lambda folder: fuzzing.model_cases(folder, models, count // 3, seed),
