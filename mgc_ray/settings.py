@@ -47,6 +47,12 @@ Names = Annotated[  # several names; a single one needs no brackets
 Params = dict[str, Any]  # settings by name: flat for a trial, by section for a configuration
 
 NONE = "none"  # no value, for an optional setting; command lines and TOML have no other way
+
+
+class FileText(str):
+    """Text from a file whose format has types: unlike on a command line, "3" is no number there."""
+
+
 _KINDS = {
     int: "a whole number",
     float: "a number",
@@ -100,6 +106,7 @@ def configuration(cls: type[T]) -> type[T]:
 
     @functools.wraps(create)
     def create_checked(self: Any, **kwargs: Any) -> None:
+        _refuse_other_types(made, kwargs)
         try:
             create(self, **kwargs)
         except pydantic.ValidationError as error:
@@ -122,6 +129,11 @@ class Option:
     positional: bool = False
     metavar: str = ""
     compared: bool = True
+
+    @property
+    def label(self) -> str:
+        """How a command line calls it; "" where only --set and --config can give it."""
+        return self.metavar if self.positional else self.flag
 
     @property
     def is_section(self) -> bool:
@@ -222,6 +234,7 @@ def validated(cls: type[T], values: Any) -> T:
 
     The text `none` (see NONE) is None where a setting is optional.
     """
+    _refuse_other_types(cls, values)
     try:
         return _adapter(cast(Hashable, cls)).validate_python(_with_none(cls, values))
     except pydantic.ValidationError as error:
@@ -236,9 +249,29 @@ def _with_none(cls: Any, values: Any) -> Any:
         value = values.get(option.name)
         if option.is_section:
             values |= {option.name: _with_none(option.type, value)} if value else {}
-        elif option.is_optional and isinstance(value, str) and value.lower() == NONE:
+        elif option.is_optional and isinstance(value, str) and _is_none(value):
             values[option.name] = None
     return values
+
+
+def _refuse_other_types(cls: Any, values: Any, prefix: str = "") -> None:
+    """Refuse what pydantic would convert although it was not meant: `true` or "3" for a number."""
+    if not (hasattr(cls, "__pydantic_fields__") and isinstance(values, dict)):
+        return
+    for option in options(cls):
+        value, kind = values.get(option.name), _without_none(option.type)
+        if option.is_section:
+            _refuse_other_types(option.type, value, f"{prefix}{option.name}.")
+        elif kind in (bool, int, float):
+            text = isinstance(value, FileText) and not (option.is_optional and _is_none(value))
+            number = isinstance(value, int | float)
+            if text or (number and isinstance(value, bool) != (kind is bool)):
+                label = option.label or f"{prefix}{option.name}"
+                raise RequestError(wrong_value(label, option, value))
+
+
+def _is_none(text: str) -> bool:
+    return text.lower() == NONE
 
 
 def as_json(configured: Any) -> Params:
@@ -271,9 +304,9 @@ def refusal(cls: Any, error: pydantic.ValidationError) -> RequestError:
     option = _find(cls, path)
     if option is None:
         return RequestError(f"{name}: {first['msg']}, not {_shown(value)}")
-    label = option.flag or name
+    label = option.label or name
     if option.is_list and path[-1].isdigit():  # one of its values
-        label = option.flag or ".".join(path[:-1])
+        label = option.label or ".".join(path[:-1])
         return RequestError(f"{label} must be {option.rule}, but it holds {_shown(value)}")
     if first["type"] in ("missing", "missing_argument"):
         what = f": {option.help[:1].lower()}{option.help[1:]}" if option.help else ""
@@ -325,7 +358,7 @@ def _find(cls: Any, path: Sequence[str]) -> Option | None:
 def _shown(value: Any) -> str:
     """As it was typed: a number on a command line is a string of digits."""
     text = repr(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, FileText):
         with contextlib.suppress(ValueError):
             float(value)
             text = value

@@ -164,7 +164,7 @@ def test_a_value_beyond_a_bound_is_refused_with_rule_and_value(config: Any) -> N
             values = minimal(config)
             with pytest.raises(RequestError) as error:
                 validated(config, values | nested(place, wrong))
-            label = option.flag or ".".join(place)
+            label = option.label or ".".join(place)
             assert str(error.value) == f"{label} must be {option.rule}, but it is {wrong!r}"
 
 
@@ -174,7 +174,7 @@ def test_a_value_of_a_wrong_type_is_refused_with_its_place(config: Any) -> None:
         wrong: Any = 3 if option.is_list or option.is_table or option.choices else [None]
         with pytest.raises(RequestError) as error:
             validated(config, minimal(config) | nested(place, wrong))
-        label = option.flag or ".".join(place)
+        label = option.label or ".".join(place)
         assert str(error.value).startswith(f"{label} must be {option.rule}, but it is "), place
 
 
@@ -187,7 +187,7 @@ def test_a_setting_that_is_needed_is_asked_for_by_its_help(config: Any) -> None:
         del values[option.name]
         with pytest.raises(RequestError) as error:
             validated(config, values)
-        label = option.flag or option.name
+        label = option.label or option.name
         assert str(error.value) == f"{label} is needed: {option.help[0].lower()}{option.help[1:]}"
 
 

@@ -20,6 +20,7 @@ from mgc_ray.data.files import atomic_write
 from mgc_ray.data.names import as_text, is_utf8
 from mgc_ray.settings import (
     NONE,
+    FileText,
     Option,
     Params,
     as_json,
@@ -177,12 +178,14 @@ def _walk(config: Any, path: Sequence[str] = ()) -> Iterator[tuple[list[str], Op
 
 
 def _help(option: Option, with_default: bool = True) -> str:
-    text = option.help.replace("%", "%%")
+    text = option.help.replace("%", "%%").removesuffix(".")
+    if option.bounds:
+        text += f"; {option.rule}"
     if option.default is ...:
-        return f"{text.removesuffix('.')} (required)."
+        return f"{text} (required)."
     if not with_default or option.default in (None, ..., "", False, (), 0) or option.is_list:
-        return text
-    return f"{text.removesuffix('.')} (default: {_shown(option.default)})."
+        return f"{text}."
+    return f"{text} (default: {_shown(option.default)})."
 
 
 def _put(values: Params, path: Sequence[str], value: Any) -> None:
@@ -227,7 +230,17 @@ def _read_toml(config: Any, path: Path) -> Params:
         value = content.get(option.name, {})
         if option.is_table and not isinstance(value, dict):
             raise RequestError(f"--config {path}: {wrong_value(option.name, option, value)}")
-    return content
+    marked: Params = _marked(content)
+    return marked
+
+
+def _marked(content: Any) -> Any:
+    """With its texts as FileText."""
+    if isinstance(content, dict):
+        return {key: _marked(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_marked(value) for value in content]
+    return FileText(content) if isinstance(content, str) else content
 
 
 # ---- help ----

@@ -21,6 +21,7 @@ from mgc_ray.config import (
     TrainCommandConfig,
     TuneConfig,
 )
+from mgc_ray.models import checked_params
 from mgc_ray.pipeline.request import search_defaults
 from mgc_ray.terminal.options import Parsed, as_toml, parse, write_config
 
@@ -240,11 +241,39 @@ def test_a_positional_value_takes_precedence_over_the_file(tmp_path: Path) -> No
         ("[tuning]\ntrials = 0", "--trials must be a whole number, 1 or more, but it is 0"),
         ("[dataset]\nchunk_seconds = nan", "--chunk-seconds must be a number from 1 to 60"),
         ("seed = 1979-05-27", "--seed must be a whole number from 0 to 2147483647, but it is date"),
+        # TOML has types: what only a command line gives as text, or another type, is a mistake
+        ('[tuning]\ntrials = "3"', "--trials must be a whole number, 1 or more, but it is '3'"),
+        ("[tuning]\ntrials = true", "--trials must be a whole number, 1 or more, but it is True"),
+        ("[tuning]\ntrials = 2.5", "--trials must be a whole number, 1 or more, but it is 2.5"),
+        ('[tuning]\ntrials = "none"', "--trials must be a whole number, 1 or more, but it is 'no"),
+        ('[tuning]\nkeep = "3"', "tuning.keep must be a whole number, 1 or more, but it is '3'"),
+        ('[tuning]\ntime_limit = "9"', "--time-limit must be a number above 0, but it is '9'"),
+        ("[tuning]\ntime_limit = false", "--time-limit must be a number above 0, but it is False"),
+        ('smoke = "true"', "--smoke must be true or false, but it is 'true'"),
+        ("smoke = 1", "--smoke must be true or false, but it is 1"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = toml(tmp_path, text)
     assert message in refusal(SearchConfig, "--config", path, "--top-k", 3, "--max-epochs", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('lr = "0.01"', "lr must be a number above 0, but it is '0.01'"),
+        ("max_epochs = true", "max_epochs must be a whole number, 1 or more, but it is True"),
+        ('bidirectional = "false"', "bidirectional must be true or false, but it is 'false'"),
+    ],
+)
+def test_settings_of_a_family_in_a_file_have_types_too(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = toml(tmp_path, f"[train]\n{text}\n")
+    given = config_of(SearchConfig, "--family", "gru", "--config", path).train
+    with pytest.raises(RequestError) as error:
+        checked_params("gru", given)
+    assert str(error.value) == message
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -340,7 +369,7 @@ def test_what_is_needed_is_asked_for() -> None:
         refusal(TrainCommandConfig)
         == "--family is needed: a model family, or the path of your own."
     )
-    assert refusal(CompareConfig).startswith("searches is needed: folders of finished searches, or")
+    assert refusal(CompareConfig).startswith("RESULTS is needed: folders of finished searches, or")
     assert refusal(ReportConfig, "a") == "--out is needed: the page to write, e.g. report.html."
 
 
@@ -367,10 +396,12 @@ def test_the_help_page_lists_options_with_defaults_and_all_other_settings(
     assert page.startswith("usage: python -m mgc_ray.command [--family NAME [NAME ...]]")
     flat = " ".join(page.split())
     assert "What it does." in flat
-    assert "--trials TRIALS Trials in total (default: 20)." in flat
+    assert "--trials TRIALS Trials in total; a whole number, 1 or more (default: 20)." in flat
     assert (
-        "--chunk-seconds SECONDS Length of a chunk of audio, in seconds (default: 2.9932)." in flat
+        "--chunk-seconds SECONDS Length of a chunk of audio, in seconds; a number from 1 to 60 "
+        "(default: 2.9932)." in flat
     )
+    assert "this time, and start no more; a number above 0. --concurrent" in flat
     assert "--metric {track_accuracy,macro_f1,log_loss}" in flat
     assert "--json Print a line." in flat
     assert "tuning.grace_period: a whole number, 1 or more; default 1 Epochs before ASHA" in flat
