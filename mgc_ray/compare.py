@@ -17,6 +17,7 @@ searches that differ only in seeds and folds. Shares are 0..1 in JSON and CSV, %
 from collections.abc import Sequence
 
 from mgc_ray.config import CompareConfig
+from mgc_ray.data.files import check_output_folder
 from mgc_ray.evaluation.compare import Comparison, compare_searches
 from mgc_ray.pipeline.comparison import print_comparison, save_comparison
 from mgc_ray.settings import as_json, configured_by
@@ -31,6 +32,8 @@ def compare(config: CompareConfig) -> Comparison:
     Raises RequestError for what is no finished search, and for searches that do not belong into one
     table.
     """
+    if config.out:
+        check_output_folder("--out", config.out)
     comparison, models = compare_searches(config.searches)
     if config.out:
         save_comparison(comparison, models, config.out)
@@ -48,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print comparison.json on standard output.",
     )
     config = parsed.config
+    if config.out:
+        check_output_folder("--out", config.out)
     comparison, models = compare_searches(config.searches)
     print_comparison(comparison)
     if config.out:

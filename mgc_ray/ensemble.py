@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from mgc_ray.config import EnsembleCommandConfig
 from mgc_ray.models import family_names
+from mgc_ray.pipeline.checks import check_ensemble
 from mgc_ray.settings import as_json
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
+from mgc_ray.terminal.stopping import on_stop, start_again
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config = parsed.config
     family_names(config.family)
+    check_ensemble(config.searches, config.out)
+    on_stop(start_again)
     from mgc_ray.pipeline.ensemble import ensemble_of_searches
     from mgc_ray.pipeline.summary import print_ensemble
 

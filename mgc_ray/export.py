@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from mgc_ray.config import ExportConfig
 from mgc_ray.models import family_names
+from mgc_ray.pipeline.checks import check_export
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
+from mgc_ray.terminal.stopping import on_stop, start_again
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config = parsed.config
     family_names(config.family)
+    check_export(config.model, config.onnx, config.songs)
+    on_stop(start_again)
     from mgc_ray.pipeline.export import LARGEST_DIFFERENCE, export
 
     exported = export(config)

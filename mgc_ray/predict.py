@@ -22,14 +22,20 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mgc_ray import RequestError
 from mgc_ray.config import PredictConfig
 from mgc_ray.data.names import as_text, is_utf8, one_line
 from mgc_ray.models import family_names
+from mgc_ray.pipeline.checks import check_given_model, check_library
 from mgc_ray.settings import Params
-from mgc_ray.terminal.command import console, print_json, print_line, run, stopped_by
+from mgc_ray.terminal.command import console, print_json, print_line, run
 from mgc_ray.terminal.options import parse
+from mgc_ray.terminal.stopping import on_stop
+
+if TYPE_CHECKING:
+    from mgc_ray.ensembling.saved import Ensemble
 
 _SHOWN = 3
 _REASONS_SHOWN = 5
@@ -64,18 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _files(config: PredictConfig, as_json: bool) -> int:
+    check_given_model(config.model)
     from mgc_ray.data.audio import UnusableTrackError
-    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
     from mgc_ray.pipeline.songs import find_songs
 
     songs = find_songs(config.files, config.path_column)
-    ensemble = load_ensemble(config.model or shipped_model())
+    # imports PyTorch, which takes seconds: missing files alone do not need it
+    ensemble = _load(config) if any(os.path.exists(file) for file, _ in songs.files) else None
     predictions: list[Params] = []
     unread = 0
     for file, reason in songs.files:
         try:
-            if reason:
-                raise UnusableTrackError(reason)
+            if reason or not ensemble:
+                raise UnusableTrackError(reason or "no such file")
             features = ensemble.features.compute(file)
         except UnusableTrackError as error:
             unread += 1
@@ -97,23 +104,28 @@ def _files(config: PredictConfig, as_json: bool) -> int:
     return 1 if unread else 0
 
 
+def _load(config: PredictConfig) -> "Ensemble":
+    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+
+    return load_ensemble(config.model or shipped_model())
+
+
 def _library(config: PredictConfig, as_json: bool) -> int:
+    assert config.out
+    check_library(Path(config.files[0]), config.out, config.playlists, config.address)
+    check_given_model(config.model)
     from mgc_ray.ensembling.saved import shipped_model
     from mgc_ray.pipeline.library import predict_library
 
-    assert config.out
     started = time.monotonic()
-    try:
-        library = predict_library(
-            Path(config.files[0]),
-            config.out,
-            config.model or shipped_model(),
-            config.address,
-            config.playlists,
-        )
-    except KeyboardInterrupt:
-        console.print(f"stopped by {stopped_by()}: the same command again continues")
-        return 130
+    on_stop(lambda: ": the same command again continues")
+    library = predict_library(
+        Path(config.files[0]),
+        config.out,
+        config.model or shipped_model(),
+        config.address,
+        config.playlists,
+    )
     for path, reason in library.unread[:_REASONS_SHOWN]:
         console.print(one_line(f"{path}: {reason}"), style="red", soft_wrap=True)
     where = (

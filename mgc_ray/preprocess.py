@@ -8,16 +8,12 @@ from collections.abc import Sequence
 
 from mgc_ray import RequestError
 from mgc_ray.config import PreprocessConfig
+from mgc_ray.pipeline.checks import check_dataset_folder
 from mgc_ray.pipeline.request import dataset_defaults
-from mgc_ray.terminal.command import (
-    console,
-    count_of,
-    print_json,
-    print_warnings,
-    run,
-    stopped_by,
-)
+from mgc_ray.terminal.command import console, count_of, print_json, print_warnings, run
 from mgc_ray.terminal.options import parse
+from mgc_ray.terminal.stopping import on_stop
+from mgc_ray.tuning.address import check_address
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,19 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parsed.config
     if not config.dataset.tracks:
         raise RequestError("--tracks is needed: a folder with one subfolder per genre, or a CSV")
+    check_dataset_folder(config.folder)
+    check_address(config.cluster.address)
     # imports SciPy, for features, which takes a while: a wrong option should not
     from mgc_ray.data.dataset import read_dataset_tracks
     from mgc_ray.pipeline.preprocess import preprocess
     from mgc_ray.pipeline.tables import read_tables
 
-    try:
-        tables = read_tables(config.dataset)
-        info = preprocess(tables, config.folder, config.cluster, config.overwrite)
-    except KeyboardInterrupt:
-        console.print(
-            f"stopped by {stopped_by()}: the same command again does only what is missing"
-        )
-        return 130
+    on_stop(lambda: ": the same command again does only what is missing")
+    tables = read_tables(config.dataset)
+    info = preprocess(tables, config.folder, config.cluster, config.overwrite)
     tracks, places = read_dataset_tracks(config.folder)
     chunks = sum(place.chunks for place in places)
     parts = Counter(track.split or "split by chunk" for track in tracks)

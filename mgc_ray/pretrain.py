@@ -16,6 +16,7 @@ from mgc_ray.config import PretrainConfig, memory_bytes
 from mgc_ray.models import checked_params, one_family
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
+from mgc_ray.terminal.stopping import on_stop
 
 TASK = "crops of one recording"  # as recorded in `trained_on`
 
@@ -32,24 +33,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parsed.config
     family = one_family(config.family)
     given = checked_params(family, config.train)
-    # imports PyTorch, which takes seconds: a wrong setting should not
+    from mgc_ray.data.dataset import read_finished_info
+    from mgc_ray.pipeline.checks import check_checkpoint_folder
+
+    check_checkpoint_folder(config.out)
+    read_finished_info(config.dataset)
+    # imports PyTorch, which takes seconds: a wrong setting or path should not
     from mgc_ray.data.chunks import open_chunks
-    from mgc_ray.pipeline.train import keep_best, new_checkpoint_folder
+    from mgc_ray.pipeline.train import best_so_far, keep_best
     from mgc_ray.training.checkpoint import save_checkpoint
     from mgc_ray.training.loop import best_device
     from mgc_ray.training.pretraining import DEFAULTS, RETRIEVAL, check_pretraining, pretrain
 
+    on_stop(lambda: best_so_far(config.out))
     check_pretraining(family, given)
     params = DEFAULTS | {"seed": config.seed} | given
-    out = new_checkpoint_folder(config.out)
-    assert out
     chunks = open_chunks(config.dataset, ("train", "valid"), memory_bytes(config.memory))
     device, started = best_device(), time.perf_counter()
     best = keep_best(
         family,
         params,
         pretrain(family, params, chunks, device),
-        lambda epoch: save_checkpoint(out, epoch, family, params, chunks.info, TASK),
+        lambda epoch: save_checkpoint(config.out, epoch, family, params, chunks.info, TASK),
         f"on {device}, {len(chunks.tracks)} recordings",
     )
     if best is None:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(
         f"best epoch {best.number}: for {best.metrics[RETRIEVAL]:.1%} of the validation crops the "
         f"nearest other crop is of the same recording; {time.perf_counter() - started:.0f} s\n"
-        f"start from it: python -m mgc_ray.search --family transfer --init-from {out}",
+        f"start from it: python -m mgc_ray.search --family transfer --init-from {config.out}",
         markup=False,
     )
     if parsed.as_json:

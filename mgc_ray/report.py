@@ -8,6 +8,8 @@ The page needs no network and no other file. It also shows a search that is stil
 from collections.abc import Sequence
 
 from mgc_ray.config import ReportConfig
+from mgc_ray.data.files import check_output_file
+from mgc_ray.results import load_search
 from mgc_ray.terminal.command import console, run
 from mgc_ray.terminal.options import parse
 
@@ -16,6 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, write the page, print where it is."""
     description = "Write one self-contained HTML page about one or several searches."
     config = parse(ReportConfig, argv, "report", description).config
+    check_output_file("--out", config.out, ".html")
+    for search in config.searches:
+        load_search(search)
     from mgc_ray.reporting.page import write_report
 
     for note in write_report(config.searches, config.out):

@@ -45,6 +45,9 @@ EpochMetrics = dict[str, float]  # one epoch of a trial, see training/loop.py
 R = TypeVar("R")
 
 _NEARLY = 0.9  # of the accuracy that a model reaches
+MODEL_REMEDY = (
+    "give the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
+)
 _ANOTHER_VERSION = "it was written by another version of this program"
 _LEADERBOARD_METRICS = ("val_track_accuracy", "val_chunk_accuracy", "val_macro_f1", "val_log_loss")
 
@@ -287,6 +290,19 @@ class EnsembleInfo:
 def short_hash(content_hash: str) -> str:
     """As many digits of a track's content hash as `EnsembleInfo.known_tracks` has."""
     return content_hash[:16]
+
+
+def check_model(folder: str | Path) -> None:
+    """Raise RequestError where a folder is no ensemble and no checkpoint; no weights are read."""
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        read_ensemble_info(folder, MODEL_REMEDY)
+
+
+def check_ensemble_folder(folder: Path) -> None:
+    """Raise RequestError where writing an ensemble would delete something else."""
+    if folder.exists() and not (folder / ENSEMBLE_JSON).exists() and any(folder.iterdir()):
+        raise RequestError(f"{folder} holds other things: give a new folder for the ensemble")
 
 
 def read_ensemble_info(folder: Path, remedy: str) -> EnsembleInfo:

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 
 from mgc_ray.config import SearchConfig
-from mgc_ray.pipeline.request import complete_search, search_defaults
-from mgc_ray.results import SearchResult
+from mgc_ray.pipeline.request import complete_search, read_request, search_defaults
+from mgc_ray.results import SEARCH, SearchResult
 from mgc_ray.settings import as_json, configured_by
-from mgc_ray.terminal.command import console, print_json, run, stopped_by
+from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.process import prepare_process
+from mgc_ray.terminal.stopping import on_stop
 
 
 @configured_by(SearchConfig, search_defaults)
@@ -27,10 +28,10 @@ def run_search(config: SearchConfig) -> SearchResult:
     refuses, and SearchFailedError where no trial gave a model.
     """
     prepare_process()
-    config = complete_search(config)
+    request = read_request(complete_search(config))
     from mgc_ray.pipeline.search import search  # imports Ray and PyTorch, which takes seconds
 
-    return search(config, "mgc_ray.run_search")
+    return search(request, "mgc_ray.run_search")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,28 +49,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         complete=search_defaults,
     )
     config = complete_search(parsed.config)
+    on_stop(lambda: _how_to_go_on(config))
+    request = read_request(config)
     from mgc_ray.pipeline.search import SearchFailedError, search
     from mgc_ray.pipeline.summary import print_summary
 
+    typed = sys.argv[1:] if argv is None else argv
     try:
-        typed = sys.argv[1:] if argv is None else argv
-        result = search(config, shlex.join(["python", "-m", "mgc_ray.search", *typed]))
-    except KeyboardInterrupt:
-        results = "" if config.results == "results" else f" --results {shlex.quote(config.results)}"
-        console.print(
-            f"\nstopped by {stopped_by()}; what is finished is kept. Continue with:\n  python -m "
-            f"mgc_ray.search --resume {shlex.quote(config.name)}{results}",
-            soft_wrap=True,
-            markup=False,
-        )
-        return 130
+        result = search(request, shlex.join(["python", "-m", "mgc_ray.search", *typed]))
     except SearchFailedError as error:
         console.print(f"mgc_ray.search: {error}", style="red", markup=False)
         return 1
+    on_stop(lambda: f"; the search has finished: {result.folder}")
     print_summary(result)
     if parsed.as_json:
         print_json(as_json(result))
     return 0
+
+
+def _how_to_go_on(config: SearchConfig) -> str:
+    if not (config.folder / SEARCH).exists():
+        return "; nothing was made yet: start it by the same command"
+    results = "" if config.results == "results" else f" --results {shlex.quote(config.results)}"
+    return (
+        f"; what is finished is kept. Continue with:\n  python -m mgc_ray.search --resume "
+        f"{shlex.quote(config.name)}{results}"
+    )
 
 
 if __name__ == "__main__":

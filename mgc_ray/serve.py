@@ -2,23 +2,28 @@
 
     python -m mgc_ray.serve --model results/gru-001/ensemble
 
-It listens only on this machine, unless --host says otherwise. GET /openapi.json describes the
+It listens only on this machine, unless --host says otherwise. Ctrl-C and SIGTERM end it, with exit
+status 0: it was asked to. GET /openapi.json describes the
 interface, GET /docs shows that as a page (whose scripts a browser loads from the internet).
 """
 
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 from mgc_ray import RequestError
 from mgc_ray.config import ServeConfig
 from mgc_ray.models import family_names
-from mgc_ray.terminal.command import console, run, stopped_by
+from mgc_ray.pipeline.checks import check_given_model
+from mgc_ray.terminal.command import console, print_stop, run
 from mgc_ray.terminal.options import parse
+from mgc_ray.terminal.stopping import on_stop
+from mgc_ray.tuning.address import check_address
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, serve until Ctrl-C."""
-    description = "Serve an ensemble by HTTP, with a page, until Ctrl-C."
+    """Parse the command line, serve until Ctrl-C or SIGTERM; to be stopped is no failure."""
+    description = "Serve an ensemble by HTTP, with a page, until Ctrl-C or SIGTERM."
     config = parse(ServeConfig, argv, "serve", description).config
     family_names(config.family)
     try:
@@ -28,6 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise RequestError(
             f'serving needs the package {error.name}: pip install "mgc-ray[serve]"'
         ) from None
+    check_given_model(config.model)
+    check_address(config.address)
+    on_stop(lambda: "")
+    try:
+        _serve(config)
+    except KeyboardInterrupt:
+        print_stop("mgc_ray.serve")
+    return 0
+
+
+def _serve(config: ServeConfig) -> NoReturn:
     from mgc_ray.ensembling.saved import load_ensemble, shipped_model
     from mgc_ray.serving.run import serving
 
@@ -40,12 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             soft_wrap=True,
             markup=False,
         )
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            console.print(f"stopped by {stopped_by()}", markup=False)
-    return 0
+        while True:
+            time.sleep(3600)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ About 0.15 s of one core per track of 30 s; an interrupted run continues where i
 from collections.abc import Sequence
 
 from mgc_ray.config import SynthConfig
+from mgc_ray.data.files import check_output_folder
 from mgc_ray.terminal.command import console, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.progress import progress
+from mgc_ray.terminal.stopping import on_stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Write the built-in corpus: OUT/GENRE/GENRE.00000.wav and OUT/tracks.csv. The same seed "
         "gives the same samples.",
     ).config
+    check_output_folder("--out", config.out)
+    on_stop(lambda: ": the same command again continues")
     from mgc_ray.corpus.composer import GENRES
     from mgc_ray.corpus.files import write_corpus
 

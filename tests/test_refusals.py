@@ -10,6 +10,7 @@ import pytest
 from mgc_ray.models import families
 from mgc_ray.terminal.main import commands
 from tests.commands import command
+from tests.pipeline.making import without_other_clusters
 
 SHORT = 1.0  # seconds of CPU time
 
@@ -89,6 +90,128 @@ def test_a_wrong_request_is_refused_within_a_second_with_the_nearest_name(
     assert done.stderr.count("\n") == 1
     assert reason in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+# ---- paths, addresses and devices that are not there ----
+
+_IN_USE = "file is a file: give another"
+_NO_FOLDER = "must be a file in a folder that exists, but no does not exist: make it, or give anot"
+_NO_TRACKS = "or a CSV file, but no does not exist"
+_NO_DATASET = "no is no dataset: dataset.json is missing"
+_NO_MODEL = "no is no ensemble: ensemble.json is missing"
+_NO_SEARCH = "no is no search: search.json is missing"
+_NOT_THERE = "no Ray cluster answers at '127.0.0.1:9' (Connection refused)"
+_ADDRESS = "--address 127.0.0.1:9"
+MISSING = [  # (command and options, what the message must have)
+    ("search --family gru --tracks no", _NO_TRACKS),
+    ("search --family gru --tracks file", "this table needs the columns path and genre"),
+    ("search --family gru --tracks empty", "empty holds no track"),
+    ("search --family gru --tracks t.csv --more-tracks no", _NO_TRACKS),
+    ("search --family gru --tracks t.csv --exclude-artists no", "no cannot be read"),
+    ("search --family transfer --init-from no", "no is no checkpoint: config.json is missing"),
+    ("search --family gru --warm-start no", _NO_SEARCH),
+    ("search --resume no", _NO_SEARCH),
+    ("search --family gru --config no", "--config no cannot be read as TOML"),
+    ("search --family gru --results file", f"--results must be a folder, but {_IN_USE}"),
+    ("search --family gru --results file/a", f"--results must be a folder, but {_IN_USE}"),
+    ("search --family gru --storage file/a", "--storage"),
+    (f"search --family gru --name {'x' * 256}", "cannot be written: a name in it is too long"),
+    (f"search --family gru {_ADDRESS}", _NOT_THERE),
+    ("search --family gru --gpus-per-trial 1", "at most the cluster's GPUs (0 on this machine)"),
+    ("preprocess --tracks no --dataset new", _NO_TRACKS),
+    ("preprocess --tracks t.csv --dataset file", f"--dataset must be a folder, but {_IN_USE}"),
+    (f"preprocess --tracks t.csv --dataset new {_ADDRESS}", _NOT_THERE),
+    ("train --family gru --dataset no", _NO_DATASET),
+    ("train --family gru --dataset empty --out file/a", f"--out must be a folder, but {_IN_USE}"),
+    ("pretrain --dataset no --out new", _NO_DATASET),
+    ("pretrain --dataset empty --out file", f"--out must be a folder, but {_IN_USE}"),
+    ("evaluate --model no --tracks t.csv", _NO_MODEL),
+    ("evaluate --tracks no", _NO_TRACKS),
+    ("evaluate --tracks t.csv --split test", "--split test: t.csv has no row of that part"),
+    ("ensemble no --out new", _NO_SEARCH),
+    ("ensemble no --out file", f"--out must be a folder, but {_IN_USE}"),
+    ("ensemble no --out full", "full holds other things: give a new folder"),
+    ("compare no", _NO_SEARCH),
+    ("compare no --out file", f"--out must be a folder, but {_IN_USE}"),
+    ("predict --model no file", _NO_MODEL),
+    ("predict no --out g.csv", "no is not a folder"),
+    ("predict empty --out g.csv", "empty has no file that may be a song (it is empty)"),
+    ("predict full --out no/g.csv", _NO_FOLDER),
+    ("predict full --out a.csv", "must be a file in a folder that exists, but it is a folder"),
+    ("predict full --out g.csv --playlists file", f"--playlists must be a folder, but {_IN_USE}"),
+    ("predict full --out g.csv --model no", _NO_MODEL),
+    (f"predict full --out g.csv {_ADDRESS}", _NOT_THERE),
+    ("export --onnx no/m.onnx", _NO_FOLDER),
+    ("export --onnx m.onnx --model no", _NO_MODEL),
+    ("export --onnx m.onnx no.wav", "no.wav: no such file: give another song"),
+    ("report no --out r.html", _NO_SEARCH),
+    ("report no --out no/r.html", _NO_FOLDER),
+    ("synth --tracks-per-genre 1 --out file/a", f"--out must be a folder, but {_IN_USE}"),
+    ("serve --model no", _NO_MODEL),
+    (f"serve {_ADDRESS}", _NOT_THERE),
+]
+
+# the same for each line of standard input, with what was printed
+IN_ONE_PROCESS = """
+import contextlib, importlib, io, json, sys
+from mgc_ray.terminal.command import status_of
+for line in sys.stdin:
+    name, *argv = line.split()
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
+        status = status_of(name, importlib.import_module(f"mgc_ray.{name}").main, argv)
+    loaded = [library for library in ("torch", "ray") if library in sys.modules]
+    print(json.dumps([status, loaded, stderr.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, list[str], str]]:
+    """How each of the lines of MISSING ended."""
+    folder = tmp_path_factory.mktemp("refused")
+    for name in ("empty", "full", "a.csv"):
+        (folder / name).mkdir()
+    for name in ("file", "full/song.wav"):
+        (folder / name).touch()
+    rows = [f"{genre}{number}.wav,{genre}" for genre in ("jazz", "rock") for number in range(3)]
+    (folder / "t.csv").write_text("\n".join(["path,genre", *rows]))
+    before = sorted(folder.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS],
+        input="\n".join(line for line, _ in MISSING),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=without_other_clusters() | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(folder.rglob("*")) == before
+    ended = map(json.loads, done.stdout.splitlines())
+    return {line: tuple(one) for (line, _), one in zip(MISSING, ended, strict=True)}
+
+
+@pytest.mark.parametrize(("line", "reason"), MISSING)
+def test_what_is_missing_is_refused_before_pytorch_and_ray_are_loaded(
+    line: str, reason: str, refused: dict[str, tuple[int, list[str], str]]
+) -> None:
+    status, loaded, printed = refused[line]
+    assert (status, loaded) == (2, []), printed
+    assert printed.startswith(f"{line.split()[0]}: error: ")
+    assert printed.count("\n") == 1
+    assert reason in printed
+
+
+def test_missing_files_alone_need_no_model(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, "predict", "no.wav", "no.mp3"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout.splitlines()[-1])[::2] == [1, []]
+    assert done.stderr == "no.wav: error: no such file\nno.mp3: error: no such file\n"
 
 
 @pytest.mark.parametrize(
@@ -185,20 +308,6 @@ def test_evaluate_refuses_genres_that_the_model_does_not_know(home: Path, tmp_pa
     model = home / "results/first/ensemble"
     done = command("evaluate", "--model", model, "--tracks", "t.csv", cwd=tmp_path, status=2)
     assert "but the table has polka" in done.stderr
-
-
-def test_an_output_folder_that_is_a_file_is_one_line_and_no_traceback(
-    home: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    dataset = home / json.loads((home / "printed.json").read_text())["dataset"]
-    for name, *args in (
-        ("train", "--family", "cnn", "--dataset", dataset, "--out", "file"),
-        ("ensemble", home / "results/first", "--out", "file"),
-        ("synth", "--tracks-per-genre", 1, "--out", "file"),
-    ):
-        done = command(str(name), *args, cwd=tmp_path, status=1)
-        assert done.stderr.splitlines()[-1].startswith(f"mgc_ray.{name}: error: ")
 
 
 def test_a_warm_start_from_no_search_is_refused(home: Path) -> None:

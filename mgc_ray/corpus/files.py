@@ -5,7 +5,7 @@ import os
 import signal
 import wave
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,9 +153,14 @@ def _each_done(jobs: list[tuple[Path, str, int, int, float]], workers: int) -> I
         return
     context = multiprocessing.get_context("spawn")
     with _one_thread_per_process():
-        pool = ProcessPoolExecutor(workers, context, _ignore_interrupt)
+        pool = ProcessPoolExecutor(workers, context)
         try:
-            pending = [pool.submit(write_track, *job) for job in jobs]
+            # Processes inherit what the thread that starts them blocks: what stops all processes
+            # of a command reaches this one alone, which ends the others. And a KeyboardInterrupt,
+            # which the main thread raises, cannot leave one half started.
+            with ThreadPoolExecutor(1, initializer=_block_signals) as starter:
+                start = starter.submit(lambda: [pool.submit(write_track, *job) for job in jobs])
+                pending = start.result()
             for number, future in enumerate(as_completed(pending), 1):
                 future.result()
                 yield number
@@ -163,9 +168,8 @@ def _each_done(jobs: list[tuple[Path, str, int, int, float]], workers: int) -> I
             pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches all processes of a terminal: only the parent reacts to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 @contextmanager

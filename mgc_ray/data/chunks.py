@@ -17,7 +17,7 @@ from mgc_ray import RequestError
 from mgc_ray.data.dataset import (
     DatasetInfo,
     read_dataset_tracks,
-    read_info,
+    read_finished_info,
     read_shard,
     shard_path,
     shared_dataset,
@@ -204,13 +204,7 @@ def available_memory() -> int:
 
 
 def _open(folder: Path, splits: Sequence[str], storage: Storage | None) -> StreamedChunks:
-    info = read_info(folder)
-    if not info.finished:
-        raise RequestError(
-            f"{folder} is unfinished: run the command that makes it again, it continues where it "
-            f"stopped (python -m mgc_ray.preprocess --tracks {info.config.tracks} --dataset "
-            f"{folder})"
-        )
+    info = read_finished_info(folder)
     tracks, places = read_dataset_tracks(folder)
     counts = np.array([place.chunks for place in places], np.int64)
     starts = np.cumsum(counts) - counts  # where a track's chunks begin in `parts`

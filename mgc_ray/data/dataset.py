@@ -139,6 +139,18 @@ def read_info(folder: str | Path) -> DatasetInfo:
         ) from None
 
 
+def read_finished_info(folder: str | Path) -> DatasetInfo:
+    """The same of a dataset that can be used; RequestError for one that is unfinished."""
+    info = read_info(folder)
+    if not info.finished:
+        raise RequestError(
+            f"{folder} is unfinished: run the command that makes it again, it continues where it "
+            f"stopped (python -m mgc_ray.preprocess --tracks {info.config.tracks} --dataset "
+            f"{folder})"
+        )
+    return info
+
+
 def shared_dataset(folder: Path, storage: Storage | None) -> SharedFolder:
     """The dataset's folder, as the nodes of a cluster reach it."""
     return SharedFolder(folder.resolve(), storage, f"datasets/{folder.name}")

@@ -1,6 +1,10 @@
-"""Files that are never seen half-written: written under another name, then renamed."""
+"""Files that are never seen half-written: written under another name, then renamed.
+
+And whether a place can be written at all, which is found out before any work.
+"""
 
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -59,6 +63,87 @@ def exclusive_lock(folder: Path, in_use: Callable[[str], None]) -> Iterator[None
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+# ---- places to write ----
+
+_CANNOT_WRITE = {  # by the system's error; {} is the folder or file that was tried
+    errno.EACCES: "no permission to write to {}: change its permissions, or give another place",
+    errno.EPERM: "no permission to write to {}: change its permissions, or give another place",
+    errno.EROFS: "{} is on a read-only file system: give a place on another one",
+    errno.ENOSPC: "the disk of {} is full: free some space, or give a place on another disk",
+    errno.EDQUOT: "your quota on the disk of {} is used up: free some space, or give another place",
+    errno.ENAMETOOLONG: "a name in it is too long: give a shorter one",
+}
+
+
+def check_output_folder(option: str, folder: Path) -> None:
+    """Raise RequestError where nothing can be written into a folder, which need not exist yet.
+
+    A file is written and deleted in the nearest folder that exists, as permissions do not tell of
+    full disks and read-only file systems. `option`: what gave the folder.
+    """
+    place = nearest_that_exists(folder)
+    try:
+        if not place.is_dir():
+            kind = "a file" if place.exists() else "a link to nothing"
+            raise RequestError(f"{option} must be a folder, but {place} is {kind}: give another")
+        longest = os.pathconf(place, "PC_NAME_MAX")
+        if any(len(os.fsencode(name)) > longest for name in folder.relative_to(place).parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        try_to_write(place / "writable")
+    except OSError as error:
+        raise _cannot_write(option, folder, place, error) from None
+
+
+def check_output_file(option: str, path: Path, *endings: str) -> None:
+    """Raise RequestError where a file cannot be written, or has none of the `endings`.
+
+    Its folder must exist. What the file holds already is not changed.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise RequestError(
+            f"{option} must end in {' or '.join(endings)}, but it is {path}: give such a file"
+        )
+    rule = f"{option} {path} must be a file in a folder that exists"
+    place = path.absolute().parent
+    try:
+        if not place.is_dir():
+            wrong = "is a file: give" if place.exists() else "does not exist: make it, or give"
+            raise RequestError(f"{rule}, but {path.parent} {wrong} another")
+        if path.exists() and not path.is_file():
+            kind = "a folder: give a file in it" if path.is_dir() else "a device: give another"
+            raise RequestError(f"{rule}, but it is {kind}")
+        try_to_write(path)
+        if path.exists():
+            place = path
+            os.close(os.open(path, os.O_WRONLY))
+    except OSError as error:
+        raise _cannot_write(option, path, place, error) from None
+
+
+def nearest_that_exists(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
+def try_to_write(path: Path) -> None:
+    """Write a temporary file beside `path`; OSError where that is not possible."""
+    with partial_path(path).open("wb") as file:
+        try:
+            file.write(bytes(4096))
+        finally:
+            os.unlink(file.name)
+
+
+def _cannot_write(option: str, path: Path, place: Path, error: OSError) -> RequestError:
+    known = _CANNOT_WRITE.get(error.errno or 0, f"{error.strerror}: give another place")
+    return RequestError(f"{option} {path} cannot be written: {known.format(place)}")
+
+
+# ---- formats ----
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -18,7 +18,6 @@ from mgc_ray.data.dataset import DatasetInfo, read_dataset_tracks
 from mgc_ray.ensembling.calibrate import fit_temperature
 from mgc_ray.ensembling.refit import Refitted
 from mgc_ray.ensembling.saved import (
-    check_ensemble_folder,
     combine,
     load_ensemble,
     member_probs,
@@ -40,6 +39,7 @@ from mgc_ray.results import (
     PredictionTable,
     TrainedOn,
     TrialRecord,
+    check_ensemble_folder,
     short_hash,
 )
 from mgc_ray.task import Score, measure, score

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.chunks import Features
-from mgc_ray.data.files import atomic_write
+from mgc_ray.data.files import atomic_write, check_output_file
 from mgc_ray.ensembling.saved import Ensemble
 from mgc_ray.models._classifier import Shared
 from mgc_ray.settings import Params, as_json
@@ -81,10 +81,7 @@ def check_onnx(path: Path) -> None:
         import onnxscript  # noqa: F401  what PyTorch exports by
     except ImportError as error:
         raise RequestError(f"an ONNX file needs the package {error.name}: {_INSTALL}") from None
-    if path.suffix.lower() != ".onnx":  # and no file of the ensemble's own is written over
-        raise RequestError(f"--onnx must end in .onnx, but it is {path}: give such a file")
-    if not path.absolute().parent.is_dir() or path.is_dir():
-        raise RequestError(f"--onnx {path} must be a file in a folder that exists: give another")
+    check_output_file("--onnx", path, ".onnx")  # so no file of the ensemble's own is written over
 
 
 def export_onnx(ensemble: Ensemble, path: Path) -> None:

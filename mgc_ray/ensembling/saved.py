@@ -22,16 +22,17 @@ from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models._classifier import Classifier, Shared
 from mgc_ray.results import (
     ENSEMBLE_JSON,
+    MODEL_REMEDY,
     VALID,
     EnsembleInfo,
     Member,
+    check_ensemble_folder,
     read_ensemble_info,
 )
 from mgc_ray.training.batches import on_device
 from mgc_ray.training.checkpoint import Checkpoint, halve, load_checkpoint
 from mgc_ray.training.loop import best_device
 
-_REMEDY = "give the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
 _CHUNKS_AT_A_TIME = 64  # bounds memory; no slower than more
 
 
@@ -148,6 +149,7 @@ def save_ensemble(
     `half`: weights in 16 bits, for one that is to be small.
     Raises RequestError where `folder` holds anything but an earlier ensemble.
     """
+    folder = Path(os.path.abspath(folder))  # "." has no name
     check_ensemble_folder(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -164,12 +166,6 @@ def save_ensemble(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_ensemble_folder(folder: Path) -> None:
-    """Raise RequestError where writing an ensemble would delete something else."""
-    if folder.exists() and not (folder / ENSEMBLE_JSON).exists() and any(folder.iterdir()):
-        raise RequestError(f"{folder} holds other things: give a new folder for the ensemble")
-
-
 def load_ensemble(folder: str | Path) -> Ensemble:
     """Read an ensemble, or a single checkpoint as an ensemble of one.
 
@@ -179,13 +175,13 @@ def load_ensemble(folder: str | Path) -> Ensemble:
     folder = Path(folder)
     if (folder / "config.json").exists():
         return _of_one(load_checkpoint(folder))
-    info = read_ensemble_info(folder, _REMEDY)
+    info = read_ensemble_info(folder, MODEL_REMEDY)
     names = [member.name for member in info.members]
     # a name is one folder below members/: a stranger's ensemble reads nothing outside of itself
     if not names or any(Path(name).name != name or name in ("", ".", "..") for name in names):
         raise RequestError(
             f"{folder}/{ENSEMBLE_JSON}: members must be folders below members/, at least one, but "
-            f"they are {names}: {_REMEDY}"
+            f"they are {names}: {MODEL_REMEDY}"
         )
     weights = [member.weight for member in info.members]
     if any(not w > 0 for w in weights) or abs(sum(weights) - 1) > 1e-6:
@@ -197,7 +193,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
     if any(not 0 < t < float("inf") for t in temperatures):
         raise RequestError(
             f"{folder}/{ENSEMBLE_JSON}: temperatures must be above 0, but they are {temperatures}: "
-            f"{_REMEDY}"
+            f"{MODEL_REMEDY}"
         )
     checkpoints = [load_checkpoint(folder / "members" / name) for name in names]
     for name, checkpoint in zip(names, checkpoints, strict=True):

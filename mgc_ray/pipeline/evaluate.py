@@ -1,7 +1,7 @@
 """Measure a model on labelled tracks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,8 @@ from mgc_ray.data.copies import fingerprint, same_recordings
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, read_tracks, with_one_spelling
+from mgc_ray.pipeline.checks import check_given_model
+from mgc_ray.pipeline.tables import column_names, print_notes
 from mgc_ray.results import Metrics, short_hash
 from mgc_ray.terminal.progress import progress
 
@@ -36,20 +38,22 @@ class Evaluation:
 
 def evaluate_model(config: EvaluateConfig) -> Evaluation:
     """Predict each track once; see `mgc_ray.evaluate`."""
-    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
-    from mgc_ray.pipeline.tables import column_names, print_notes
-    from mgc_ray.task import measure
-
-    ensemble = load_ensemble(config.model or shipped_model())
+    check_given_model(config.model)
     table = with_artists(read_tracks(config.tracks, names=column_names(config)))
-    table = with_one_spelling(table, ensemble.genres)
-    print_notes(table)
     tracks = [t for t in table.tracks if config.split is None or t.split == config.split]
     if not tracks:
         raise RequestError(
             f"--split {config.split}: {config.tracks} has no row of that part (a CSV has a column "
             "split, a folder subfolders train, valid and test)"
         )
+    # imports PyTorch, which takes seconds: a wrong path or table should not
+    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+    from mgc_ray.task import measure
+
+    ensemble = load_ensemble(config.model or shipped_model())
+    table = with_one_spelling(replace(table, tracks=tracks), ensemble.genres)
+    print_notes(table)
+    tracks = table.tracks
     unknown = sorted({track.genre for track in tracks} - set(ensemble.genres))
     if unknown:
         raise RequestError(

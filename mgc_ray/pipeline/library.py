@@ -29,6 +29,7 @@ from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.saved import Ensemble, load_ensemble
 from mgc_ray.models import own_families, register_sources
+from mgc_ray.pipeline.checks import check_library
 from mgc_ray.pipeline.playlists import write_playlists
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import count_of
@@ -107,8 +108,8 @@ def predict_library(
     per genre. Raises RequestError for a folder without such files, and for an `out` that is
     something else.
     """
+    check_library(folder, out, playlists, address)
     ensemble = load_ensemble(model)
-    _check_place(folder, out)
     found = walk(folder)
     files = [_file(folder, path) for path in found.files]
     if not files:
@@ -155,17 +156,6 @@ def predict_library(
 def _reasons(table: pa.Table) -> list[tuple[str, str]]:
     rows = zip(table["path"].to_pylist(), table["reason"].to_pylist(), strict=True)
     return sorted((path, reason) for path, reason in rows if reason)
-
-
-def _check_place(folder: Path, out: Path) -> None:
-    if out.suffix.lower() not in (".parquet", ".csv"):
-        raise RequestError(f"--out must end in .parquet or .csv, but it is {out}")
-    if not folder.is_dir():
-        raise RequestError(
-            f"{folder} is not a folder: with --out, give one folder with music in it"
-        )
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise RequestError(f"--out {out} must be a file in a folder that exists: give another")
 
 
 def _file(folder: Path, path: Path) -> File:

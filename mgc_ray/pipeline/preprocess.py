@@ -38,7 +38,7 @@ from mgc_ray.data.dataset import (
 )
 from mgc_ray.data.features import TOO_SHORT, TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
-from mgc_ray.data.files import LOCK, delete_partial_files, exclusive_lock
+from mgc_ray.data.files import LOCK, check_output_folder, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
 from mgc_ray.data.names import one_line
 from mgc_ray.data.split.groups import groups_on_several_sides
@@ -84,6 +84,8 @@ def preprocess(
             _check_same_dataset(folder, tables)
         if finished:
             return finished
+    check_output_folder("--dataset", folder)
+    folder.mkdir(parents=True, exist_ok=True)
     from mgc_ray.tuning.cluster import ray_cluster  # a finished dataset needs no Ray
 
     with exclusive_lock(folder, _wait), ray_cluster(cluster):
@@ -349,20 +351,14 @@ def _delete(folder: Path, keep: Sequence[str] = ()) -> None:
 
 
 def _check_folder(folder: Path, tables: Tables) -> None:
-    """Refuse a place where the dataset cannot be written, or that holds other things."""
+    """Refuse a place among the music, or that holds other things."""
     source = tables.main.source
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise RequestError(
             f"--dataset {folder} is inside --tracks {source}, whose folders are genres: give a "
             "folder elsewhere"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise RequestError(
-            f"--dataset {folder} cannot be made: {error.strerror}; give another folder"
-        ) from None
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     others = {name for name in names if not name.endswith(".tmp")} - {LOCK, *_WITHOUT_DATASET}
     if others and "dataset.json" not in names:
         raise RequestError(

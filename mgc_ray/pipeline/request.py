@@ -5,18 +5,24 @@ Imports neither PyTorch nor Ray, so that a wrong request is refused at once.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, SearchConfig
-from mgc_ray.data.files import LOCK
+from mgc_ray.data.files import LOCK, check_output_folder
 from mgc_ray.data.layouts import gives_split
-from mgc_ray.models import family_names, shared_params
+from mgc_ray.data.storage import Storage
+from mgc_ray.models import check_family, family_names, shared_params
+from mgc_ray.pipeline.checks import check_gpus
 from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
+from mgc_ray.tuning.address import check_address
+
+if TYPE_CHECKING:
+    from mgc_ray.pipeline.tables import Tables
 
 # Where no music is given: the whole pipeline within five minutes on two cores.
 _BUILT_IN: Params = {"trials": 8, "max_epochs": 9, "time_limit": 180.0}
@@ -28,6 +34,21 @@ _MAY_CHANGE = (
     *("tuning.gpus_per_trial", "tuning.keep", "memory", "cluster.address", "cluster.storage"),
 )
 _OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A complete search, and what was read for it.
+
+    `earlier`: this search, where it is resumed. `dataset`: its finished one. `tables`: None for the
+    built-in corpus, and where the dataset is there.
+    """
+
+    config: SearchConfig
+    earlier: SearchResult | None
+    dataset: Path | None
+    tables: "Tables | None"
+    warm_start: tuple[SearchResult, ...]
 
 
 def dataset_defaults(given: Params) -> Params:
@@ -61,6 +82,7 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     Raises RequestError for what cannot be searched, and for a name that is taken.
     """
     if config.resume:
+        check_output_folder("--results", Path(config.results) / config.name)
         return replace(config, resume="")
     if not config.family:
         raise RequestError("--family is needed, e.g. --family gru (or --resume NAME)")
@@ -85,8 +107,8 @@ def complete_search(config: SearchConfig) -> SearchConfig:
             f"--name must be one folder name other than {' and '.join(_SHARED_FOLDERS)}, but it is "
             f"{name!r}"
         )
-    if results.exists() and not results.is_dir():
-        raise RequestError(f"--results must be a folder, but {results} is a file: give another")
+    check_output_folder("--results", results)
+    check_output_folder("--name", results / name)
     if _is_taken(results / name):
         raise RequestError(
             f"{results / name} exists already: continue it by --resume {name}, or choose another "
@@ -96,6 +118,49 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     if init_from and Path(init_from).exists():
         init_from = str(Path(init_from).resolve())
     return replace(config, family=families, name=name, train=train, init_from=init_from)
+
+
+def read_request(config: SearchConfig) -> SearchRequest:
+    """Read what a complete search asks for; RequestError for what is not there or cannot be used.
+
+    A search that was interrupted goes on with its finished dataset, whatever has become of its
+    music.
+    """
+    from mgc_ray.pipeline.tables import read_tables  # imports SciPy, for features
+    from mgc_ray.training.initial import check_initial
+
+    for family in config.family:
+        check_family(family)
+    config = replace(config, train=shared_params(config.family, config.train))
+    check_gpus(config)
+    earlier = load_search(config.folder) if (config.folder / SEARCH).exists() else None
+    dataset = _finished_dataset(earlier) if earlier else None
+    check_address(config.cluster.address)
+    if config.cluster.storage:
+        Storage(config.cluster.storage)
+    warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
+    for one in warm_start:
+        if not one.dataset:
+            raise RequestError(
+                f"{one.folder} was interrupted before it had a dataset: continue it by python "
+                f"-m mgc_ray.search --resume {one.name} --results {config.results}"
+            )
+    if config.init_from:
+        check_initial(config.init_from)
+    # last, as it may take long
+    tables = read_tables(config.dataset) if config.dataset.tracks and not dataset else None
+    return SearchRequest(config, earlier, dataset, tables, warm_start)
+
+
+def _finished_dataset(earlier: SearchResult) -> Path | None:
+    """The dataset that an interrupted search had; its music may have changed since, or be gone."""
+    from mgc_ray.pipeline.preprocess import finished_dataset
+
+    if not earlier.dataset:
+        return None
+    storage = earlier.config.cluster.storage
+    folder = earlier.dataset_folder
+    return folder if finished_dataset(folder, Storage(storage) if storage else None) else None
 
 
 def _check_dataset(config: DatasetConfig) -> None:
@@ -148,8 +213,6 @@ def _earlier(config: SearchConfig) -> SearchResult:
     results, name = Path(config.results), config.resume
     folder = results / name
     if config.cluster.storage and not (folder / SEARCH).exists():
-        from mgc_ray.data.storage import Storage
-
         Storage(config.cluster.storage).get(name, folder)  # from another machine
     if not (folder / SEARCH).exists():
         near = nearest(name, list(search_names(results)))

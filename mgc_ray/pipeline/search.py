@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.config import SearchConfig, memory_bytes
+from mgc_ray.config import memory_bytes
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.dataset import DatasetInfo, read_info
 from mgc_ray.data.features import audio_features
@@ -30,16 +30,15 @@ from mgc_ray.ensembling.build import (
     validation,
 )
 from mgc_ray.models import (
-    check_family,
     configure,
     family_arguments,
     own_families,
     params_of,
-    shared_params,
 )
 from mgc_ray.models._classifier import features_read
-from mgc_ray.pipeline.preprocess import finished_dataset, preprocess
-from mgc_ray.pipeline.tables import Tables, read_tables
+from mgc_ray.pipeline.preprocess import preprocess
+from mgc_ray.pipeline.request import SearchRequest
+from mgc_ray.pipeline.tables import read_tables
 from mgc_ray.reporting.page import write_report
 from mgc_ray.results import (
     CONFIG,
@@ -51,7 +50,6 @@ from mgc_ray.results import (
     SEARCH,
     SearchResult,
     TrialRecord,
-    load_search,
     ranked,
     read_records,
     write_predictions,
@@ -61,6 +59,7 @@ from mgc_ray.terminal.command import console, count_of, print_warnings
 from mgc_ray.terminal.options import write_config
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.initial import check_features, initial_params
+from mgc_ray.tuning.callbacks import AllTrialsFailError
 from mgc_ray.tuning.cluster import Cluster, ray_cluster
 from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import run_trials
@@ -79,22 +78,14 @@ class SearchFailedError(Exception):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What was checked before any work.
+    """A request with the families' search spaces, and the weights to start from."""
 
-    `earlier`: this search, where it is resumed. `dataset`: its finished one.
-    `tables`: None for the built-in corpus, and where the dataset is there.
-    """
-
-    config: SearchConfig
+    request: SearchRequest
     spaces: dict[str, Suggest]
     initial: Params | None
-    earlier: SearchResult | None
-    dataset: Path | None
-    tables: Tables | None
-    warm_start: tuple[SearchResult, ...]
 
 
-def search(config: SearchConfig, command: str = "") -> SearchResult:
+def search(request: SearchRequest, command: str = "") -> SearchResult:
     """Run a search, or continue an interrupted one; its results.
 
     `command`: what was typed, for those who want to repeat it.
@@ -104,9 +95,8 @@ def search(config: SearchConfig, command: str = "") -> SearchResult:
     stopped.
     """
     started = time.monotonic()
-    plan = _check(config)
-    config, folder = plan.config, plan.config.folder
-    earlier = plan.earlier
+    plan = _check(request)
+    config, folder, earlier = request.config, request.config.folder, request.earlier
     result = SearchResult(
         name=config.name,
         config=config,
@@ -129,7 +119,7 @@ def search(config: SearchConfig, command: str = "") -> SearchResult:
             console.print(
                 "connecting to Ray" if config.cluster.address else "starting Ray", style="dim"
             )
-            with ray_cluster(config.cluster) as cluster:
+            with ray_cluster(config.cluster, config.tuning.gpus_per_trial or 0.0) as cluster:
                 result, held = _train(result, plan, shared, cluster)
         except RequestError:
             if not earlier and not (folder / "trials").exists():
@@ -147,48 +137,27 @@ def search(config: SearchConfig, command: str = "") -> SearchResult:
     return result
 
 
-def _check(config: SearchConfig) -> _Plan:
+def _check(request: SearchRequest) -> _Plan:
     """Refuse what cannot be done, before Ray starts and before anything is written."""
-    for family in config.family:
-        check_family(family)
-    config = replace(config, train=shared_params(config.family, config.train))
-    earlier = load_search(config.folder) if (config.folder / SEARCH).exists() else None
-    dataset = _finished_dataset(earlier) if earlier else None
-    tables = read_tables(config.dataset) if config.dataset.tracks and not dataset else None
+    config, tables = request.config, request.tables
     features = tables.features if tables else audio_features(config.dataset)
-    for family in config.family if not dataset else ():
+    for family in config.family if not request.dataset else ():
         settings = configure(family, params_of(family, config.train))[1]
         features_read(family, settings, features)
-    warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
-    for one in warm_start:
-        if not one.dataset:
-            raise RequestError(
-                f"{one.folder} was interrupted before it had a dataset: continue it by python "
-                f"-m mgc_ray.search --resume {one.name} --results {config.results}"
-            )
     initial = initial_params(config.init_from) if config.init_from else None
     spaces = {family: load_space(family) for family in config.family}
-    return _Plan(config, spaces, initial, earlier, dataset, tables, warm_start)
-
-
-def _finished_dataset(earlier: SearchResult) -> Path | None:
-    """The dataset that an interrupted search had; its music may have changed since, or be gone."""
-    if not earlier.dataset:
-        return None
-    storage = earlier.config.cluster.storage
-    folder = earlier.dataset_folder
-    return folder if finished_dataset(folder, Storage(storage) if storage else None) else None
+    return _Plan(request, spaces, initial)
 
 
 def _train(
     result: SearchResult, plan: _Plan, shared: SharedFolder, cluster: Cluster
 ) -> tuple[SearchResult, HeldOut]:
     """All that needs Ray: the dataset, the trials, their refit."""
-    config = plan.config
+    config = plan.request.config
     earlier = read_records(config.folder / "trials")
     resources = cluster.share(config.tuning)
     result = _save(replace(result, resources=resources), shared)
-    dataset = plan.dataset or _dataset(plan)
+    dataset = plan.request.dataset or _dataset(plan.request)
     info = read_info(dataset)
     if result.split_id not in ("", info.split_id):
         raise RequestError(
@@ -212,14 +181,18 @@ def _train(
     check_features(plan.initial or {}, info.features)
     if config.ensemble.refit_folds:
         _check_refit(info, chunks, config.ensemble.refit_folds)
-    warm_start = [_warm_start(one, result, info) for one in plan.warm_start]
-    records = run_trials(
-        shared, config, plan.spaces, chunks, resources, earlier, warm_start, plan.initial
-    )
+    warm_start = [_warm_start(one, result, info) for one in plan.request.warm_start]
+    try:
+        records = run_trials(
+            shared, config, plan.spaces, chunks, resources, earlier, warm_start, plan.initial
+        )
+    except AllTrialsFailError as error:
+        failures = f"{error.count} trials failed, all alike, so no more were started"
+        raise _failed(result, error.reason, failures) from None
     best = next((record for record in ranked(records) if record.usable), None)
     result = replace(result.with_trials(records), best_trial=best)
     if best is None:
-        raise _failed(result, records)
+        raise _no_model(result, records)
     if config.ensemble.refit_folds:
         refitted = refit(shared, config, records, chunks, resources, plan.initial)
         return result, out_of_fold(dataset, refitted)
@@ -242,18 +215,35 @@ def _refuse_second(folder: Path, holder: str) -> None:
     )
 
 
-def _failed(result: SearchResult, records: Sequence[TrialRecord]) -> SearchFailedError:
+def _no_model(result: SearchResult, records: Sequence[TrialRecord]) -> SearchFailedError:
+    """What ends a search whose trials have all ended without a model."""
     reasons = [record.reason for record in records if record.reason]
-    replace(result, failure=next(iter(reasons), "")).write()
-    if not reasons:
-        return SearchFailedError(
-            "no trial came to the end of its first epoch within the time limit of "
-            f"{result.config.tuning.time_limit:g} s: increase --time-limit"
-        )
+    if reasons:
+        return _failed(result, reasons[0], f"all {len(records)} trials failed")
+    replace(result, failure="").write()
     return SearchFailedError(
-        f"all {len(records)} trials failed; the first: {reasons[0]}; all reasons are in "
-        f"{result.folder / LEADERBOARD}: remove the cause and search under another --name"
+        "no trial came to the end of its first epoch within the time limit of "
+        f"{result.config.tuning.time_limit:g} s: increase --time-limit"
     )
+
+
+def _failed(result: SearchResult, reason: str, failures: str) -> SearchFailedError:
+    replace(result, failure=reason).write()
+    return SearchFailedError(
+        f"{failures}; the first: {reason}; all reasons are in {result.folder / LEADERBOARD}: "
+        f"{_remedy(reason)} and search under another --name"
+    )
+
+
+def _remedy(reason: str) -> str:
+    """What can be done about the reason why a trial failed."""
+    known = {
+        "process or node died": "give trials more memory (--concurrent 1, or --memory 1 to stream)",
+        "out of GPU memory": "make trials smaller (--set batch_size=16)",
+        "loss is": "lower the learning rate (--set lr=0.0001)",
+        "trial_timeout": "increase tuning.trial_timeout",
+    }
+    return next((remedy for sign, remedy in known.items() if sign in reason), "remove the cause")
 
 
 def _announce(
@@ -301,9 +291,9 @@ def _warm_start(earlier: SearchResult, search: SearchResult, info: DatasetInfo) 
     return WarmStart(earlier.name, earlier.folder / JOURNAL, comparable)
 
 
-def _dataset(plan: _Plan) -> Path:
+def _dataset(request: SearchRequest) -> Path:
     """The folder of the search's dataset, made or completed."""
-    config, tables = plan.config, plan.tables
+    config, tables = request.config, request.tables
     results = Path(config.results)
     if tables is None:
         console.print(

@@ -1,25 +1,23 @@
-"""What the commands train and pretrain share: progress, the best epoch, the folder to write."""
+"""What the commands train and pretrain share: progress, and the best epoch."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mgc_ray import RequestError
 from mgc_ray.models import configure
 from mgc_ray.models._classifier import count_parameters
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
+from mgc_ray.terminal.stopping import start_again
 from mgc_ray.training.descent import NonFiniteLossError
 from mgc_ray.training.loop import Epoch
 
 
-def new_checkpoint_folder(out: Path | None) -> Path | None:
-    """Make the folder, now and not after an epoch; RequestError where it has a checkpoint."""
+def best_so_far(out: Path | None) -> str:
+    """What is left of a training that was stopped, for `on_stop`."""
     if out and (out / "config.json").exists():
-        raise RequestError(f"--out {out} holds a checkpoint already: give another folder")
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-    return out
+        return f"; the best epoch so far is in {out}"
+    return start_again()
 
 
 def keep_best(

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.data.files import atomic_write
+from mgc_ray.data.files import atomic_write, check_output_file
 from mgc_ray.evaluation.compare import (
     BASELINE_TITLE,
     Comparison,
@@ -43,8 +43,7 @@ def write_report(searches: Sequence[Path | SearchResult], out: Path) -> list[str
     Raises RequestError for what is no search, and for an `out` that cannot be written or does not
     end in .html: so none of a search's other files can be overwritten.
     """
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise RequestError(f"--out must end in .html, but it is {out}: give such a file")
+    check_output_file("--out", out, ".html")
     results = [one if isinstance(one, SearchResult) else load_search(one) for one in searches]
     comparison, notes = _compare(results)
     baseline = comparison.baseline() if comparison else []

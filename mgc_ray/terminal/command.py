@@ -1,17 +1,16 @@
 """How a command starts and ends, the same for all of them.
 
 Standard output carries results (`--json`: one line of JSON), standard error all that is meant for a
-person. Exit status: 0 done, 1 failed or partly done, 2 the request was refused, 130 ended by Ctrl-C
-or by SIGTERM, which schedulers, containers and `kill` send: what is finished is kept, and the
-command says how to continue. A second one ends the process at once, whatever it is doing.
+person. Exit status: 0 done, 1 failed or partly done, 2 the request was refused, 130 stopped by a
+signal (see stopping.py).
 """
 
 import codecs
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +20,7 @@ from rich.text import Text
 from mgc_ray import RequestError
 from mgc_ray.data.names import as_text, for_terminal, one_line
 from mgc_ray.terminal.process import prepare_process
+from mgc_ray.terminal.stopping import STATUS, end_if_stopped, obey_signals, on_stop, stop_message
 
 
 class _Console(Console):
@@ -39,10 +39,10 @@ console = _Console(
 
 def run(name: str, main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Call a command's `main` and end the process with its exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):  # not ignored
-            signal.signal(number, _interrupt)
-    sys.exit(status_of(name, main))
+    obey_signals(name)
+    status = status_of(name, main)
+    end_if_stopped(status)
+    sys.exit(status)
 
 
 def status_of(
@@ -52,6 +52,7 @@ def status_of(
 ) -> int:
     """Call a command's `main`; its exit status, with a line on standard error for a failure."""
     prepare_process()
+    on_stop(None)
     try:
         status = main(argv)
         sys.stdout.flush()
@@ -59,8 +60,8 @@ def status_of(
         console.print(one_line(f"{name}: error: {error}"), style="red", markup=False)
         status = 2
     except KeyboardInterrupt:
-        console.print(f"{name}: stopped by {stopped_by()}", markup=False)
-        status = 130
+        print_stop(name)
+        status = STATUS
     except BrokenPipeError:  # the reader of the output went away, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
@@ -73,26 +74,11 @@ def status_of(
     return status
 
 
-def _interrupt(number: int, _: object) -> NoReturn:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(each) == _interrupt:
-            signal.signal(each, _end_at_once)
-    _stopped_by.append(number)
-    raise KeyboardInterrupt
-
-
-_stopped_by: list[int] = []  # not in the exception, as Ray may raise one of its own instead
-
-
-def stopped_by() -> str:
-    """What raised the KeyboardInterrupt: "Ctrl-C" or "SIGTERM"."""
-    return "SIGTERM" if signal.SIGTERM in _stopped_by else "Ctrl-C"
-
-
-def _end_at_once(*_: object) -> None:
-    # no clean-up of any kind, except that a terminal must get its cursor back
-    os.write(sys.stderr.fileno(), b"\x1b[?25h\n" if sys.stderr.isatty() else b"")
-    os._exit(130)
+def print_stop(name: str) -> None:
+    """Print how the command `name` was stopped, and how to go on."""
+    with suppress(OSError):  # of a terminal that was closed
+        start = "\n" if console.is_terminal else ""  # behind the ^C that a terminal shows
+        console.print(start + stop_message(name), soft_wrap=True, markup=False)
 
 
 def count_of(number: int, noun: str) -> str:

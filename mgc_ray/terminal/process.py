@@ -22,6 +22,8 @@ _RAY_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
+    # its handler of SIGTERM would abort this process with a dump of its stack
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -35,7 +37,15 @@ def prepare_process() -> None:
         os.environ.setdefault(name, value)
     # `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this
     # mode: set after Ray's import, only the servers that Ray starts would know it.
-    has_token = any(name in os.environ for name in _TOKENS)
-    if "ray" not in sys.modules and (has_token or (Path.home() / ".ray" / "auth_token").exists()):
+    if "ray" not in sys.modules and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     keep_freed_memory()
+
+
+def _has_token() -> bool:
+    if any(name in os.environ for name in _TOKENS):
+        return True
+    try:
+        return (Path.home() / ".ray" / "auth_token").exists()
+    except (RuntimeError, OSError):  # there is no home folder, or it cannot be read
+        return False

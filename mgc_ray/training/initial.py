@@ -1,4 +1,7 @@
-"""Weights to start from: which network they belong to, and what they were trained on."""
+"""Weights to start from: which network they belong to, and what they were trained on.
+
+PyTorch is imported only where weights are read.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +11,7 @@ from mgc_ray.data.features import FeatureSet
 from mgc_ray.data.files import read_json
 from mgc_ray.data.hugging_face import NOT_STATED, is_hugging_face
 from mgc_ray.data.storage import local_path
-from mgc_ray.models import _ast, config_fields
-from mgc_ray.models.transfer import AST, checkpoint_weights
+from mgc_ray.models import config_fields
 from mgc_ray.results import ENSEMBLE_JSON, TrainedOn, read_ensemble_info
 from mgc_ray.settings import Params, as_json, validated
 
@@ -17,6 +19,12 @@ _REMEDY = (
     "give a checkpoint, an ensemble, or what mgc_ray.pretrain wrote; or a Hugging Face Audio "
     "Spectrogram Transformer, by its folder or its name in the hub"
 )
+
+
+def check_initial(source: str | Path) -> None:
+    """Raise RequestError where there is nothing to start from; no weights are read."""
+    if not is_hugging_face(source):
+        read_json(checkpoint_of(Path(source)) / "config.json", "checkpoint", _REMEDY)
 
 
 def initial_params(source: str | Path) -> Params:
@@ -40,11 +48,16 @@ def initial_params(source: str | Path) -> Params:
         raise RequestError(
             f"{folder} is no checkpoint that can be read ({error!r}): {_REMEDY}"
         ) from None
+    from mgc_ray.models.transfer import checkpoint_weights
+
     checkpoint_weights(str(folder))  # refused now, not in each trial
     return {"init_from": str(folder.resolve()), "backbone": family, "backbone_config": own}
 
 
 def _from_hugging_face(source: str | Path) -> Params:
+    from mgc_ray.models import _ast
+    from mgc_ray.models.transfer import AST
+
     config = _ast.pretrained_config(source)
     _ast.pretrained_weights(source)  # refused now, not in each trial; also downloads them once
     folder = Path(source)
@@ -57,6 +70,8 @@ def _from_hugging_face(source: str | Path) -> Params:
 
 def check_features(params: Params, features: FeatureSet) -> None:
     """Raise RequestError where an Audio Spectrogram Transformer would see other features."""
+    from mgc_ray.models.transfer import AST
+
     if params.get("backbone") == AST and list(features.columns) != ["ast"]:
         raise RequestError(
             f"an Audio Spectrogram Transformer must see the features it was trained on, but this "

@@ -1,5 +1,6 @@
 """Follows the trials as Tune reports them: records, weights that are kept, failures."""
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -21,6 +22,16 @@ from mgc_ray.results import (
     write_leaderboard,
 )
 from mgc_ray.tuning.trial import EXAMPLES, STATE, VALIDATION, TrialReport
+
+_FAILURES = 3  # of the same kind, before any epoch, from which on no more trials are started
+
+
+class AllTrialsFailError(Exception):
+    """The first `count` trials have all failed for one reason, for which others would fail too."""
+
+    def __init__(self, count: int, reason: str) -> None:
+        super().__init__(reason)
+        self.count, self.reason = count, reason
 
 
 class Listener(Protocol):
@@ -58,7 +69,8 @@ class TrialLog(tune.Callback):
         self._search, self._metric, self._split_id, self._keep = search, metric, split_id, keep
         self._listeners = listeners
         self._started: dict[str, float] = {}
-        self.failure: OSError | None = None  # of the machine, for which the search has to end
+        self._earlier = {record.trial for record in earlier}
+        self.failure: Exception | None = None  # for which the search has to end
         self.records: dict[str, TrialRecord] = {record.trial: record for record in earlier}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,10 +123,21 @@ class TrialLog(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), trial_status(trial.last_result, error=False))
         _drop_history(trial)
+        self._refuse_to_fail_again()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), trial_status(trial.last_result, error=True))
         _drop_history(trial)
+        self._refuse_to_fail_again()
+
+    def _refuse_to_fail_again(self) -> None:
+        """End the search where what is wrong is in no single trial."""
+        own = [r for r in self.records.values() if r.trial not in self._earlier]
+        failed = [record for record in own if record.status == FAILED]
+        kinds = {re.sub(r"\d+", "0", record.reason) for record in failed}  # of any epoch and step
+        if len(failed) >= _FAILURES and len(kinds) == 1 and not any(r.curve for r in own):
+            self.failure = AllTrialsFailError(len(failed), failed[0].reason)
+            raise self.failure
 
     def fail(self, trial: Any, reason: str) -> None:
         """Note why a trial is about to be ended as failed."""

@@ -2,11 +2,9 @@
 
 import gc
 import logging
-import math
 import os
-import signal
-import socket
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,14 +22,23 @@ from mgc_ray.config import ClusterConfig, TuneConfig
 from mgc_ray.data.storage import SharedFolder
 from mgc_ray.results import TrialResources
 from mgc_ray.terminal.command import console
+from mgc_ray.tuning.address import check_address, no_cluster
+from mgc_ray.tuning.start import own_signals, start_ray
+
+_LOOK = 1.0  # seconds between two looks at the cluster's nodes, while none can work
+_WATCH = 5.0  # the same while they work
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connected Ray cluster and what it has."""
+    """A connected Ray cluster and what it has.
+
+    `nodes`: (CPUs, GPUs) of each; () for a single one. A trial runs on one node.
+    """
 
     cpus: float
     gpus: float
+    nodes: tuple[tuple[float, float], ...] = ()
 
     def share(self, config: TuneConfig) -> TrialResources:
         """CPUs and GPUs per trial, and how many trials run at the same time.
@@ -43,6 +50,7 @@ class Cluster:
                 f"the cluster must have a CPU for trials, but it has {self.cpus:g}: start a "
                 "worker, or wait until one has started"
             )
+        nodes = self.nodes or ((self.cpus, self.gpus),)
         gpus = config.gpus_per_trial
         if gpus is None:
             gpus = 1.0 if self.gpus >= 1 else 0.0
@@ -52,7 +60,14 @@ class Cluster:
                 f"{gpus:g}: leave it out, or give a cluster that has them with --address"
             )
         if gpus > 0:
-            possible = int(min(math.floor(self.gpus / gpus), self.cpus))
+            possible = sum(int(min(on_node // gpus, cpus)) for cpus, on_node in nodes)
+            if not possible:
+                raise RequestError(
+                    f"--gpus-per-trial must be at most the GPUs of a node, as a trial runs on one, "
+                    f"and that needs a CPU too, but it is {gpus:g} and the nodes have "
+                    + ", ".join(f"{on_node:g} GPUs and {cpus:g} CPUs" for cpus, on_node in nodes)
+                    + ": give less"
+                )
             return TrialResources(1.0, gpus, min(config.concurrent or possible, possible))
         concurrent = config.concurrent or int(self.cpus)
         if concurrent > self.cpus:
@@ -60,55 +75,37 @@ class Cluster:
                 f"--concurrent must be at most the cluster's CPUs ({self.cpus:g}), as each trial "
                 f"needs one at least, but it is {concurrent}"
             )
-        return TrialResources(float(max(1, int(self.cpus // concurrent))), 0.0, concurrent)
+        per_trial = int(self.cpus // concurrent)
+        while per_trial > 1 and sum(int(cpus // per_trial) for cpus, _ in nodes) < concurrent:
+            per_trial -= 1
+        return TrialResources(float(max(1, per_trial)), 0.0, concurrent)
 
 
 @contextmanager
-def ray_cluster(config: ClusterConfig) -> Iterator[Cluster]:
+def ray_cluster(config: ClusterConfig, gpus: float = 0.0) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine; leave it afterwards.
 
     `config.address`: as `ray start --address` takes it; "" means $RAY_ADDRESS or a cluster on this
     machine. Inside another `ray_cluster`, or where Ray runs already, that connection is used.
+    In a cluster that has no CPUs yet, or no node with as many `gpus`, it waits until they join.
     """
     if ray.is_initialized():
         yield _cluster()
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    answers = bool(address) and _answers(str(address))
-    asked_to_end = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address=address or "local",  # "auto" would join a cluster that happens to run here
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            include_dashboard=None if address else False,
-            runtime_env=_code() if address else None,
-        )
-    except SystemExit:  # of Ray's own handler of SIGTERM, which it sets first of all
-        if callable(asked_to_end):
-            asked_to_end(signal.SIGTERM, None)
-        raise
-    except Exception as error:  # a start that takes too long is a bare Exception
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if address is None:
-            raise RequestError(
-                f"Ray did not start on this machine ({reason}): it may be too busy, or short of "
-                "memory or disk; try again, or give a cluster by --address"
-            ) from None
-        if not answers:
-            raise _no_cluster(address, reason) from None
-        raise RequestError(
-            f"something answers at {address!r}, but Ray cannot connect to it ({reason}): make sure "
-            "that the token here (~/.ray/auth_token or RAY_AUTH_TOKEN) is the head's, and that Ray "
-            "and Python have the same versions there"
-        ) from None
-    if callable(asked_to_end) and threading.current_thread() is threading.main_thread():
-        # Ray has set one that kills all of its processes first, and one that aborts this process
-        signal.signal(signal.SIGTERM, asked_to_end)
-    _keep_secret(Path.home() / ".ray" / "auth_token")
+    address = check_address(config.address)
+    if address in ("", "local"):
+        start_ray()
+    else:
+        _connect(address)
+    with suppress(RuntimeError):  # there is no home folder
+        _keep_secret(Path.home() / ".ray" / "auth_token")
     quieten_ray()
     try:
-        yield _cluster()
+        if address in ("", "local"):
+            yield _cluster()
+        else:
+            with _workers(address, gpus):
+                yield _cluster()
     except BaseException as error:
         # Iterators of Ray Data that are left in these frames must end before Ray does, or their end
         # starts Ray again.
@@ -119,9 +116,84 @@ def ray_cluster(config: ClusterConfig) -> Iterator[Cluster]:
         ray.shutdown()
 
 
+def _connect(address: str) -> None:
+    """Connect to a cluster where something answers; RequestError where that is no such cluster."""
+    try:
+        with own_signals():
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=_code())
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if address == "auto":
+            raise no_cluster(address, reason) from None
+        raise RequestError(
+            f"something answers at {address!r}, but Ray cannot connect to it ({reason}): make sure "
+            "that the token here (~/.ray/auth_token or RAY_AUTH_TOKEN) is the head's, and that Ray "
+            "and Python have the same versions there"
+        ) from None
+
+
 def _cluster() -> Cluster:
-    resources = ray.cluster_resources()
-    return Cluster(resources.get("CPU", 0), resources.get("GPU", 0))
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = tuple((one.get("CPU", 0.0), one.get("GPU", 0.0)) for one in resources)
+    return Cluster(sum(cpus for cpus, _ in nodes), sum(gpus for _, gpus in nodes), nodes)
+
+
+@contextmanager
+def _workers(address: str, gpus: float) -> Iterator[None]:
+    """Wait until a node can work; inside, report where none is left, and when one has joined."""
+    _wait_for_nodes(address, gpus)
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch_nodes, args=(address, ended), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _wait_for_nodes(address: str, gpus: float) -> None:
+    """Wait until nodes have a CPU, and one of them as many GPUs, where a cluster is still starting.
+
+    A task that needs them also makes a cluster that grows with its work add a node.
+    """
+    if _can_work(_cluster(), gpus):
+        return
+    _say_what_is_missing(address, gpus)
+    task = ray.remote(lambda: None).options(num_cpus=1, num_gpus=gpus).remote()
+    while not _can_work(cluster := _cluster(), gpus):
+        time.sleep(_LOOK)
+    ray.cancel(task)
+    _say_that_nodes_joined(cluster)
+
+
+def _watch_nodes(address: str, ended: threading.Event) -> None:
+    missing = False
+    while not ended.wait(_WATCH):
+        with suppress(Exception):  # the head does not answer: whoever uses it reports that
+            cluster = _cluster()
+            if missing and _can_work(cluster):
+                _say_that_nodes_joined(cluster)
+            elif not missing and not _can_work(cluster):
+                _say_what_is_missing(address)
+            missing = not _can_work(cluster)
+
+
+def _can_work(cluster: Cluster, gpus: float = 0.0) -> bool:
+    return cluster.cpus >= 1 and max(on_node for _, on_node in cluster.nodes) >= gpus
+
+
+def _say_what_is_missing(address: str, gpus: float = 0.0) -> None:
+    what = f"{gpus:g} GPUs (--gpus-per-trial)" if gpus else "CPUs"
+    console.print(
+        f"waiting for a node with {what} to join the cluster at {address}; Ctrl-C ends this",
+        style="yellow",
+        markup=False,
+    )
+
+
+def _say_that_nodes_joined(cluster: Cluster) -> None:
+    gpus = f" and {cluster.gpus:g} GPUs" if cluster.gpus else ""
+    console.print(f"the cluster has {cluster.cpus:g} CPUs{gpus} now: going on", markup=False)
 
 
 def _code() -> dict[str, Any] | None:
@@ -176,28 +248,6 @@ def _keep_secret(token: Path) -> None:
     with suppress(OSError):
         if token.stat().st_mode & 0o077:
             token.chmod(0o600)
-
-
-def _answers(address: str) -> bool:
-    """Whether something listens there, False for an address without a port.
-
-    Raises RequestError where nothing does: Ray itself would try for two minutes.
-    """
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if not separator or not port.isdigit():  # "auto" or "local"
-        return False
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
-        raise _no_cluster(address, error.strerror or str(error)) from None
-    return True
-
-
-def _no_cluster(address: str, reason: str) -> RequestError:
-    return RequestError(
-        f"no Ray cluster answers at {address!r} ({reason}): start one with 'ray start --head' "
-        "there, or leave --address and RAY_ADDRESS out to use this machine"
-    )
 
 
 def _print(data: Any, ignore_prefix: bool) -> None:

@@ -12,7 +12,13 @@ from mgc_ray.models import full_params, own_families, params_of
 from mgc_ray.results import JOURNAL, LEADERBOARD, TrialRecord, TrialResources, write_leaderboard
 from mgc_ray.settings import Params
 from mgc_ray.tuning.asha import AshaByFamily
-from mgc_ray.tuning.callbacks import Listener, RetryOnWholeGpu, TrialLog, TrialTimeout
+from mgc_ray.tuning.callbacks import (
+    AllTrialsFailError,
+    Listener,
+    RetryOnWholeGpu,
+    TrialLog,
+    TrialTimeout,
+)
 from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart
@@ -36,7 +42,8 @@ def run_trials(
     `spaces`: of each family, see `load_space`. `earlier`: this search's trials that have ended
     before. `initial`: settings of the family `transfer` that say where it starts
     (training/initial.py). Writes study.journal, leaderboard.csv, trials/ and tensorboard/. Must be
-    called inside `ray_cluster`. KeyboardInterrupt passes through.
+    called inside `ray_cluster`. KeyboardInterrupt passes through; AllTrialsFailError where
+    the first trials have all failed alike.
     """
     tuning, names = config.tuning, list(chunks.info.features.columns)
     spaces = {
@@ -105,7 +112,7 @@ def run_trials(
             tuner.fit()
         except Exception as error:  # Tune's own, in which it wraps what a callback raised
             failure = log.failure or error.__cause__
-            if isinstance(failure, OSError):
+            if isinstance(failure, OSError | AllTrialsFailError):
                 raise failure from None
             raise
         log.end_running()

@@ -24,7 +24,7 @@ def parallel_map(
         return
     # Else Ray Data reserves CPUs for other operators, which do not exist: of two, one is idle.
     ray.data.DataContext.get_current().op_resource_reservation_enabled = False
-    cpus = ray.cluster_resources().get("CPU", 1)
+    cpus = max(1, ray.cluster_resources().get("CPU", 1))  # none while the last worker is away
     # twice as many as run at a time, so that pieces become smaller before the end
     pieces = pieces_of(items, 2 * cpus, at_least, at_most)
     # bytes, as Arrow would make columns of its own types of Python's objects, or try and fail

@@ -1,7 +1,9 @@
-"""Files that are complete or absent, JSON, CSV and the lock of a folder."""
+"""Files that are complete or absent, places to write, JSON, CSV and the lock of a folder."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from mgc_ray import RequestError
 from mgc_ray.data.files import (
     LOCK,
     atomic_write,
+    check_output_file,
+    check_output_folder,
     delete_partial_files,
     exclusive_lock,
     partial_path,
@@ -17,6 +21,7 @@ from mgc_ray.data.files import (
     write_csv,
     write_json,
 )
+from tests.places import mounted, without_rights
 
 
 class Interruption(BaseException):
@@ -124,3 +129,140 @@ def test_a_file_without_a_json_object_is_refused(
 def test_csv_has_a_header_and_plain_line_ends(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ["a", "b"], [[1, "x,y"]])
     assert (tmp_path / "a.csv").read_bytes() == b'a,b\n1,"x,y"\n'
+
+
+# --- places to write ---
+
+
+def refusal(check: Callable[..., None], *args: object) -> str:
+    with pytest.raises(RequestError) as error:
+        check(*args)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["new", "new/and/deep", "there"])
+def test_a_folder_that_can_be_written_is_not_changed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").mkdir()
+    check_output_folder("--out", tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_file_that_can_be_written_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "there.csv").write_text("kept")
+    for name in ("there.csv", "new.csv", "NEW.CSV"):
+        check_output_file("--out", tmp_path / name, ".csv", ".parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_relative_places_are_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_output_file("--out", Path("a.csv"))
+    check_output_folder("--out", Path("a/b"))
+    check_output_folder("--out", Path())
+    Path("file").touch()
+    assert refusal(check_output_folder, "--out", Path("file/a")) == (
+        "--out must be a folder, but file is a file: give another"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("file", "--out must be a folder, but {0}/file is a file: give another"),
+        ("file/a/b", "--out must be a folder, but {0}/file is a file: give another"),
+        ("link/a", "--out must be a folder, but {0}/link is a link to nothing: give another"),
+        ("x" * 300, "cannot be written: a name in it is too long: give a shorter one"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert text.format(tmp_path) in refusal(check_output_folder, "--out", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "--out must end in .csv or .parquet, but it is {0}/a.txt: give such a file"),
+        ("no/a.csv", "folder that exists, but {0}/no does not exist: make it, or give another"),
+        ("file/a.csv", "in a folder that exists, but {0}/file is a file: give another"),
+        ("a.csv", "in a folder that exists, but it is a folder: give a file in it"),
+        ("pipe.csv", "in a folder that exists, but it is a device: give another"),
+        (f"{'x' * 250}.csv", "cannot be written: a name in it is too long: give a shorter one"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "a.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    message = refusal(check_output_file, "--out", tmp_path / name, ".csv", ".parquet")
+    assert text.format(tmp_path) in message
+
+
+@pytest.mark.parametrize("check", [check_output_file, check_output_folder])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("ro", "{0} is on a read-only file system: give a place on another one"),
+        ("size=4k", "the disk of {0} is full: free some space, or give a place on another disk"),
+    ],
+)
+def test_a_file_system_that_takes_nothing_is_refused(
+    tmp_path: Path, check: Callable[..., None], options: str, text: str
+) -> None:
+    with mounted(tmp_path / "disk", options) as disk:
+        if options != "ro":
+            (disk / "filling").write_bytes(bytes(4096))
+        message = refusal(check, "--out", disk / "a")
+        assert message == f"--out {disk}/a cannot be written: {text.format(disk)}"
+        assert [path.name for path in disk.iterdir() if path.name != "filling"] == []
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "place"),
+    [
+        ("check_output_folder", "closed", "closed"),
+        ("check_output_folder", "closed/new", "closed"),
+        ("check_output_folder", "hidden/new/one", "hidden"),
+        ("check_output_file", "closed/new.csv", "closed"),
+        ("check_output_file", "kept.csv", "kept.csv"),
+    ],
+)
+def test_a_place_without_permission_is_refused(
+    tmp_path: Path, check: str, name: str, place: str
+) -> None:
+    """In another process, as root, who runs many tests, has permission everywhere."""
+    for folder, mode in (("closed", 0o555), ("hidden", 0)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder).chmod(mode)
+    (tmp_path / "kept.csv").touch(0o444)
+    code = (
+        f"from pathlib import Path; from mgc_ray.data.files import {check}\n"
+        f"{check}('--out', Path({name!r}))"
+    )
+    done = subprocess.run(
+        without_rights(sys.executable, "-B", "-c", code),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    reason = done.stderr.splitlines()[-1]
+    assert f"--out {name} cannot be written: no permission to write to " in reason
+    assert f"{place}: change its permissions, or give another place" in reason
+
+
+def test_a_file_that_nobody_may_change_is_refused(tmp_path: Path) -> None:
+    """Renaming another file to it would fail in the end, also for root."""
+    kept = tmp_path / "kept.csv"
+    kept.touch()
+    if subprocess.run(["chattr", "+i", kept], capture_output=True).returncode:
+        pytest.skip("this file system knows no file that cannot be changed")
+    try:
+        assert "no permission to write to" in refusal(check_output_file, "--out", kept)
+    finally:
+        subprocess.run(["chattr", "-i", kept], check=True)

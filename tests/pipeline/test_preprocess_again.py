@@ -270,9 +270,9 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
     source = music(tmp_path / "music", 3)
     (tmp_path / "file").touch()
-    with pytest.raises(RequestError, match="--dataset .*file cannot be made: File exists"):
+    with pytest.raises(RequestError, match="--dataset must be a folder, but .*file is a file"):
         make(source, tmp_path / "file")
-    with pytest.raises(RequestError, match="--dataset .* cannot be made: Not a directory"):
+    with pytest.raises(RequestError, match="--dataset must be a folder, but .*file is a file"):
         make(source, tmp_path / "file" / "dataset")
 
 

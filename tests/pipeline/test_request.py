@@ -8,7 +8,7 @@ import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, SearchConfig
-from mgc_ray.pipeline.request import complete_search, search_defaults
+from mgc_ray.pipeline.request import complete_search, read_request, search_defaults
 from mgc_ray.pipeline.search import search
 from mgc_ray.results import SearchResult
 from mgc_ray.terminal.options import parse
@@ -175,7 +175,7 @@ def test_a_search_that_cannot_be_is_refused_before_anything_is_made(
     options: list[str], reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=reason):
-        search(_requested(["--family", "gru", *options]))
+        search(read_request(_requested(["--family", "gru", *options])))
     assert not list(tmp_path.iterdir())
 
 

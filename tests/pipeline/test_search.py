@@ -286,6 +286,20 @@ def test_a_search_of_which_all_trials_fail_ends_with_the_first_reason(home: Path
     assert f"all 2 trials failed; the first: {reason}; all reasons are in" in failed.stderr
 
 
+def test_a_search_whose_first_trials_all_fail_alike_starts_no_more(home: Path) -> None:
+    """The epochs and steps in their reasons are of no account."""
+    args = ("--family", "statistics", "--smoke", "--name", "alike", "--set", "lr=1e30")
+    failed = command("search", *args, "--trials", 20, "--concurrent", 2, cwd=home, status=1)
+    result = load_search(home / "results/alike")
+    assert "3 trials failed, all alike, so no more were started; the first: loss is nan" in (
+        failed.stderr
+    )
+    assert "lower the learning rate (--set lr=0.0001) and search under another" in failed.stderr
+    assert 3 <= len(result.records) <= 4  # one more may have been running
+    assert not result.finished
+    assert "loss is nan" in result.failure
+
+
 def test_run_search_is_the_command_as_a_function(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,5 +121,5 @@ def test_a_page_is_written_to_html_files_alone(tmp_path: Path) -> None:
     result = write_search(tmp_path / "first", PREDICTIONS, [])
     with pytest.raises(RequestError, match=r"--out must end in \.html, but it is .*search\.json"):
         write_report([result.folder], result.folder / "search.json")
-    with pytest.raises(RequestError, match="cannot be written"):
+    with pytest.raises(RequestError, match="must be a file in a folder that exists"):
         write_report([result.folder], tmp_path / "no" / "such" / "folder" / "page.html")

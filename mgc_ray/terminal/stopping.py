@@ -1,0 +1,107 @@
+"""How a command is stopped: by Ctrl-C, SIGTERM, or SIGHUP, which the end of its terminal sends.
+
+The first signal raises KeyboardInterrupt, so that the command ends in order and says how to go on.
+A second one ends the process at once, whatever it is doing. A thread sees to that, and to the end
+of a process in which the first has no effect in time, as code that is not Python's may be busy or
+hang. What was finished is on disk, whichever way the process ends.
+"""
+
+import os
+import select
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+STATUS = 130
+_SIGNALS: dict[int, str] = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "the end of its terminal (SIGHUP)",
+}
+_ONE_REQUEST = 0.1  # seconds in which `timeout` and shells send a signal twice, by pid and by group
+# Seconds until a process that was asked to end is ended. Docker kills it after ten.
+_PATIENCE = 9.0
+
+_received: list[int] = []  # not in the exception, as Ray may raise one of its own instead
+_how_to_go_on: list[Callable[[], str]] = []
+
+
+def obey_signals(name: str) -> None:
+    """From now on signals stop this process, the command `name`; those that are ignored stay so."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, _interrupt)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    threading.Thread(target=_watch, args=(reader, name), daemon=True).start()
+
+
+def on_stop(how_to_go_on: Callable[[], str] | None) -> None:
+    """What is to be printed behind `stopped by SIGTERM`: how the user can go on; None: nothing."""
+    _how_to_go_on[:] = [how_to_go_on] if how_to_go_on else []
+
+
+def start_again() -> str:
+    """How to go on with what writes nothing before its end."""
+    return ": nothing was written, the same command starts again"
+
+
+def stop_message(name: str) -> str:
+    """What the command `name` prints when it was stopped."""
+    stopped_by = f"stopped by {_SIGNALS[_received[0] if _received else signal.SIGINT]}"
+    return stopped_by + _how_to_go_on[0]() if _how_to_go_on else f"{name}: {stopped_by}"
+
+
+def end_if_stopped(status: int) -> None:
+    """End a process that was stopped and has said so, without what libraries do at their end.
+
+    That takes seconds, and may crash where they were interrupted.
+    """
+    if _received:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
+
+
+def _interrupt(number: int, _: object) -> None:
+    _received.append(number)
+    if number == signal.SIGHUP:
+        _leave_terminal()
+    if len(_received) == 1:
+        raise KeyboardInterrupt
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere from now on, where the terminal is gone: writing to it would be an error."""
+    for number in (1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _watch(signals: int, name: str) -> None:
+    """Wait for signals, which the system notes here even where Python's handlers do not run."""
+    first = 0.0
+    while True:
+        patience = max(0.0, first + _PATIENCE - time.monotonic()) if first else None
+        if not select.select([signals], [], [], patience)[0]:
+            os.write(2, f"{stop_message(name)}\n".encode("utf-8", "replace"))
+            _end_at_once()
+        for number in os.read(signals, 64):
+            if number in _SIGNALS:
+                if first and time.monotonic() - first > _ONE_REQUEST:
+                    _end_at_once()
+                first = first or time.monotonic()
+
+
+def _end_at_once() -> NoReturn:
+    # no clean-up of any kind, except that a terminal must get its cursor back
+    os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"")
+    os._exit(STATUS)
