@@ -244,6 +244,7 @@ def test_only_results_py_uses_the_keys_of_its_files() -> None:
         if key in keys
     }
     assert found == {
+        ("ensembling/onnx.py", "chunks"),  # of the metadata of an ONNX file
         ("pipeline/request.py", "dataset"),  # of what was given on a command line
         ("pipeline/request.py", "tracks"),
         ("reporting/history.py", "trial"),  # of Optuna's journal

@@ -15,6 +15,7 @@ from shlex import quote
 from mgc_ray import RequestError
 from mgc_ray.data.genres import is_known, known, mostly_known, spelling_key
 from mgc_ray.data.names import as_text, is_utf8
+from mgc_ray.data.walk import walk
 
 _PART_WORDS = {
     **dict.fromkeys(("train", "training", "trainset"), "train"),
@@ -119,16 +120,15 @@ def find_layout(source: Path, files: Sequence[Path]) -> Layout:
 
 
 def gives_split(source: Path) -> bool:
-    """Whether folders called train, valid and test give a split, by the names of folders alone."""
-    top = _Folder()
-    while len(names := _subfolders(source)) == 1:
-        source /= names[0]
-    for name in names:
-        top.folders[name] = _Folder()
-        for below in _subfolders(source / name):
-            top.folders[name].folders[below] = _Folder()
+    """Whether folders called train, valid and test give a split."""
+    folder = source
+    while len(names := _subfolders(folder)) == 1:
+        folder /= names[0]
+    near = {*names, *(below for name in names for below in _subfolders(folder / name))}
+    if not any(name.casefold() in _PART_WORDS for name in near):  # without reading all folders
+        return False
     try:
-        return _with_parts(source, top).part is not None
+        return find_layout(source, walk(source).files).part is not None
     except RequestError:  # which will be raised again when the folder is read
         return False
 
