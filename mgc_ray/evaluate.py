@@ -5,22 +5,27 @@ python -m mgc_ray.evaluate --model results/gru-001/ensemble --tracks CSV --split
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mgc_ray.config import EvaluateConfig
 from mgc_ray.models import family_names
-from mgc_ray.pipeline.evaluate import Evaluation, confusion_table, evaluate_model
 from mgc_ray.settings import as_json, configured_by
 from mgc_ray.terminal.command import console, count_of, print_json, print_warnings, run
 from mgc_ray.terminal.options import parse
 
+if TYPE_CHECKING:
+    from mgc_ray.pipeline.evaluate import Evaluation
+
 
 @configured_by(EvaluateConfig)
-def evaluate(config: EvaluateConfig) -> Evaluation:
+def evaluate(config: EvaluateConfig) -> "Evaluation":
     """Metrics of a model on a folder or CSV, or on the rows of one part.
 
     Intervals draw whole artists, where the table has artists. Raises RequestError for a table
     without usable rows or with genres that the model does not know.
     """
+    from mgc_ray.pipeline.evaluate import evaluate_model
+
     family_names(config.family)
     return evaluate_model(config)
 
@@ -35,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print all figures on standard output.",
     )
     family_names(parsed.config.family)
+    # imports SciPy, for features, which takes a while: a wrong option should not
+    from mgc_ray.pipeline.evaluate import confusion_table, evaluate_model
+
     evaluation = evaluate_model(parsed.config)
     metrics = evaluation.metrics
     console.print(str(metrics), markup=False)

@@ -174,6 +174,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, li
     for name in ("file", "full/song.wav"):
         (folder / name).touch()
     rows = [f"{genre}{number}.wav,{genre}" for genre in ("jazz", "rock") for number in range(3)]
+    for row in rows:
+        (folder / row.partition(",")[0]).touch()
     (folder / "t.csv").write_text("\n".join(["path,genre", *rows]))
     before = sorted(folder.rglob("*"))
     done = subprocess.run(

@@ -15,9 +15,9 @@ _TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 @dataclass(frozen=True)
 class Songs:
-    """Files in order, each with the reason if a table says why it cannot be one.
+    """Files in order, each with the reason if it is a table that cannot be read.
 
-    `left_out`: what folders have besides, with the reason.
+    `left_out`: what else folders and tables have, with the reason.
     """
 
     files: list[tuple[str, str]] = field(default_factory=list)
@@ -36,8 +36,8 @@ def find_songs(given: Sequence[str], path_column: str = "") -> Songs:
             songs.files.extend((str(path), "") for path in found.files)
             songs.left_out.extend((str(path), reason) for path, reason in found.left_out)
             no_audio += found.no_audio
-        elif Path(name).suffix.lower() in _TABLES:
-            songs.files.extend(_listed_in(name, path_column))
+        elif Path(name).suffix.lower() in _TABLES and Path(name).is_file():
+            _add_listed(songs, name, path_column)
         else:
             songs.files.append((name, ""))
     if no_audio:
@@ -47,12 +47,13 @@ def find_songs(given: Sequence[str], path_column: str = "") -> Songs:
     return songs
 
 
-def _listed_in(table: str, path_column: str) -> list[tuple[str, str]]:
+def _add_listed(songs: Songs, table: str, path_column: str) -> None:
     try:
         names = ColumnNames(path=path_column)
         read = read_tracks(table, labelled=False, names=names, option="a table")
     except RequestError as error:
-        return [(table, str(error))]
+        songs.files.append((table, str(error)))
+        return
     print_notes(read)
-    listed = [(track.path, "") for track in read.tracks]
-    return listed + [(one.path, one.reason) for one in read.skipped]
+    songs.files.extend((track.path, "") for track in read.tracks)
+    songs.left_out.extend((one.path, one.reason) for one in read.skipped)

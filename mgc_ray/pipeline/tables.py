@@ -196,7 +196,7 @@ def _check_there(table: TrackTable) -> None:
 def report_left_out(skipped: Sequence[Skipped]) -> None:
     """Print why tracks are left out, the most common reasons."""
     for reason, count in Counter(one.reason for one in skipped).most_common(_REASONS_SHOWN):
-        console.print(f"{count_of(count, 'track')} left out: {reason}", markup=False)
+        console.print(one_line(f"{count_of(count, 'track')} left out: {reason}"))
 
 
 def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet:

@@ -326,8 +326,11 @@ def test_saving_again_replaces_the_files(tmp_path: Path) -> None:
 def test_a_place_to_save_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     search = write_search(tmp_path / "a", {"gru": right(8)})
     (tmp_path / "file").touch()
-    done = command("compare", search, "--out", "file", cwd=tmp_path, status=1)
-    assert done.stderr.splitlines()[-1].startswith("mgc_ray.compare: error: file")
+    done = command("compare", search, "--out", "file", cwd=tmp_path, status=2)
+    assert (
+        done.stderr
+        == "mgc_ray.compare: error: --out must be a folder, but file is a file: give another\n"
+    )
 
 
 # --- saved comparisons ---

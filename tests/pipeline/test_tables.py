@@ -1,6 +1,5 @@
 """The track tables of a dataset: which settings go together, what its key depends on."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel
-from mgc_ray.pipeline.tables import check_config, read_tables, songs_of
-from tests.commands import command
+from mgc_ray.pipeline.tables import check_config, read_tables
 
 
 def folder(
@@ -289,34 +286,6 @@ def test_all_tables_are_read_by_the_same_rules_and_what_is_assumed_is_printed(
     assert read_tables(renamed).key == tables.key
 
 
-def test_tables_among_the_files_to_predict_stand_for_what_they_list(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "t.tsv").write_text("song\tartist\na.wav\tElla\nb.wav\t\na.wav\t\n")
-    assert songs_of(["x.wav", str(tmp_path / "t.tsv"), "y.csv.wav"], "song") == [
-        ("x.wav", ""),
-        (str(tmp_path / "a.wav"), ""),
-        (str(tmp_path / "b.wav"), ""),
-        (str(tmp_path / "a.wav"), "repeated in line 4; the first row is used"),
-        ("y.csv.wav", ""),
-    ]
-    (table, reason), other = songs_of([str(tmp_path / "t.tsv"), "x.wav"])
-    assert (table, other) == (str(tmp_path / "t.tsv"), ("x.wav", ""))
-    assert "path is missing from its first line" in reason
-    assert reason.endswith("name the column by --path-column NAME")
-
-
-def test_predict_takes_a_table(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 66_150), 22_050)
-    (tmp_path / "t.csv").write_text("File;genre\na.wav;noise\nb.wav;noise\n")
-    done = command("predict", "t.csv", "--json", cwd=tmp_path, status=1)
-    first, second = json.loads(done.stdout)
-    assert first["file"] == str(tmp_path / "a.wav")
-    assert len(first["genres"]) == 10
-    assert second == {"file": str(tmp_path / "b.wav"), "error": "no such file"}
-    assert "t.csv: takes the column 'File' as the path\n" in done.stderr
-
-
 # --- small genres ---
 
 
@@ -331,6 +300,16 @@ def small(tmp_path: Path) -> Path:
     (tmp_path / "tracks.csv").write_text("\n".join(["path,genre,artist", *rows]))
     (tmp_path / "jazz0.wav").touch()
     return tmp_path / "tracks.csv"
+
+
+def test_what_is_assumed_of_a_table_that_is_refused_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = small(tmp_path).read_text().replace("genre", "label")
+    (tmp_path / "tracks.csv").write_text(text)
+    with pytest.raises(RequestError, match="'polka' has 2"):
+        read_tables(DatasetConfig(tracks=str(tmp_path / "tracks.csv")))
+    assert "tracks.csv: takes the column 'label' as the genre\n" in capsys.readouterr().err
 
 
 def test_a_small_genre_is_refused_with_the_option_that_leaves_it_out(tmp_path: Path) -> None:
@@ -476,6 +455,5 @@ def test_whether_the_split_of_a_table_is_used_is_said(
     tables = read_tables(DatasetConfig(tracks=str(tmp_path / "music"), protocol=protocol))
     assert tables.notes == [
         "genres: jazz (12 files), rock (12)",
-        "the folders train, val, test are parts of a split, with the genres below them",
         f"the split of music {used}",
     ]

@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mgc_ray import RequestError
+from mgc_ray.data.genres import composed
+from mgc_ray.data.names import is_utf8
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.IGNORECASE | re.DOTALL)
@@ -118,7 +120,7 @@ class PathFinder:
                 found = os.path.join(found, part)
                 continue
             names = self._listing(found)
-            alike = names.get(("form", _composed(part))) or names.get(("case", _folded(part)))
+            alike = names.get(("form", composed(part))) or names.get(("case", _folded(part)))
             if not alike or len(alike) > 1:
                 return None
             found = os.path.join(found, alike[0])
@@ -130,7 +132,7 @@ class PathFinder:
             names: dict[tuple[str, str], list[str]] = defaultdict(list)
             with contextlib.suppress(OSError):
                 for name in os.listdir(folder):
-                    names["form", _composed(name)].append(name)
+                    names["form", composed(name)].append(name)
                     names["case", _folded(name)].append(name)
             self._listings[folder] = names
         return self._listings[folder]
@@ -141,12 +143,12 @@ class PathFinder:
         _list_files(self._folder, _DEPTH, files)
         found = list(paths)
         for i, (written, genre) in enumerate(rows):
-            below = os.path.normpath(_composed(written).replace("\\", "/"))
+            below = os.path.normpath(composed(written).replace("\\", "/"))
             parts = below.split("/")
             alike = [
                 path
                 for path in files.get(parts[-1], ())
-                if _composed(path).split("/")[-len(parts) :] == parts
+                if composed(path).split("/")[-len(parts) :] == parts
             ]
             if len(alike) > 1:
                 alike = [
@@ -164,24 +166,12 @@ def _list_files(folder: str, depth: int, files: dict[str, list[str]]) -> None:
     """Add the files below a folder by their name, except hidden ones and names not in UTF-8."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
-            if entry.name.startswith(".") or not _is_utf8(entry.name):
+            if entry.name.startswith(".") or not is_utf8(entry.name):
                 continue
             if not entry.is_dir():
-                files[_composed(entry.name)].append(entry.path)
+                files[composed(entry.name)].append(entry.path)
             elif depth:
                 _list_files(entry.path, depth - 1, files)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _folded(name: str) -> str:
