@@ -187,7 +187,7 @@ def _train(
             shared, config, plan.spaces, chunks, resources, earlier, warm_start, plan.initial
         )
     except AllTrialsFailError as error:
-        failures = f"{error.count} trials failed, all alike, so no more were started"
+        failures = f"all trials failed, {error.count} of them alike, so no more are started"
         raise _failed(result, error.reason, failures) from None
     best = next((record for record in ranked(records) if record.usable), None)
     result = replace(result.with_trials(records), best_trial=best)

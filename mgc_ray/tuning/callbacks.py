@@ -27,7 +27,7 @@ _FAILURES = 3  # of the same kind, before any epoch, from which on no more trial
 
 
 class AllTrialsFailError(Exception):
-    """The first `count` trials have all failed for one reason, for which others would fail too."""
+    """No trial has come to an epoch, and `count` have failed for one reason: others would too."""
 
     def __init__(self, count: int, reason: str) -> None:
         super().__init__(reason)
@@ -133,11 +133,16 @@ class TrialLog(tune.Callback):
     def _refuse_to_fail_again(self) -> None:
         """End the search where what is wrong is in no single trial."""
         own = [r for r in self.records.values() if r.trial not in self._earlier]
-        failed = [record for record in own if record.status == FAILED]
-        kinds = {re.sub(r"\d+", "0", record.reason) for record in failed}  # of any epoch and step
-        if len(failed) >= _FAILURES and len(kinds) == 1 and not any(r.curve for r in own):
-            self.failure = AllTrialsFailError(len(failed), failed[0].reason)
-            raise self.failure
+        if any(record.curve for record in own):
+            return
+        alike: dict[str, list[str]] = {}
+        for record in own:
+            if record.status == FAILED:  # in whatever epoch and step
+                alike.setdefault(re.sub(r"\d+", "", record.reason), []).append(record.reason)
+        for reasons in alike.values():
+            if len(reasons) >= _FAILURES:
+                self.failure = AllTrialsFailError(len(reasons), reasons[0])
+                raise self.failure
 
     def fail(self, trial: Any, reason: str) -> None:
         """Note why a trial is about to be ended as failed."""

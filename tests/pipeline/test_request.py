@@ -48,6 +48,7 @@ def test_the_dataset_is_described_by_the_same_options_as_for_preprocess() -> Non
 def test_the_split_of_folders_is_used_unless_another_protocol_is_given(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         (tmp_path / "music" / part / "rock").mkdir(parents=True)
+        (tmp_path / "music" / part / "rock" / "a.wav").touch()
     music = ["--family", "gru", "--tracks", "music"]
     assert _requested(music).dataset.protocol == "given"
     assert _requested([*music, "--protocol", "grouped"]).dataset.protocol == "grouped"

@@ -291,11 +291,11 @@ def test_a_search_whose_first_trials_all_fail_alike_starts_no_more(home: Path) -
     args = ("--family", "statistics", "--smoke", "--name", "alike", "--set", "lr=1e30")
     failed = command("search", *args, "--trials", 20, "--concurrent", 2, cwd=home, status=1)
     result = load_search(home / "results/alike")
-    assert "3 trials failed, all alike, so no more were started; the first: loss is nan" in (
+    assert "all trials failed, 3 of them alike, so no more are started; the first: " in (
         failed.stderr
     )
     assert "lower the learning rate (--set lr=0.0001) and search under another" in failed.stderr
-    assert 3 <= len(result.records) <= 4  # one more may have been running
+    assert 3 <= len(result.records) <= 6  # some diverge in training, some only in validation
     assert not result.finished
     assert "loss is nan" in result.failure
 
