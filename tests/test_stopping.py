@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.commands import command
 from tests.pipeline.making import without_other_clusters
+from tests.processes import Marked
 
 
 def _read_all(terminal: int, screen: list[bytes]) -> None:
@@ -70,8 +73,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_search_can_be_resumed(home: Path)
     assert "has ended already" in again.stderr
 
 
-def _start_search(home: Path, name: str) -> subprocess.Popen[str]:
-    """A search in the background, with a trial that has a state to continue from."""
+def _start_search(home: Path, name: str, marked: Marked | None = None) -> subprocess.Popen[str]:
+    """A search in the background, with a trial that has a state to continue from.
+
+    In a process group of its own, as a shell starts it.
+    """
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mgc_ray.search", "--family", "gru", "--smoke"),
@@ -81,8 +87,9 @@ def _start_search(home: Path, name: str) -> subprocess.Popen[str]:
         cwd=home,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,
         preexec_fn=_heed_ctrl_c,
-        env=without_other_clusters(),
+        env=without_other_clusters() | (marked or Marked()).environment,
     )
     deadline = time.monotonic() + 120
     while not list((home / "results" / name).rglob("state.safetensors")):
@@ -106,18 +113,118 @@ def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(home: Path) -> None:
 
 
 def test_a_running_search_keeps_its_name_and_ends_by_sigterm_with_what_to_do(home: Path) -> None:
-    process = _start_search(home, "ended")
+    """SIGTERM reaches all processes of the command, as `timeout` sends it to the group."""
+    marked = Marked()
+    process = _start_search(home, "ended", marked)
     second = command("search", "--resume", "ended", cwd=home, status=2)
     assert f"is being searched by process {process.pid} on " in second.stderr
     assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    printed = process.communicate(timeout=60)[1]
+    os.killpg(process.pid, signal.SIGTERM)
+    printed = process.communicate(timeout=20)[1]
+    assert not marked.pids()
     assert process.returncode == 130, printed
     assert "stopped by SIGTERM; what is finished is kept" in printed
     assert "python -m mgc_ray.search --resume ended" in printed
     assert "Traceback" not in printed
-    assert "*** SIGTERM" not in printed  # of Ray's own handler
+    assert "GCS" not in printed  # of Ray's
     assert list((home / "results/ended").rglob("state.safetensors"))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and when it is stopped: `reached` is asked with its folder and what it printed."""
+
+    command: str
+    reached: Callable[[Path, str], bool]
+    says: str  # how to go on
+    status: int = 130
+
+
+_SEARCH = "search --smoke --family gru --name s"
+_CONTINUE = "what is finished is kept. Continue with:\n  python -m mgc_ray.search --resume s"
+STAGES = {
+    "preprocessing": Stage(
+        "preprocess --tracks CORPUS --dataset d",
+        lambda folder, _: (folder / "d/chunks").is_dir(),
+        ": the same command again does only what is missing",
+    ),
+    "refit": Stage(
+        f"{_SEARCH} --refit-folds 5",
+        lambda folder, _: any(folder.glob("results/s/refit/*/refit.json")),
+        _CONTINUE,
+    ),
+    "ensemble": Stage(
+        _SEARCH, lambda folder, _: (folder / "results/s/ensemble").exists(), _CONTINUE
+    ),
+    "library": Stage(
+        "predict MUSIC --out g.csv",
+        lambda folder, _: any(folder.glob("g.csv.parts/*.parquet")),
+        ": the same command again continues",
+    ),
+    "export": Stage(
+        "export --onnx m.onnx",
+        lambda _, printed: "exporting" in printed,
+        ": nothing was written, the same command starts again",
+    ),
+    "training": Stage(
+        "train --family gru --dataset DATASET --out c --set max_epochs=500 --set patience=500",
+        lambda folder, _: (folder / "c/config.json").exists(),
+        "; the best epoch so far is in c",
+    ),
+    "synthesis": Stage(
+        "synth --out c --tracks-per-genre 300",
+        lambda folder, _: any(folder.rglob("*.wav")),
+        ": the same command again continues",
+    ),
+    "the start of synthesis": Stage(
+        "synth --out c --tracks-per-genre 300",
+        lambda folder, _: (folder / "c/corpus.json").exists(),
+        ": the same command again continues",
+    ),
+    "the start of a server": Stage("serve --port 8917", lambda _, printed: "Ray" in printed, "", 0),
+    "a server": Stage("serve --port 8917", lambda _, printed: "serving" in printed, "", 0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reaches", ["group", "all"])
+@pytest.mark.parametrize("name", STAGES)
+def test_sigterm_to_all_processes_ends_every_stage_in_order(
+    home: Path, tmp_path: Path, name: str, reaches: str
+) -> None:
+    """To the process group by `timeout`, to each process by systemd and Slurm."""
+    stage, marked = STAGES[name], Marked()
+    corpus = next((home / "results/corpora").iterdir())
+    places = {"CORPUS": corpus / "tracks.csv", "MUSIC": corpus}
+    places["DATASET"] = next((home / "results/datasets").iterdir())
+    argv = [str(places.get(word, word)) for word in stage.command.split()]
+    printed = tmp_path / "printed"
+    with printed.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"mgc_ray.{argv[0]}", *argv[1:]],
+            cwd=tmp_path,
+            stdout=file,
+            stderr=file,
+            process_group=0,
+            env=without_other_clusters() | marked.environment,
+        )
+    deadline = time.monotonic() + 150
+    while not stage.reached(tmp_path, printed.read_text()):
+        assert process.poll() is None, printed.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    if reaches == "group":
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        marked.send(signal.SIGTERM)
+    status = process.wait(20)
+    left = marked.pids()
+    text = printed.read_text()
+    assert status == stage.status, text
+    assert f"stopped by SIGTERM{stage.says}" in text
+    assert text.rstrip().endswith(stage.says.splitlines()[-1] if stage.says else "SIGTERM")
+    assert not [word for word in ("Traceback", "GCS", "raylet", "core_worker") if word in text]
+    assert not left
 
 
 @pytest.mark.parametrize(

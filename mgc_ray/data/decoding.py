@@ -198,5 +198,6 @@ _silence = _Silence()
 
 def _quiet(path: str | Path) -> contextlib.AbstractContextManager[None]:
     """Keep libmpg123's notes on damaged MP3s, which no option turns off, from standard error."""
-    without_notes = Path(path).suffix.lower() in (".flac", ".wav", ".ogg")
-    return contextlib.nullcontext() if without_notes else _silence
+    with open(path, "rb") as file:  # endings may be wrong
+        may_be_mp3 = file.read(4) not in (b"fLaC", b"OggS", b"RIFF", b"FORM", b".snd")
+    return _silence if may_be_mp3 else contextlib.nullcontext()

@@ -88,17 +88,19 @@ def _leave_terminal() -> None:
 
 def _watch(signals: int, name: str) -> None:
     """Wait for signals, which the system notes here even where Python's handlers do not run."""
-    first = 0.0
+    first, reason = 0.0, 0
     while True:
         patience = max(0.0, first + _PATIENCE - time.monotonic()) if first else None
         if not select.select([signals], [], [], patience)[0]:
+            _received.append(reason)  # the handler may not have run
             os.write(2, f"{stop_message(name)}\n".encode("utf-8", "replace"))
             _end_at_once()
         for number in os.read(signals, 64):
             if number in _SIGNALS:
                 if first and time.monotonic() - first > _ONE_REQUEST:
                     _end_at_once()
-                first = first or time.monotonic()
+                if not first:
+                    first, reason = time.monotonic(), number
 
 
 def _end_at_once() -> NoReturn:

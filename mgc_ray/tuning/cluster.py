@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import mgc_ray
@@ -21,7 +22,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig, TuneConfig
 from mgc_ray.data.storage import SharedFolder
 from mgc_ray.results import TrialResources
-from mgc_ray.terminal.command import console
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.tuning.address import check_address, no_cluster
 from mgc_ray.tuning.start import own_signals, start_ray
 
@@ -183,7 +184,7 @@ def _can_work(cluster: Cluster, gpus: float = 0.0) -> bool:
 
 
 def _say_what_is_missing(address: str, gpus: float = 0.0) -> None:
-    what = f"{gpus:g} GPUs (--gpus-per-trial)" if gpus else "CPUs"
+    what = f"GPUs (--gpus-per-trial {gpus:g})" if gpus else "CPUs"
     console.print(
         f"waiting for a node with {what} to join the cluster at {address}; Ctrl-C ends this",
         style="yellow",
@@ -192,8 +193,9 @@ def _say_what_is_missing(address: str, gpus: float = 0.0) -> None:
 
 
 def _say_that_nodes_joined(cluster: Cluster) -> None:
-    gpus = f" and {cluster.gpus:g} GPUs" if cluster.gpus else ""
-    console.print(f"the cluster has {cluster.cpus:g} CPUs{gpus} now: going on", markup=False)
+    gpus = f" and {count_of(int(cluster.gpus), 'GPU')}" if cluster.gpus else ""
+    cpus = count_of(int(cluster.cpus), "CPU")
+    console.print(f"the cluster has {cpus}{gpus} now: going on", markup=False)
 
 
 def _code() -> dict[str, Any] | None:
@@ -222,15 +224,18 @@ def nodes_without(path: str | Path) -> list[str]:
 
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in nodes if node["NodeID"] != here]
-    seen = ray.get(
-        [
-            sees.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote()
-            for node in others
-        ]
-    )
-    return [node["NodeManagerAddress"] for node, see in zip(others, seen, strict=True) if not see]
+    tasks = {
+        node["NodeManagerAddress"]: sees.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in others
+    }
+    blind = []
+    for address, task in tasks.items():
+        with suppress(RayError):  # the node has left since
+            if not ray.get(task):
+                blind.append(address)
+    return blind
 
 
 def check_shared(shared: SharedFolder) -> None:

@@ -4,8 +4,10 @@ A start that fails takes half a minute and reports a timeout. So what is known t
 before it, and of other failures the reason is looked up in Ray's logs.
 """
 
+import atexit
 import errno
 import logging
+import math
 import os
 import pwd
 import re
@@ -34,31 +36,31 @@ _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 _SESSION = "session_2026-01-01_00-00-00_000000_"  # and the number of the process
 _OWN_MEMORY = 4 * 2**30  # bytes that a process maps beside Ray's objects, about
 _OBJECTS = 0.3  # of the memory are for Ray's objects
+_THREADS, _THREADS_PER_CPU = 150, 25  # of all of Ray's processes, about
+_LIMIT_AND_USED = ("max", "current")  # endings of files of a container's control group
 _NOTE_SECONDS = 0.5
 _BUSY = 2.0  # load per CPU from which a machine is too busy to start Ray in time
 
 
 def start_ray() -> None:
     """Start Ray here; RequestError with the cause and the remedy where that fails."""
-    _check_home()
-    _check_folder()
-    _check_shared_memory()
-    _check_loopback()
-    _check_address_space()
+    check_machine()
     with own_signals():
         try:
             ray.init(
                 "local",  # "auto" would join a cluster that happens to run here
-                logging_level=logging.ERROR,
+                logging_level=logging.CRITICAL,  # it reports errors by what it raises
                 log_to_driver=False,
                 include_dashboard=False,
             )
         except BaseException as error:
-            reason = _reason(error)
+            reason = why_not_started(error)
             _Process.kill_all()
+            atexit.unregister(ray._private.worker.shutdown)  # it would wait for what is not there
             if isinstance(error, Exception):  # a start that takes too long is a bare one
                 raise RequestError(reason) from None
             raise
+    logging.getLogger("ray").setLevel(logging.ERROR)
     _say_where_objects_are()
 
 
@@ -139,6 +141,16 @@ def _session(leader: int) -> set[int]:
 
 
 # ---- what Ray needs ----
+
+
+def check_machine() -> None:
+    """Raise RequestError for what Ray lacks here."""
+    _check_home()
+    _check_folder()
+    _check_shared_memory()
+    _check_loopback()
+    _check_address_space()
+    _check_processes()
 
 
 def _check_home() -> None:
@@ -264,6 +276,40 @@ def _check_address_space() -> None:
         )
 
 
+def _check_processes() -> None:
+    """A start with too few threads aborts, or hangs, at any place."""
+    needed = _THREADS + _THREADS_PER_CPU * (os.cpu_count() or 1)
+    free = min(_free_of_user(), _free_in_container())
+    if free < needed:
+        raise RequestError(
+            f"Ray needs about {needed} processes and threads here, but {max(0, free)} more may be "
+            f"started (ulimit -u is {_limit(resource.RLIMIT_NPROC)}; that of a container may be "
+            "lower): end some, or raise the limit"
+        )
+
+
+def _free_of_user() -> float:
+    limit, user = resource.getrlimit(resource.RLIMIT_NPROC)[0], os.getuid()
+    if limit == resource.RLIM_INFINITY or user == 0:  # root has none
+        return math.inf
+    used = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if process.stat().st_uid == user:
+                used += sum(1 for _ in (process / "task").iterdir())
+    return limit - used
+
+
+def _free_in_container() -> float:
+    try:
+        limit, used = (
+            int(Path(f"/sys/fs/cgroup/pids.{n}").read_text()) for n in ("max", "current")
+        )
+    except (OSError, ValueError):  # there is no limit
+        return math.inf
+    return limit - used
+
+
 # ---- why it failed ----
 
 _CAUSES = (  # (what was raised or is in the logs, what that means and what to do)
@@ -293,8 +339,8 @@ _CAUSES = (  # (what was raised or is in the logs, what that means and what to d
 )
 
 
-def _reason(error: BaseException) -> str:
-    """Why a start has failed, from what was raised, Ray's logs and the state of the machine."""
+def why_not_started(error: BaseException) -> str:
+    """Why a start has failed and what to do: from what was raised, Ray's logs, and the machine."""
     folder = get_default_ray_temp_dir()
     logs = next(Path(folder).glob(f"session_*_{os.getpid()}/logs"), None)
     signs = [str(error), *(_read(file) for file in (logs.glob("*.*") if logs else ()))]
