@@ -230,6 +230,8 @@ def test_what_is_behind_damage_is_decoded(
     assert waveform.lost_seconds == pytest.approx(max(0, whole.seconds - waveform.seconds), abs=0.1)
     # the end, which is the loudest, is there
     assert np.abs(waveform.samples[-RATE // 2 :]).max() > 0.4
+    path.rename(tmp_path / "other.wav")  # whatever it is called
+    read_waveform(tmp_path / "other.wav")
     assert capfd.readouterr().err == ""  # libmpg123 would write what it thinks of it
 
 
