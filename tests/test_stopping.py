@@ -141,7 +141,7 @@ class Stage:
 
 
 _SEARCH = "search --smoke --family gru --name s"
-_CONTINUE = "what is finished is kept. Continue with:\n  python -m mgc_ray.search --resume s"
+_CONTINUE = "; what is finished is kept. Continue with:\n  python -m mgc_ray.search --resume s"
 STAGES = {
     "preprocessing": Stage(
         "preprocess --tracks CORPUS --dataset d",

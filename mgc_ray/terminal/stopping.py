@@ -6,6 +6,7 @@ of a process in which the first has no effect in time, as code that is not Pytho
 hang. What was finished is on disk, whichever way the process ends.
 """
 
+import functools
 import os
 import select
 import signal
@@ -24,11 +25,17 @@ _SIGNALS: dict[int, str] = {
     signal.SIGHUP: "the end of its terminal (SIGHUP)",
 }
 _ONE_REQUEST = 0.1  # seconds in which `timeout` and shells send a signal twice, by pid and by group
-# Seconds until a process that was asked to end is ended. Docker kills it after ten.
-_PATIENCE = 9.0
+_PATIENCE = 9.0  # seconds until a process is ended that was asked to; Docker kills it after ten
+_LOST = 0  # no signal: a KeyboardInterrupt had no effect
+_LATER = 0.01  # seconds after which it is raised again
 
-_received: list[int] = []  # not in the exception, as Ray may raise one of its own instead
-_how_to_go_on: list[Callable[[], str]] = []
+
+class _Process:
+    """What has come to this process. `raised`: whether a KeyboardInterrupt is on its way."""
+
+    stopped_by = 0  # the first signal
+    raised = False
+    how_to_go_on: Callable[[], str] | None = None
 
 
 def obey_signals(name: str) -> None:
@@ -40,12 +47,13 @@ def obey_signals(name: str) -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    threading.Thread(target=_watch, args=(reader, name), daemon=True).start()
+    sys.unraisablehook = functools.partial(_notice_loss, writer)
+    threading.Thread(target=_watch, args=(reader, os.dup(2), name), daemon=True).start()
 
 
 def on_stop(how_to_go_on: Callable[[], str] | None) -> None:
     """What is to be printed behind `stopped by SIGTERM`: how the user can go on; None: nothing."""
-    _how_to_go_on[:] = [how_to_go_on] if how_to_go_on else []
+    _Process.how_to_go_on = staticmethod(how_to_go_on) if how_to_go_on else None
 
 
 def start_again() -> str:
@@ -55,8 +63,9 @@ def start_again() -> str:
 
 def stop_message(name: str) -> str:
     """What the command `name` prints when it was stopped."""
-    stopped_by = f"stopped by {_SIGNALS[_received[0] if _received else signal.SIGINT]}"
-    return stopped_by + _how_to_go_on[0]() if _how_to_go_on else f"{name}: {stopped_by}"
+    stopped_by = f"stopped by {_SIGNALS[_Process.stopped_by or signal.SIGINT]}"
+    how_to_go_on = _Process.how_to_go_on
+    return stopped_by + how_to_go_on() if how_to_go_on else f"{name}: {stopped_by}"
 
 
 def end_if_stopped(status: int) -> None:
@@ -64,7 +73,7 @@ def end_if_stopped(status: int) -> None:
 
     That takes seconds, and may crash where they were interrupted.
     """
-    if _received:
+    if _Process.stopped_by:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
@@ -72,11 +81,21 @@ def end_if_stopped(status: int) -> None:
 
 
 def _interrupt(number: int, _: object) -> None:
-    _received.append(number)
+    _Process.stopped_by = _Process.stopped_by or number
     if number == signal.SIGHUP:
         _leave_terminal()
-    if len(_received) == 1:
+    if not _Process.raised:
+        _Process.raised = True
         raise KeyboardInterrupt
+
+
+def _notice_loss(watch: int, unraisable: "sys.UnraisableHookArgs") -> None:
+    """Have it raised again where it was ignored: in a destructor, or a callback of a library."""
+    if _Process.raised and issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _Process.raised = False
+        os.write(watch, bytes([_LOST]))
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _leave_terminal() -> None:
@@ -86,21 +105,27 @@ def _leave_terminal() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
-def _watch(signals: int, name: str) -> None:
+def _watch(signals: int, stderr: int, name: str) -> None:
     """Wait for signals, which the system notes here even where Python's handlers do not run."""
-    first, reason = 0.0, 0
+    first, own = 0.0, 0
     while True:
         patience = max(0.0, first + _PATIENCE - time.monotonic()) if first else None
         if not select.select([signals], [], [], patience)[0]:
-            _received.append(reason)  # the handler may not have run
-            os.write(2, f"{stop_message(name)}\n".encode("utf-8", "replace"))
+            with suppress(OSError):
+                os.write(stderr, f"{stop_message(name)}\n".encode("utf-8", "replace"))
             _end_at_once()
         for number in os.read(signals, 64):
-            if number in _SIGNALS:
+            if number == _LOST:
+                time.sleep(_LATER)
+                own += 1  # it is noted here too
+                signal.pthread_kill(threading.main_thread().ident or 0, _Process.stopped_by)
+            elif number in _SIGNALS and own:
+                own -= 1
+            elif number in _SIGNALS:
                 if first and time.monotonic() - first > _ONE_REQUEST:
                     _end_at_once()
-                if not first:
-                    first, reason = time.monotonic(), number
+                first = first or time.monotonic()
+                _Process.stopped_by = _Process.stopped_by or number  # the handler may never run
 
 
 def _end_at_once() -> NoReturn:

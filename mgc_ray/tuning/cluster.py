@@ -118,19 +118,38 @@ def ray_cluster(config: ClusterConfig, gpus: float = 0.0) -> Iterator[Cluster]:
 
 
 def _connect(address: str) -> None:
-    """Connect to a cluster where something answers; RequestError where that is no such cluster."""
+    """Connect to a cluster that answers; RequestError with the cause where it does not take us."""
+    quiet = "RAY_BACKEND_LOG_LEVEL" not in os.environ
+    if quiet:  # else each of twenty attempts is reported
+        os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     try:
         with own_signals():
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=_code())
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if address == "auto":
-            raise no_cluster(address, reason) from None
-        raise RequestError(
-            f"something answers at {address!r}, but Ray cannot connect to it ({reason}): make sure "
-            "that the token here (~/.ray/auth_token or RAY_AUTH_TOKEN) is the head's, and that Ray "
-            "and Python have the same versions there"
-        ) from None
+        raise _not_taken(address, str(error).strip() or repr(error)) from None
+    finally:
+        if quiet:
+            del os.environ["RAY_BACKEND_LOG_LEVEL"]
+
+
+def _not_taken(address: str, reason: str) -> RequestError:
+    """Why Ray cannot connect to the cluster at an address where a server of its kind answers."""
+    token = "the head's (copy its ~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN)"
+    if address == "auto":
+        return no_cluster(address, reason.splitlines()[0])
+    if "no authentication token was found" in reason:
+        return RequestError(
+            f"the Ray cluster at {address!r} wants a token, but here is none: take {token}"
+        )
+    if "ersion mismatch" in reason:
+        return RequestError(
+            f"Ray and Python must have the same versions here as in the cluster at {address!r}: "
+            + " ".join(reason.split())
+        )
+    return RequestError(
+        f"the Ray cluster at {address!r} does not let us in ({reason.splitlines()[0]}): the token "
+        f"here must be {token}"
+    )
 
 
 def _cluster() -> Cluster:
