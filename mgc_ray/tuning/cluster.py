@@ -3,6 +3,8 @@
 import gc
 import logging
 import os
+import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ray
 from ray.exceptions import RayError
@@ -119,36 +121,52 @@ def ray_cluster(config: ClusterConfig, gpus: float = 0.0) -> Iterator[Cluster]:
 
 def _connect(address: str) -> None:
     """Connect to a cluster that answers; RequestError with the cause where it does not take us."""
-    quiet = "RAY_BACKEND_LOG_LEVEL" not in os.environ
-    if quiet:  # else each of twenty attempts is reported
-        os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    with tempfile.TemporaryFile() as file:
+        try:
+            with own_signals(), _stderr_into(file):
+                ray.init(
+                    address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=_code()
+                )
+        except Exception as error:
+            file.seek(0)
+            reported = file.read().decode("utf-8", "replace")
+            raise _not_taken(address, str(error).strip() or repr(error), reported) from None
+
+
+@contextmanager
+def _stderr_into(file: IO[bytes]) -> Iterator[None]:
+    """Write there what Ray's C++ libraries print, once for each of twenty attempts."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
     try:
-        with own_signals():
-            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=_code())
-    except Exception as error:
-        raise _not_taken(address, str(error).strip() or repr(error)) from None
+        yield
     finally:
-        if quiet:
-            del os.environ["RAY_BACKEND_LOG_LEVEL"]
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
-def _not_taken(address: str, reason: str) -> RequestError:
-    """Why Ray cannot connect to the cluster at an address where a server of its kind answers."""
-    token = "the head's (copy its ~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN)"
+def _not_taken(address: str, raised: str, reported: str) -> RequestError:
+    """Why Ray cannot connect to a cluster, from the exception and what was reported before."""
+    reason = raised.splitlines()[0]
+    if "/runtime_resources/" in raised:  # a folder of a node, into which the program's code goes
+        reason = "no node of it runs here"
     if address == "auto":
-        return no_cluster(address, reason.splitlines()[0])
-    if "no authentication token was found" in reason:
+        return no_cluster(address, reason)
+    cluster = f"Ray cluster at {address!r}"
+    if "InvalidAuthToken" in reported or "no authentication token was found" in raised:
         return RequestError(
-            f"the Ray cluster at {address!r} wants a token, but here is none: take {token}"
+            f"the {cluster} takes only those who have its token (InvalidAuthToken): copy the "
+            "head's ~/.ray/auth_token to the same place here, or set RAY_AUTH_TOKEN to its content"
         )
-    if "ersion mismatch" in reason:
+    if "ersion mismatch" in raised:
         return RequestError(
-            f"Ray and Python must have the same versions here as in the cluster at {address!r}: "
-            + " ".join(reason.split())
+            f"Ray and Python must have the same versions here and in the {cluster}: "
+            f"{' '.join(raised.split())}"
         )
     return RequestError(
-        f"the Ray cluster at {address!r} does not let us in ({reason.splitlines()[0]}): the token "
-        f"here must be {token}"
+        f"Ray cannot connect to the {cluster} ({reason}): the command must run on the head or on "
+        "a node that has joined it (ray start --address=...); ray status shows its nodes"
     )
 
 
