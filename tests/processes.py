@@ -3,6 +3,7 @@
 import os
 import signal
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Marked:
                 if f"{_NAME}={self._mark}".encode() in file.read_bytes().split(b"\0"):
                     found.append(int(file.parent.name))
         return found
+
+    def commands(self, pids: Iterable[int]) -> list[str]:
+        """What these are, those that have ended since left out."""
+        files = [Path(f"/proc/{pid}/cmdline") for pid in pids]
+        return [file.read_text().replace("\0", " ") for file in files if file.exists()]
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to each, as systemd and Slurm do."""

@@ -224,7 +224,7 @@ def test_sigterm_to_all_processes_ends_every_stage_in_order(
     assert f"stopped by SIGTERM{stage.says}" in text
     assert text.rstrip().endswith(stage.says.splitlines()[-1] if stage.says else "SIGTERM")
     assert not [word for word in ("Traceback", "GCS", "raylet", "core_worker") if word in text]
-    assert not left
+    assert not left, marked.commands(left)
 
 
 @pytest.mark.parametrize(

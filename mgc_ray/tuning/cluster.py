@@ -65,11 +65,10 @@ class Cluster:
         if gpus > 0:
             possible = sum(int(min(on_node // gpus, cpus)) for cpus, on_node in nodes)
             if not possible:
+                most = max((on_node for cpus, on_node in nodes if cpus >= 1), default=0.0)
                 raise RequestError(
-                    f"--gpus-per-trial must be at most the GPUs of a node, as a trial runs on one, "
-                    f"and that needs a CPU too, but it is {gpus:g} and the nodes have "
-                    + ", ".join(f"{on_node:g} GPUs and {cpus:g} CPUs" for cpus, on_node in nodes)
-                    + ": give less"
+                    "--gpus-per-trial must be at most the GPUs of a node that has a CPU too "
+                    f"({most:g}), as a trial runs on one, but it is {gpus:g}: give less"
                 )
             return TrialResources(1.0, gpus, min(config.concurrent or possible, possible))
         concurrent = config.concurrent or int(self.cpus)

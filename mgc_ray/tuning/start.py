@@ -37,7 +37,6 @@ _SESSION = "session_2026-01-01_00-00-00_000000_"  # and the number of the proces
 _OWN_MEMORY = 4 * 2**30  # bytes that a process maps beside Ray's objects, about
 _OBJECTS = 0.3  # of the memory are for Ray's objects
 _THREADS, _THREADS_PER_CPU = 150, 25  # of all of Ray's processes, about
-_LIMIT_AND_USED = ("max", "current")  # endings of files of a container's control group
 _NOTE_SECONDS = 0.5
 _BUSY = 2.0  # load per CPU from which a machine is too busy to start Ray in time
 
@@ -45,6 +44,7 @@ _BUSY = 2.0  # load per CPU from which a machine is too busy to start Ray in tim
 def start_ray() -> None:
     """Start Ray here; RequestError with the cause and the remedy where that fails."""
     check_machine()
+    _Process.started.clear()
     with own_signals():
         try:
             ray.init(
@@ -55,7 +55,8 @@ def start_ray() -> None:
             )
         except BaseException as error:
             reason = why_not_started(error)
-            _Process.kill_all()
+            for process in _Process.started:
+                process.terminate()
             atexit.unregister(ray._private.worker.shutdown)  # it would wait for what is not there
             if isinstance(error, Exception):  # a start that takes too long is a bare one
                 raise RequestError(reason) from None
@@ -91,7 +92,7 @@ class _Process(subprocess.Popen[bytes]):
     Nor are those that it starts, as they inherit what is blocked. SIGINT is blocked by Ray itself.
     """
 
-    _started: "list[_Process]" = []  # noqa: RUF012
+    started: "list[_Process]" = []  # noqa: RUF012
 
     def __init__(self, *args: Any, preexec_fn: Callable[[], None], **options: Any) -> None:
         def prepare() -> None:
@@ -100,34 +101,29 @@ class _Process(subprocess.Popen[bytes]):
 
         options |= {"preexec_fn": prepare, "start_new_session": True}
         super().__init__(*args, **options)
-        self._started.append(self)
+        self.started.append(self)
 
     def terminate(self) -> None:
         """Kill it and all that it has started: nothing of theirs is needed any more.
 
-        It itself is the last, so that it can take note of the end of the others.
+        First the others, so that it can take note of their end; then those that it has started
+        instead of them.
         """
         deadline = time.monotonic() + _NOTE_SECONDS
-        while (others := _session(self.pid) - {self.pid}) and time.monotonic() < deadline:
-            for pid in others:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        while _kill_others(self.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
         self.kill()
+        self.wait()
+        _kill_others(self.pid)
 
-    @classmethod
-    def one_was_killed(cls) -> bool:
-        """Whether the system has killed one, as it does where memory is short."""
-        return any(process.poll() == -signal.SIGKILL for process in cls._started)
 
-    @classmethod
-    def kill_all(cls) -> None:
-        """Kill what a start that failed has left."""
-        for process in cls._started:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        cls._started.clear()
+def _kill_others(leader: int) -> bool:
+    """Kill all processes of a session but its leader; whether there were any."""
+    others = _session(leader) - {leader}
+    for pid in others:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(others)
 
 
 def _session(leader: int) -> set[int]:
@@ -345,8 +341,8 @@ def why_not_started(error: BaseException) -> str:
     logs = next(Path(folder).glob(f"session_*_{os.getpid()}/logs"), None)
     signs = [str(error), *(_read(file) for file in (logs.glob("*.*") if logs else ()))]
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
-    if _Process.one_was_killed():
-        signs.append("was killed")
+    if any(process.poll() == -signal.SIGKILL for process in _Process.started):
+        signs.append("was killed")  # as the system does where memory is short
     if re.search("[Tt]imed out", str(error)) and load > _BUSY * cpus:
         signs.append("busy")
     facts = {

@@ -213,6 +213,12 @@ def test_the_trials_of_a_node_read_the_same_memory(ray_cluster: Cluster) -> None
         ({"gpus_per_trial": 0.25}, Cluster(16, 2), (1, 0.25, 8)),
         ({"gpus_per_trial": 0.125}, Cluster(4, 1), (1, 0.125, 4)),
         ({"gpus_per_trial": 0}, Cluster(4, 1), (1, 0, 4)),
+        # a trial runs on one node, whatever the others have
+        ({"concurrent": 1}, Cluster(3, 0, ((1, 0), (1, 0), (1, 0))), (1, 0, 1)),
+        ({"concurrent": 1}, Cluster(6, 0, ((0, 0), (4, 0), (2, 0))), (4, 0, 1)),
+        ({"concurrent": 2}, Cluster(6, 0, ((4, 0), (2, 0))), (2, 0, 2)),
+        ({"gpus_per_trial": 2}, Cluster(12, 6, ((6, 3), (6, 3))), (1, 2, 2)),
+        ({"gpus_per_trial": 0.5}, Cluster(9, 2, ((8, 1), (1, 1))), (1, 0.5, 3)),
     ],
 )
 def test_a_trials_share_of_the_cluster(
@@ -224,6 +230,10 @@ def test_a_trials_share_of_the_cluster(
 def test_more_than_the_cluster_has_is_refused() -> None:
     with pytest.raises(RequestError, match=r"at most the cluster's GPUs \(0\), but it is 0.5"):
         Cluster(2, 0).share(TuneConfig(gpus_per_trial=0.5))
+    with pytest.raises(
+        RequestError, match=r"GPUs of a node that has a CPU too \(1\).*but it is 2: give less"
+    ):
+        Cluster(4, 2, ((2, 1), (2, 1))).share(TuneConfig(gpus_per_trial=2))
     with pytest.raises(RequestError, match=r"at most the cluster's CPUs \(2\).*it is 3"):
         Cluster(2, 0).share(TuneConfig(concurrent=3))
     with pytest.raises(RequestError, match=r"must have a CPU for trials, but it has 0: start a"):
