@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -22,34 +24,37 @@ _STOPPED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 def running_server(
     *options: str, stop: signal.Signals = signal.SIGINT, host: str = ""
 ) -> Iterator[str]:
-    """`python -m mgc_ray.serve OPTIONS` from when it responds; yields its address.
+    """`python -m mgc_ray.serve OPTIONS` from when it says that it serves; yields its address.
 
     Afterwards it is stopped by the signal `stop`, and must end in order.
     """
     port = _free_port()
     listening = ["--port", str(port), *(["--host", host] if host else [])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mgc_ray.serve", *listening, *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # a signal that this process ignores would be ignored there too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-    )
     address = f"http://{f'[{host}]' if ':' in host else host or '127.0.0.1'}:{port}"
-    try:
-        _wait_until_it_responds(process, address)
-        yield address
-    finally:
-        process.send_signal(stop)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "printed"
+        with file.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mgc_ray.serve", *listening, *options],
+                stderr=stderr,
+                start_new_session=True,
+                # a signal that this process ignores would be ignored there too
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+            )
         try:
-            printed = process.communicate(timeout=60)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            _wait_until_printed(process, file, f"serving {address}/ with ")
+            urlopen(f"{address}/health", timeout=5).close()
+            yield address
+        finally:
+            process.send_signal(stop)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        printed = file.read_text()
     assert process.returncode == 0, printed
-    assert f"serving {address}/ with " in printed
     assert printed.splitlines()[-1] == f"stopped by {_STOPPED_BY[stop]}"
     assert "Traceback" not in printed
 
@@ -86,13 +91,9 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_it_responds(process: subprocess.Popen[str], address: str) -> None:
+def _wait_until_printed(process: subprocess.Popen[bytes], file: Path, text: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        try:
-            urlopen(f"{address}/health", timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(f"no response within {_START_SECONDS} s")
+    while text not in (printed := file.read_text()):
+        assert process.poll() is None, printed
+        assert time.monotonic() < deadline, printed
+        time.sleep(0.1)

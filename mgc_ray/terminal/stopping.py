@@ -14,8 +14,8 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 STATUS = 130
@@ -35,6 +35,7 @@ class _Process:
 
     stopped_by = 0  # the first signal
     raised = False
+    held = False  # by `uninterrupted`
     how_to_go_on: Callable[[], str] | None = None
 
 
@@ -61,6 +62,18 @@ def start_again() -> str:
     return ": nothing was written, the same command starts again"
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What must be done whole: a first signal raises at its end. Later ones end the process."""
+    _Process.held = True
+    try:
+        yield
+    finally:
+        _Process.held = False
+    if _Process.stopped_by:
+        _raise_once()
+
+
 def stop_message(name: str) -> str:
     """What the command `name` prints when it was stopped."""
     stopped_by = f"stopped by {_SIGNALS[_Process.stopped_by or signal.SIGINT]}"
@@ -84,6 +97,11 @@ def _interrupt(number: int, _: object) -> None:
     _Process.stopped_by = _Process.stopped_by or number
     if number == signal.SIGHUP:
         _leave_terminal()
+    if not _Process.held:
+        _raise_once()
+
+
+def _raise_once() -> None:
     if not _Process.raised:
         _Process.raised = True
         raise KeyboardInterrupt

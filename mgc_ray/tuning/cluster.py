@@ -25,6 +25,7 @@ from mgc_ray.config import ClusterConfig, TuneConfig
 from mgc_ray.data.storage import SharedFolder
 from mgc_ray.results import TrialResources
 from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.stopping import uninterrupted
 from mgc_ray.tuning.address import check_address, no_cluster
 from mgc_ray.tuning.start import own_signals, start_ray
 
@@ -114,8 +115,9 @@ def ray_cluster(config: ClusterConfig, gpus: float = 0.0) -> Iterator[Cluster]:
         traceback.clear_frames(error.__traceback__)
         raise
     finally:
-        gc.collect()
-        ray.shutdown()
+        with uninterrupted():  # half of Ray's processes would be left
+            gc.collect()
+            ray.shutdown()
 
 
 def _connect(address: str) -> None:

@@ -161,5 +161,6 @@ def test_a_token_that_is_not_the_heads_is_refused_with_that_reason(
         f"preprocess --tracks {music(tmp_path / 'music', 3)} --dataset d", tmp_path
     )
     assert process.wait(100) == 2
-    (line,) = (tmp_path / "printed").read_text().splitlines()
+    genres, line = (tmp_path / "printed").read_text().splitlines()
+    assert genres.startswith("genres: ")
     assert f"the Ray cluster at '{ADDRESS}' takes only those who have its token" in line

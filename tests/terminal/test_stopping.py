@@ -29,6 +29,11 @@ def main(argv):
     if sys.argv[1] == "deaf":  # where Python ignores all exceptions
         Deaf()
         print("heard nothing", flush=True)
+    if sys.argv[1] == "ending":
+        with stopping.uninterrupted():
+            time.sleep(1)
+            print("whole", flush=True)
+        print("more", flush=True)
     while sys.argv[1] == "talking":
         print("still running", flush=True)
         time.sleep(0.01)
@@ -162,3 +167,12 @@ def test_the_command_timeout_ends_a_command_in_order() -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (130, "stopped by SIGTERM: start it again\n")
+
+
+def test_what_must_be_done_whole_is_and_then_the_command_stops() -> None:
+    process = start("ending")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert printed == ("whole\n", "stopped by SIGTERM: start it again\n")
