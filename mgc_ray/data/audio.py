@@ -13,16 +13,13 @@ import soundfile
 import soxr
 
 from mgc_ray.data.decoding import UnusableTrackError, decode
+from mgc_ray.data.endings import NOT_DECODED
 
 __all__ = ["UnusableTrackError", "Waveform", "read_waveform"]
 
 SILENCE = 1e-4  # peak-to-peak amplitude, -80 dB of full scale: less is the noise floor of 14 bits
 LOUDEST = 1e6  # the same; what integers written as floating point can reach, and no more
 NEGLIGIBLE = 0.1  # seconds that a file may be shorter than it states
-_NOT_DECODED = (
-    *(".aac", ".ac3", ".ape", ".asf", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4"),
-    *(".mpc", ".ra", ".rm", ".tta", ".webm", ".wma", ".wmv", ".wv"),
-)
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def check_openable(path: str | Path) -> None:
 def _not_audio(path: str | Path, error: Exception) -> str:
     """Why libsndfile cannot open a file, without the path that its messages start with."""
     ending = Path(path).suffix.lower()
-    if ending in _NOT_DECODED:
+    if ending in NOT_DECODED:
         return f"{ending} is not decoded: convert it to FLAC, e.g. ffmpeg -i SONG{ending} SONG.flac"
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
     # of text named .mp3, which check_openable has just opened

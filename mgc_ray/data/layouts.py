@@ -7,22 +7,18 @@ valid and test. Folders that are no genres, or may be genres or not, are refused
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 
 from mgc_ray import RequestError
+from mgc_ray.data.endings import SONGS
 from mgc_ray.data.genres import is_known, known, mostly_known, spelling_key
 from mgc_ray.data.names import as_text, is_utf8
+from mgc_ray.data.split.words import PARTS, WORDS, part_words
 from mgc_ray.data.walk import walk
 
-_PART_WORDS = {
-    **dict.fromkeys(("train", "training", "trainset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development"), "valid"),
-    **dict.fromkeys(("test", "testing", "testset", "eval", "evaluation"), "test"),
-}
-_PARTS = ("train", "valid", "test")
 # Whose subfolders are genres: GTZAN as it is downloaded from Kaggle, and as it was published.
 _OF_GENRES = ("genres_original", "genres")
 # What holds music and is no genre itself. What lies below may be genres, artists or anything.
@@ -32,11 +28,6 @@ _CONTAINERS = (
     *("ogg", "originals", "raw", "samples", "songs", "tracks", "wav", "wma"),
 )
 _NUMBERED = re.compile(r"(fold|part|split|batch|chunk|cd|disc|disk|vol|volume)\d+")
-_MUSIC = (
-    *(".aac", ".aif", ".aifc", ".aiff", ".ape", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka"),
-    *(".mp2", ".mp3", ".mp4", ".mpc", ".npy", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64"),
-    *(".wav", ".webm", ".wma", ".wv"),
-)
 _TABLE = "give a table of the columns path,genre (--tracks songs.csv)"
 _LISTED = 12  # names in a message, at most
 
@@ -45,12 +36,14 @@ _LISTED = 12  # names in a message, at most
 class Layout:
     """Where in ROOT/A/B/... a song's genre and part are; None where no folder says it.
 
-    `levels`: how many folders below `root` say something; those below may be artists and albums.
+    `parts`: the part of each folder's name. `levels`: how many folders below `root` say something;
+    those below may be artists and albums.
     """
 
     root: Path
     genre: int | None = 0
     part: int | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -67,7 +60,7 @@ class Layout:
         genre = "" if self.genre is None else folders[self.genre]
         if self.part is None or len(folders) <= self.part:
             return genre, ""
-        part = _PART_WORDS.get(folders[self.part].casefold(), "")
+        part = self.parts.get(folders[self.part], "")
         return (genre, part) if part or self.part > 0 else None
 
 
@@ -100,7 +93,7 @@ def find_layout(source: Path, files: Sequence[Path]) -> Layout:
 
     Raises RequestError for one that holds no genres, or may be read in several ways.
     """
-    songs = [path for path in files if path.suffix.lower() in _MUSIC]
+    songs = [path for path in files if path.suffix.lower() in SONGS]
     top = _Folder.of(source, songs or files)  # not by a LICENSE or what else lies about
     root, folder = _genres_below(source, top)
     note = "" if root == source else f"--tracks {source} is read as {root}"
@@ -125,7 +118,7 @@ def gives_split(source: Path) -> bool:
     while len(names := _subfolders(folder)) == 1:
         folder /= names[0]
     near = {*names, *(below for name in names for below in _subfolders(folder / name))}
-    if not any(name.casefold() in _PART_WORDS for name in near):  # without reading all folders
+    if not any(name.casefold() in WORDS for name in near):  # without reading all folders
         return False
     try:
         return find_layout(source, walk(source).files).part is not None
@@ -195,12 +188,14 @@ def _check_is_no_genre(root: Path, folder: _Folder) -> None:
 # ---- parts of a split ----
 
 
-def _parts(names: Iterable[str]) -> list[str]:
-    """Folders of at least two parts, train first; empty where any is something else."""
-    part_of = {name: _PART_WORDS.get(name.casefold(), "") for name in names}
+def _parts(names: Iterable[str]) -> dict[str, str]:
+    """The parts of folders, of two at least, train first; empty where any is something else."""
+    names = list(names)
+    meant = part_words(name.casefold() for name in names)
+    part_of = {name: meant.get(name.casefold(), "") for name in names}
     if "" in part_of.values() or len(set(part_of.values())) < 2:
-        return []
-    return sorted(part_of, key=lambda name: (_PARTS.index(part_of[name]), name))
+        return {}
+    return dict(sorted(part_of.items(), key=lambda item: (PARTS.index(item[1]), item[0])))
 
 
 def _with_parts(root: Path, folder: _Folder) -> Layout:
@@ -214,8 +209,9 @@ def _with_parts(root: Path, folder: _Folder) -> Layout:
                 f"{_TABLE.replace('path,genre', 'path,genre,split')}"
             )
         note = f"the folders {_listed(parts)} are parts of a split, with the genres below them"
-        return Layout(root, genre=1, part=0, note=note)
-    if like_parts := _parts(name for name in names if name.casefold() in _PART_WORDS):
+        return Layout(root, genre=1, part=0, parts=parts, note=note)
+    meant = part_words(name.casefold() for name in names)
+    if like_parts := _parts(name for name in names if name.casefold() in meant):
         others = [name for name in names if name not in like_parts]
         raise RequestError(
             f"the folders {_listed(like_parts)} of {root} seem to be parts of a split, but beside "
@@ -223,7 +219,7 @@ def _with_parts(root: Path, folder: _Folder) -> Layout:
         )
     if below := _parts({name for genre in folder.folders.values() for name in genre.folders}):
         note = f"the folders {_listed(below)} below the genres are parts of a split"
-        return Layout(root, genre=0, part=1, note=note)
+        return Layout(root, genre=0, part=1, parts=below, note=note)
     return Layout(root)
 
 

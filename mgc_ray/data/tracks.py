@@ -15,14 +15,13 @@ from mgc_ray import RequestError
 from mgc_ray.data.genres import composed, one_spelling, spelling_key
 from mgc_ray.data.layouts import Layout, find_layout
 from mgc_ray.data.names import as_text, is_utf8
+from mgc_ray.data.split.words import PARTS, WORDS, part_words
 from mgc_ray.data.tables.columns import FMA, Column, TableFile
 from mgc_ray.data.tables.csv_text import one_cell_or_two, too_many_cells
 from mgc_ray.data.tables.file import read_table_file
 from mgc_ray.data.tables.known import find_fma_audio, is_gtzan_features, refuse_gtzan_parts
 from mgc_ray.data.tables.paths import PathFinder, local_path
 from mgc_ray.data.walk import no_audio_in_words, walk
-
-SPLITS = ("train", "valid", "test")
 
 # of a column -> other usual names; case, spaces and underscores make no difference
 _USUAL = {
@@ -37,12 +36,6 @@ _USUAL = {
     "artist": ("artist name", "artists", "artist(s)", "performer", "band"),
     "split": ("partition", "data split", "dataset split", "set.split"),
     "track_id": (),
-}
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("eval", "evaluation"), "valid"),  # but see `_split_words`
 }
 _NO_VALUE = frozenset(("nan", "<na>", "n/a", "#n/a", "na", "null", "none"))  # of exports
 _STRAY = 0.1  # of the others: so many arrays among audio, or the other way round, are left out
@@ -285,7 +278,7 @@ def _read_rows(source: Path, labelled: bool, names: ColumnNames) -> TrackTable:
     finder = PathFinder(source.parent)
     cells = _checked_cells(file, finder)
     rows = _fma_rows(file, cells) if file.kind == FMA else _rows(file, cells, finder)
-    _check_splits(file, rows)
+    parts = _part_words(file, rows)
     numbered = file.kind == FMA or is_gtzan_features(file.header)
     tracks: dict[str, Track] = {}
     skipped: list[Skipped] = []
@@ -301,7 +294,7 @@ def _read_rows(source: Path, labelled: bool, names: ColumnNames) -> TrackTable:
             genre,
             track_id,
             row.cells["artist"],
-            split=_SPLIT_WORDS.get(_split_word(row.cells), ""),
+            split=parts.get(_split_word(row.cells), ""),
         )
         if row.path in tracks and spelling_key(tracks[row.path].genre) != spelling_key(genre):
             raise RequestError(
@@ -334,7 +327,7 @@ def _checked_cells(file: TableFile, finder: PathFinder) -> list[dict[str, str]]:
 
     def fits(cells: dict[str, str]) -> bool:
         word = _split_word(cells)
-        known = cells.get("genre", "") in genres and word in ("", *_SPLIT_WORDS, *_NO_VALUE)
+        known = cells.get("genre", "") in genres and word in ("", *WORDS, *_NO_VALUE)
         return known and finder.exists(cells["path"])
 
     has_split = any(row.cells.get("split") for row in file.rows)
@@ -350,7 +343,7 @@ def _checked_cells(file: TableFile, finder: PathFinder) -> list[dict[str, str]]:
         if row.other and row.other != row.cells and fits(row.other):
             one = next(cell for name, cell in row.other.items() if cell != row.cells[name])
             raise one_cell_or_two(file.where(row.number), one)
-        if has_split and not _split_word(cells) and cells["artist"].casefold() in _SPLIT_WORDS:
+        if has_split and not _split_word(cells) and cells["artist"].casefold() in WORDS:
             raise RequestError(
                 f"{file.where(row.number)}: the artist is {cells['artist']!r}, which is a part of "
                 "the split, so a cell before it seems to be missing: write ,, where one is empty"
@@ -402,31 +395,25 @@ def _split_word(cells: dict[str, str]) -> str:
     return cells.get("split", "").casefold()
 
 
-def _check_splits(file: TableFile, rows: Sequence[_Row]) -> None:
-    """Refuse a word that is none of a part, and two that may be the same one."""
+def _part_words(file: TableFile, rows: Sequence[_Row]) -> dict[str, str]:
+    """The part that each word of the split means; RequestError for one that means none."""
     first: dict[str, _Row] = {}
     for row in rows:
         if not row.reason:
             first.setdefault(_split_word(row.cells), row)
     first.pop("", None)
+    parts = part_words(first)
     for word, row in first.items():
-        if word not in _SPLIT_WORDS:
+        if word not in parts:
             raise RequestError(
-                f"{file.where(row.number)}: split must be one of {', '.join(SPLITS)} or empty, but "
+                f"{file.where(row.number)}: split must be one of {', '.join(PARTS)} or empty, but "
                 f"it is {row.cells['split']!r}; write one of these, or rename the column where it "
                 "is no split"
             )
-    valid = [word for word in first if _SPLIT_WORDS[word] == "valid"]
-    evaluation = [word for word in valid if word.startswith("eval")]
-    if evaluation and len(valid) > len(evaluation):
-        raise RequestError(
-            f"{file.where(first[evaluation[0]].number)}: the split has "
-            f"{' and '.join(map(repr, valid))}, and it is not clear which of them is test: write "
-            "train, valid and test"
-        )
-    other = [f"{word!r} as {_SPLIT_WORDS[word]}" for word in first if word not in SPLITS]
+    other = [f"{word!r} as {parts[word]}" for word in first if word not in PARTS]
     if other:
         file.assumed.append(f"takes the split {', '.join(other)}")
+    return parts
 
 
 def _with_unique_ids(tracks: Iterable[Track], repeated: set[str]) -> list[Track]:

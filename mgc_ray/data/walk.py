@@ -5,22 +5,15 @@ Every file is one of three: it may be a song, it is left out with a reason, or i
 found out when it is decoded.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_NO_AUDIO = frozenset(
-    f".{ending}"
-    for endings in (
-        "avif bmp gif jpeg jpg pdf png ps svg tif tiff webp",  # pictures
-        "csv doc docx htm html lrc md nfo rtf srt txt tsv url xls xlsx xml",  # texts
-        "accurip cue log m3u m3u8 md5 mid midi pls sfv sha1 sha256 xspf",  # beside music
-        "cfg conf dat db ini js json lnk part py rar sqlite toml torrent vob yaml yml zip",
-    )
-    for ending in endings.split()
-)
+from mgc_ray.data.endings import NO_AUDIO
+
 _HIDDEN = "is hidden: its name, or that of a folder it is in, begins with a dot"
 
 
@@ -33,14 +26,14 @@ class Walk:
     no_audio: Counter[str] = field(default_factory=Counter)
 
 
-def walk(folder: Path) -> Walk:
-    """All files below a folder at any depth; links are followed, but not in circles."""
+def walk(folder: Path, depth: float = math.inf) -> Walk:
+    """All files below a folder, `depth` folders deep; links are followed, but not in circles."""
     found = Walk()
-    for path, reason, hidden in _entries(folder, (_identity(folder),), hidden=False):
+    for path, reason, hidden in _entries(folder, (_identity(folder),), False, depth):
         ending = path.suffix.lower()
         if reason:
             found.left_out.append((path, reason))
-        elif ending in _NO_AUDIO or (hidden and not ending) or path.name.startswith("._"):
+        elif ending in NO_AUDIO or (hidden and not ending) or path.name.startswith("._"):
             found.no_audio[ending or "without an ending"] += 1
         elif hidden:
             found.left_out.append((path, _HIDDEN))
@@ -60,7 +53,7 @@ def no_audio_in_words(counts: Counter[str]) -> str:
 
 
 def _entries(
-    folder: Path, above: tuple[tuple[int, int], ...], hidden: bool
+    folder: Path, above: tuple[tuple[int, int], ...], hidden: bool, depth: float
 ) -> Iterator[tuple[Path, str, bool]]:
     """Each file, why it (or a whole folder) is left out if so, and whether it is hidden.
 
@@ -79,8 +72,8 @@ def _entries(
             yield path, "", is_hidden
         elif (identity := _identity(path)) in above:
             yield path, "is a link to a folder that it is in", is_hidden
-        else:
-            yield from _entries(path, (*above, identity), is_hidden)
+        elif depth:
+            yield from _entries(path, (*above, identity), is_hidden, depth - 1)
 
 
 def _is_folder(path: Path) -> bool:

@@ -91,6 +91,7 @@ def test_genres_that_are_lower_are_found(
         ("Training", "Validation", "Testing"),
         ("train", "valid", "eval"),
         ("train", "dev", "test"),
+        ("Train", "DEV", "Evaluation"),
     ],
 )
 def test_folders_of_a_split_above_the_genres(

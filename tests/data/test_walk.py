@@ -33,6 +33,11 @@ def test_files_at_any_depth_with_any_ending_may_be_songs(tmp_path: Path) -> None
     assert walk(tmp_path).left_out == []
 
 
+def test_a_walk_may_be_only_so_deep(tmp_path: Path) -> None:
+    touched(tmp_path, "a.wav", "x/b.wav", "x/y/c.wav")
+    assert [path.name for path in walk(tmp_path, depth=1).files] == ["a.wav", "b.wav"]
+
+
 def test_what_is_no_audio_is_counted_by_ending(tmp_path: Path) -> None:
     touched(tmp_path, "a.wav", "cover.jpg", "x/Cover.JPG", "x/notes.txt", "._a.wav", ".DS_Store")
     assert found(tmp_path) == ["a.wav"]

@@ -12,7 +12,8 @@ from mgc_ray.config import Protocol
 from mgc_ray.data.split.folds import draw_folds, parse_fold, split_groups
 from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.split.gtzan import fault_filtered
-from mgc_ray.data.tracks import SPLITS, Skipped, Track, TrackTable
+from mgc_ray.data.split.words import PARTS
+from mgc_ray.data.tracks import Skipped, Track, TrackTable
 
 LEAKY_PROTOCOLS = ("random-chunks",)
 BY_ARTIST = ("grouped", "cross-validation")
@@ -183,8 +184,8 @@ def _small_genres(
                 f"add tracks, remove the genre, or {_DROP}",
                 "has no usable track",
             )
-        elif protocol in BY_ARTIST and count < len(SPLITS):
-            needs = f"{len(SPLITS)} groups (artists, or tracks of unknown artist)"
+        elif protocol in BY_ARTIST and count < len(PARTS):
+            needs = f"{len(PARTS)} groups (artists, or tracks of unknown artist)"
             small[genre] = (
                 f"--protocol {protocol} needs {needs} per genre for train, valid and test, but "
                 f"{genre!r} has {count}: add tracks of other artists, remove the genre, or {_DROP}",

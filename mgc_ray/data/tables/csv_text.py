@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mgc_ray import RequestError
+from mgc_ray.data.endings import SONGS
 from mgc_ray.data.tables.columns import (
     FMA,
     AmbiguousError,
@@ -27,14 +28,6 @@ from mgc_ray.data.tables.columns import (
     names_in_words,
 )
 
-AUDIO_ENDINGS = frozenset(
-    f".{ending}"
-    for endings in (
-        "aac aif aifc aiff ape au caf dsf flac m4a m4b mka mp2 mp3 mp4 mpc npy",
-        "oga ogg opus ra snd w64 wav wave webm wma wv",
-    )
-    for ending in endings.split()
-)
 _DELIMITERS = (",", ";", "\t", "|")
 _LOOKED_AT = 1000  # lines, to see whether the paths of a table have endings
 
@@ -380,7 +373,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _is_song(cell: str) -> bool:
-    return Path(cell.strip()).suffix.lower() in AUDIO_ENDINGS
+    return Path(cell.strip()).suffix.lower() in SONGS
 
 
 def _lines_in_words(numbers: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from mgc_ray import RequestError
 from mgc_ray.data.genres import composed
 from mgc_ray.data.names import is_utf8
+from mgc_ray.data.walk import walk
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.IGNORECASE | re.DOTALL)
@@ -100,7 +101,7 @@ class PathFinder:
             ways.append("have \\ for /")
         on_disk = self._spelt(path)
         if on_disk and on_disk != path:
-            same = unicodedata.normalize("NFC", on_disk) == unicodedata.normalize("NFC", path)
+            same = composed(on_disk) == composed(path)
             ways.append(f"have another {'Unicode form' if same else 'case'} than on disk")
         return on_disk or path, ways
 
@@ -140,7 +141,8 @@ class PathFinder:
     def _find_below(self, rows: Sequence[tuple[str, str]], paths: list[str]) -> list[str]:
         """Relative paths whose end only one file below the folder has, of the genre's folder."""
         files: dict[str, list[str]] = defaultdict(list)
-        _list_files(self._folder, _DEPTH, files)
+        for file in filter(is_utf8, walk(Path(self._folder), _DEPTH).files):
+            files[composed(file.name)].append(str(file))
         found = list(paths)
         for i, (written, genre) in enumerate(rows):
             below = os.path.normpath(composed(written).replace("\\", "/"))
@@ -162,17 +164,5 @@ class PathFinder:
         return found
 
 
-def _list_files(folder: str, depth: int, files: dict[str, list[str]]) -> None:
-    """Add the files below a folder by their name, except hidden ones and names not in UTF-8."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
-            if entry.name.startswith(".") or not is_utf8(entry.name):
-                continue
-            if not entry.is_dir():
-                files[composed(entry.name)].append(entry.path)
-            elif depth:
-                _list_files(entry.path, depth - 1, files)
-
-
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    return composed(unicodedata.normalize("NFD", name).casefold())

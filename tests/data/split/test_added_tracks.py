@@ -15,7 +15,8 @@ from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.gtzan import fault_filtered
 from mgc_ray.data.split.protocols import add_to_train, chunk_splits, draw_split
-from mgc_ray.data.tracks import SPLITS, Track
+from mgc_ray.data.split.words import PARTS
+from mgc_ray.data.tracks import Track
 from tests.data.made_tracks import GENRES, of_artists, tracks_of
 
 
@@ -35,7 +36,7 @@ def test_no_added_track_is_in_valid_or_test_under_any_protocol(
 ) -> None:
     published = [i for i in fault_filtered() if i.split(".")[0] in GENRES]
     tracks = [
-        Track(f"/{i}.wav", i.split(".")[0], i, split=SPLITS[n % 3])
+        Track(f"/{i}.wav", i.split(".")[0], i, split=PARTS[n % 3])
         for n, i in enumerate(published[::5])
     ]
     split, _ = draw_split(tracks, {}, protocol, seed, "2/4")

@@ -11,7 +11,8 @@ from mgc_ray import RequestError
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.protocols import draw_split
-from mgc_ray.data.tracks import SPLITS, Track
+from mgc_ray.data.split.words import PARTS
+from mgc_ray.data.tracks import Track
 from tests.data.made_tracks import GENRES, of_artists, tracks_of
 
 
@@ -115,8 +116,8 @@ def test_the_rest_of_a_fold_is_split_into_train_and_valid() -> None:
     tracks = tracks_of({"jazz": 100, "rock": 50})
     split, skipped = draw_split(tracks, {}, "cross-validation", 3, "2/5")
     counts = Counter((track.genre, track.split) for track in split)
-    assert {part: counts["jazz", part] for part in SPLITS} == {"train": 64, "valid": 16, "test": 20}
-    assert {part: counts["rock", part] for part in SPLITS} == {"train": 32, "valid": 8, "test": 10}
+    assert {part: counts["jazz", part] for part in PARTS} == {"train": 64, "valid": 16, "test": 20}
+    assert {part: counts["rock", part] for part in PARTS} == {"train": 32, "valid": 8, "test": 10}
     assert skipped == []
 
 

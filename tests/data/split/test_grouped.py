@@ -11,7 +11,8 @@ from mgc_ray import RequestError
 from mgc_ray.config import Protocol
 from mgc_ray.data.split.folds import parse_fold
 from mgc_ray.data.split.protocols import check_table, draw_split
-from mgc_ray.data.tracks import SPLITS, Track
+from mgc_ray.data.split.words import PARTS
+from mgc_ray.data.tracks import Track
 from tests.data.made_tracks import GENRES, sides_of_groups, table_of, tracks_of
 
 # --- what is refused before any file is opened ---
@@ -140,7 +141,7 @@ def test_no_group_is_on_both_sides_and_every_genre_is_in_every_part(
             sides[value or track.track_id].add(track.split)
         assert all(len(parts) == 1 for parts in sides.values()), key
     assert {(track.genre, track.split) for track in split} == {
-        (track.genre, part) for track in tracks for part in SPLITS
+        (track.genre, part) for track in tracks for part in PARTS
     }
     assert draw_split(tracks, hashes, "grouped", seed) == (split, [])
 
@@ -164,13 +165,13 @@ def test_three_artists_per_genre_are_always_enough_where_none_plays_two(
 def test_the_shares_of_many_tracks_are_64_16_20_in_every_genre() -> None:
     split, _ = draw_split(tracks_of({"jazz": 100, "rock": 50, "blues": 25}), {}, "grouped", 3)
     counts = Counter((track.genre, track.split) for track in split)
-    assert {part: counts["jazz", part] for part in SPLITS} == pytest.approx(
+    assert {part: counts["jazz", part] for part in PARTS} == pytest.approx(
         {"train": 64, "valid": 16, "test": 20}, abs=1
     )
-    assert {part: counts["rock", part] for part in SPLITS} == pytest.approx(
+    assert {part: counts["rock", part] for part in PARTS} == pytest.approx(
         {"train": 32, "valid": 8, "test": 10}, abs=1
     )
-    assert {part: counts["blues", part] for part in SPLITS} == pytest.approx(
+    assert {part: counts["blues", part] for part in PARTS} == pytest.approx(
         {"train": 16, "valid": 4, "test": 5}, abs=1
     )
 
@@ -240,5 +241,5 @@ def test_a_part_without_a_genre_is_given_a_group_of_it(seed: int) -> None:
         for i in range(count)
     ]
     split, _ = draw_split(tracks, {}, "grouped", seed)
-    assert {(t.genre, t.split) for t in split} == {(g, s) for g in ("jazz", "rock") for s in SPLITS}
+    assert {(t.genre, t.split) for t in split} == {(g, s) for g in ("jazz", "rock") for s in PARTS}
     assert all(len(sides) == 1 for sides in sides_of_groups(split).values())
