@@ -8,8 +8,7 @@ drawn from whole tracks and written beside them. What is there already is not ma
 import math
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
-from mgc_ray.data.artists import is_known
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.confounds import Properties, find_confounds, properties_of
 from mgc_ray.data.copies import fingerprint, same_recordings
@@ -36,20 +34,25 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
-from mgc_ray.data.features import TOO_SHORT, TrackFeatures
+from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, check_output_folder, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
 from mgc_ray.data.names import one_line
-from mgc_ray.data.split.groups import groups_on_several_sides
-from mgc_ray.data.split.protocols import BY_ARTIST, add_to_train, draw_split
+from mgc_ray.data.split.protocols import add_to_train, draw_split
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tags import artists_in_words
 from mgc_ray.data.tracks import Skipped, Track
-from mgc_ray.data.walk import no_audio_in_words
+from mgc_ray.pipeline.findings import (
+    check_genres,
+    report_copies,
+    report_damage,
+    report_skipped,
+    split_warnings,
+)
 from mgc_ray.pipeline.tables import Tables, report_left_out
 from mgc_ray.settings import options
-from mgc_ray.terminal.command import console, count_of
+from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 
 Shards = dict[int, Sequence[Track]]
@@ -138,13 +141,13 @@ def _make(
     order = {track.path: i for i, track in enumerate(tables.tracks)}
     skipped = [*tables.skipped, *sorted(unusable, key=lambda one: order[one.path])]
     write_skipped(folder, skipped)  # also for one whose request is refused by what was found
-    _report_skipped(folder, skipped, tables.no_audio)
-    _report_damage(folder, places)
+    report_skipped(folder, skipped, tables.no_audio)
+    report_damage(folder, places)
     recordings = {path: place.recording for path, place in places.items()}
     usable = [track for track in tables.main.tracks if track.path in places]
     config = tables.config
     try:
-        _check_genres(folder, tables, places, unusable)
+        check_genres(folder, tables, places, unusable)
         tracks, left_out = draw_split(
             usable, recordings, config.protocol, info.seed, config.fold, config.drop_small_genres
         )
@@ -164,7 +167,7 @@ def _make(
     added = [track for track in added if track.genre in genres]
     report_left_out([*left_out, *repeated])
     write_skipped(folder, [*skipped, *left_out, *repeated])
-    _report_copies(folder, tracks, recordings)
+    report_copies(folder, tracks, recordings)
     info = replace(info, genres=tuple(sorted(genres - {""})), shards=len(shards))
     if config.synthetic:
         seconds = _typical_seconds(places)
@@ -187,9 +190,7 @@ def _make(
         split_id=split_identity(rows, info),
         accuracy_without_music=confounds.accuracy,
         warnings=(
-            *_unknown_artists(tracks, info),
-            *_weak_split(tracks, info),
-            *_contradictions(tracks, recordings),
+            *split_warnings(tracks, recordings, info),
             *confounds.warnings,
         ),
     )
@@ -397,120 +398,7 @@ def _name(shard: int) -> str:
     return shard_path(Path(), shard).as_posix()
 
 
-def _check_genres(
-    folder: Path, tables: Tables, places: dict[str, TrackPlace], unusable: Sequence[Skipped]
-) -> None:
-    """A genre all of whose tracks are unusable must not vanish unnoticed."""
-    usable = {track.genre for track in tables.main.tracks if track.path in places}
-    for genre in sorted(set(tables.main.genres) - usable):
-        paths = {track.path for track in tables.main.tracks if track.genre == genre}
-        reasons = [one.reason for one in unusable if one.path in paths]
-        text = (
-            f"genre {genre!r} has no usable track: the reasons are in {folder / 'skipped.csv'}, "
-            f"the first is: {reasons[0]}"
-        )
-        if tables.config.drop_small_genres:
-            console.print(f"{text}; it is left out", style="yellow")
-            continue
-        remedy = "add tracks, remove the genre, or leave out all that are too small by"
-        if all(TOO_SHORT in reason for reason in reasons):
-            is_array = tables.main.tracks[0].is_array
-            option = "a larger --chunks-per-track" if is_array else "a smaller --chunk-seconds"
-            remedy = f"give {option}, {remedy}"
-        raise RequestError(f"{text}; {remedy} --drop-small-genres")
-
-
 def _typical_seconds(places: dict[str, TrackPlace]) -> float:
     """The median length of the tracks, so that an added one gives about as many chunks."""
     seconds = float(np.median([place.seconds for place in places.values()]))
     return _SYNTHETIC_SECONDS if math.isnan(seconds) else min(_SYNTHETIC_SECONDS, seconds)
-
-
-def _report_copies(folder: Path, tracks: Sequence[Track], recordings: dict[str, str]) -> None:
-    by_recording: dict[str, list[Track]] = {}
-    for track in tracks:
-        by_recording.setdefault(recordings[track.path], []).append(track)
-    copies = [same for same in by_recording.values() if len(same) > 1]
-    if not copies:
-        return
-    console.print(
-        f"{count_of(len(copies), 'recording')} that the table has several times, also cut or in "
-        f"another format ({count_of(sum(map(len, copies)), 'track')}); each counts as one group "
-        f"(all in the column recording of {folder / 'tracks.parquet'}):",
-        markup=False,
-    )
-    for first, *others in copies[:5]:
-        same = ", ".join(track.path for track in others)
-        console.print(one_line(f"  {first.path} = {same}"))
-
-
-def _contradictions(tracks: Sequence[Track], recordings: dict[str, str]) -> Iterator[str]:
-    """Where one recording has two genres: nothing can learn both."""
-    first: dict[str, Track] = {}
-    contradicting = [
-        (track, other)
-        for track in tracks
-        if not track.added
-        and (other := first.setdefault(recordings[track.path], track)).genre != track.genre
-    ]
-    if contradicting:
-        (track, other), *more = contradicting
-        other_ones = f", and {count_of(len(more), 'more such track')}" if more else ""
-        yield (
-            f"{track.path} is the same recording as {other.path}, but their genres are "
-            f"{track.genre!r} and {other.genre!r}"
-            f"{other_ones}: correct them"
-        )
-
-
-def _unknown_artists(tracks: Sequence[Track], info: DatasetInfo) -> Iterator[str]:
-    if info.protocol in BY_ARTIST and not any(is_known(track.artist) for track in tracks):
-        yield (
-            "no artist is known, so songs of one artist may be in training and in test, and "
-            "figures are too high for new artists: tag the files, sort them as "
-            "GENRE/ARTIST/ALBUM/SONG, or give a CSV with a column artist"
-        )
-
-
-def _weak_split(tracks: Sequence[Track], info: DatasetInfo) -> Iterator[str]:
-    """Where figures on the split will not mean what they seem to."""
-    if both := groups_on_several_sides(tracks):  # not drawn here, but given or published
-        whose = "published" if info.protocol == "fault-filtered" else "table's own"
-        yield (
-            f"groups on several sides of the {whose} split: {len(both)}, e.g. {both[0]!r} (artists "
-            "who play together, or one recording twice), so its figures are too high"
-        )
-    if info.protocol == "cross-validation":
-        tested = {track.genre for track in tracks if track.split == "test"}
-        for genre in sorted({track.genre for track in tracks} - tested):
-            yield (
-                f"the test part of fold {info.fold} has no track of {genre!r}, which has fewer "
-                "groups (artists) than there are folds: this fold's figures leave that genre out"
-            )
-
-
-def _report_damage(folder: Path, places: dict[str, TrackPlace]) -> None:
-    damaged = {path: place for path, place in places.items() if place.lost_seconds}
-    if not damaged:
-        return
-    console.print(
-        f"{count_of(len(damaged), 'track')} of damaged files, of which the rest is used (all in "
-        f"the column lost_seconds of {folder / 'tracks.parquet'}):",
-        markup=False,
-    )
-    for path, place in list(damaged.items())[:5]:
-        lost, total = place.lost_seconds, place.seconds + place.lost_seconds
-        console.print(one_line(f"  {path}: {lost:.1f} of {total:.1f} s are lost"))
-
-
-def _report_skipped(folder: Path, skipped: Sequence[Skipped], no_audio: Counter[str]) -> None:
-    if no_audio:
-        console.print(no_audio_in_words(no_audio), markup=False)
-    if not skipped:
-        return
-    console.print(
-        f"{len(skipped)} of the files are left out (all in {folder / 'skipped.csv'}):",
-        markup=False,
-    )
-    for item in skipped[:5]:
-        console.print(one_line(f"  {item.path}: {item.reason}"))
