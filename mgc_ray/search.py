@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complete=search_defaults,
     )
     config = complete_search(parsed.config)
-    on_stop(lambda: _how_to_go_on(config))
+    on_stop(lambda: _how_to_continue(config))
     request = read_request(config)
     from mgc_ray.pipeline.search import SearchFailedError, search
     from mgc_ray.pipeline.summary import print_summary
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _how_to_go_on(config: SearchConfig) -> str:
+def _how_to_continue(config: SearchConfig) -> str:
     if not (config.folder / SEARCH).exists():
         return "; nothing was made yet: start it by the same command"
     results = "" if config.results == "results" else f" --results {shlex.quote(config.results)}"

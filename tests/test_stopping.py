@@ -136,7 +136,7 @@ class Stage:
 
     command: str
     reached: Callable[[Path, str], bool]
-    says: str  # how to go on
+    says: str  # how to continue
     status: int = 130
 
 

@@ -1,7 +1,7 @@
 """Decoding by libsndfile, around damage, without a word of its own on the terminal.
 
-A file states how long it is. What is decoded of a damaged one is shorter: the decoder then goes on
-behind the damage, found by trying again a little later.
+A file states how long it is. What is decoded of a damaged one is shorter: the decoder then
+continues behind the damage, found by trying again a little later.
 """
 
 import contextlib

@@ -123,7 +123,7 @@ def complete_search(config: SearchConfig) -> SearchConfig:
 def read_request(config: SearchConfig) -> SearchRequest:
     """Read what a complete search asks for; RequestError for what is not there or cannot be used.
 
-    A search that was interrupted goes on with its finished dataset, whatever has become of its
+    A search that was interrupted continues with its finished dataset, whatever has become of its
     music.
     """
     from mgc_ray.pipeline.tables import read_tables  # imports SciPy, for features

@@ -75,7 +75,7 @@ def status_of(
 
 
 def print_stop(name: str) -> None:
-    """Print how the command `name` was stopped, and how to go on."""
+    """Print how the command `name` was stopped, and how to continue."""
     with suppress(OSError):  # of a terminal that was closed
         start = "\n" if console.is_terminal else ""  # behind the ^C that a terminal shows
         console.print(start + stop_message(name), soft_wrap=True, markup=False)

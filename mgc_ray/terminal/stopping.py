@@ -1,9 +1,9 @@
 """How a command is stopped: by Ctrl-C, SIGTERM, or SIGHUP, which the end of its terminal sends.
 
-The first signal raises KeyboardInterrupt, so that the command ends in order and says how to go on.
-A second one ends the process at once, whatever it is doing. A thread sees to that, and to the end
-of a process in which the first has no effect in time, as code that is not Python's may be busy or
-hang. What was finished is on disk, whichever way the process ends.
+The first signal raises KeyboardInterrupt, so that the command ends in order and says how to
+continue. A second one ends the process at once, whatever it is doing. A thread sees to that, and to
+the end of a process in which the first has no effect in time, as code that is not Python's may be
+busy or hang. What was finished is on disk, whichever way the process ends.
 """
 
 import functools
@@ -36,7 +36,7 @@ class _Process:
     stopped_by = 0  # the first signal
     raised = False
     held = False  # by `uninterrupted`
-    how_to_go_on: Callable[[], str] | None = None
+    how_to_continue: Callable[[], str] | None = None
 
 
 def obey_signals(name: str) -> None:
@@ -52,13 +52,13 @@ def obey_signals(name: str) -> None:
     threading.Thread(target=_watch, args=(reader, os.dup(2), name), daemon=True).start()
 
 
-def on_stop(how_to_go_on: Callable[[], str] | None) -> None:
-    """What is to be printed behind `stopped by SIGTERM`: how the user can go on; None: nothing."""
-    _Process.how_to_go_on = staticmethod(how_to_go_on) if how_to_go_on else None
+def on_stop(how_to_continue: Callable[[], str] | None) -> None:
+    """What is to be printed behind `stopped by SIGTERM`: how to continue; None: nothing."""
+    _Process.how_to_continue = staticmethod(how_to_continue) if how_to_continue else None
 
 
 def start_again() -> str:
-    """How to go on with what writes nothing before its end."""
+    """How to continue with what writes nothing before its end."""
     return ": nothing was written, the same command starts again"
 
 
@@ -77,8 +77,8 @@ def uninterrupted() -> Iterator[None]:
 def stop_message(name: str) -> str:
     """What the command `name` prints when it was stopped."""
     stopped_by = f"stopped by {_SIGNALS[_Process.stopped_by or signal.SIGINT]}"
-    how_to_go_on = _Process.how_to_go_on
-    return stopped_by + how_to_go_on() if how_to_go_on else f"{name}: {stopped_by}"
+    how_to_continue = _Process.how_to_continue
+    return stopped_by + how_to_continue() if how_to_continue else f"{name}: {stopped_by}"
 
 
 def end_if_stopped(status: int) -> None:

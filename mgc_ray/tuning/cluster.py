@@ -233,7 +233,7 @@ def _say_what_is_missing(address: str, gpus: float = 0.0) -> None:
 def _say_that_nodes_joined(cluster: Cluster) -> None:
     gpus = f" and {count_of(int(cluster.gpus), 'GPU')}" if cluster.gpus else ""
     cpus = count_of(int(cluster.cpus), "CPU")
-    console.print(f"the cluster has {cpus}{gpus} now: going on", markup=False)
+    console.print(f"the cluster has {cpus}{gpus} now: continuing", markup=False)
 
 
 def _code() -> dict[str, Any] | None:

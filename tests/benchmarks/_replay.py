@@ -137,7 +137,7 @@ class Engine(Protocol):
     """A way to search, as the simulated cluster sees it."""
 
     def suggest(self, name: str) -> Params: ...
-    def goes_on(self, name: str, result: dict[str, Any]) -> bool: ...
+    def continues(self, name: str, result: dict[str, Any]) -> bool: ...
 
 
 class TuneEngine:
@@ -159,7 +159,7 @@ class TuneEngine:
         self._scheduler.on_trial_add(None, self._trials[name])
         return self._fixed | config.get("params", config)
 
-    def goes_on(self, name: str, result: dict[str, Any]) -> bool:
+    def continues(self, name: str, result: dict[str, Any]) -> bool:
         trial, record = self._trials[name], self._records[name]
         record.curve.append(result["metrics"])
         decision = self._scheduler.on_trial_result(None, trial, result)
@@ -224,7 +224,7 @@ def simulate(
         scores[trial] = max(scores.get(trial, score), score)
         top = heapq.nlargest(_TOP, scores.values())
         spent.append((top[0][0], sum(expected for *_, expected in top) / len(top), now))
-        if engine.goes_on(f"t{trial}", result):
+        if engine.continues(f"t{trial}", result):
             heapq.heappush(running, (now + row.seconds, trial, row, epoch + 1))
         else:
             free += 1

@@ -70,7 +70,7 @@ class OptunaEngine:
         self._trials[name] = self._study.ask()
         return space(self._trials[name])
 
-    def goes_on(self, name: str, result: dict[str, Any]) -> bool:
+    def continues(self, name: str, result: dict[str, Any]) -> bool:
         trial = self._trials[name]
         trial.report(result[ACCURACY], result["epoch"])
         if result["finished"]:

@@ -117,7 +117,7 @@ def test_commands_wait_for_a_first_worker_and_can_be_stopped(
         assert process.wait(100) == 0
         printed = (tmp_path / "printed").read_text()
         assert printed.count(WAITING) == 1
-        assert "the cluster has 2 CPUs now: going on" in printed
+        assert "the cluster has 2 CPUs now: continuing" in printed
 
         options = "--smoke --family gru --gpus-per-trial 1 --name s"
         process = cluster.run(f"search {options}", tmp_path)
@@ -145,7 +145,7 @@ def test_the_only_worker_leaves_and_comes_back(cluster: Cluster, tmp_path: Path)
         assert process.wait(300) == 0, (tmp_path / "printed").read_text()
     finally:
         worker.send(signal.SIGKILL)
-    assert "the cluster has 2 CPUs now: going on" in (tmp_path / "printed").read_text()
+    assert "the cluster has 2 CPUs now: continuing" in (tmp_path / "printed").read_text()
     result = load_search(tmp_path / "results/s")
     assert result.finished
     assert {record.status for record in result.records} <= {"completed", "stopped_early"}

@@ -230,7 +230,7 @@ def _interrupt(search: Path) -> None:
     (search / "search.json").write_text(json.dumps(content))
 
 
-def test_a_search_goes_on_with_its_split_when_the_music_has_changed(home: Path) -> None:
+def test_a_search_continues_with_its_split_when_the_music_has_changed(home: Path) -> None:
     """Or its ensemble would be tested on tracks that its members were trained on."""
     music, search = home / "changing_music", home / "results/changing"
     shutil.copytree(home / "results/corpora/built-in-9x3s", music, ignore=_no_csv)

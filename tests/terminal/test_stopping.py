@@ -67,7 +67,7 @@ def start(kind: str = "idle", patience: float = 60.0) -> subprocess.Popen[str]:
         (signal.SIGHUP, "the end of its terminal (SIGHUP)"),
     ],
 )
-def test_a_signal_stops_a_command_which_says_how_to_go_on(number: int, words: str) -> None:
+def test_a_signal_stops_a_command_which_says_how_to_continue(number: int, words: str) -> None:
     process = start()
     process.send_signal(number)
     assert process.communicate(timeout=10) == ("", f"stopped by {words}: start it again\n")
@@ -83,7 +83,7 @@ def test_one_request_may_come_as_two_signals() -> None:
     assert process.returncode == 130
 
 
-def test_what_hangs_is_ended_after_a_while_with_how_to_go_on() -> None:
+def test_what_hangs_is_ended_after_a_while_with_how_to_continue() -> None:
     process = start("busy", 1.0)
     time.sleep(0.3)
     started = time.monotonic()

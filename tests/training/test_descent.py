@@ -58,7 +58,7 @@ def test_the_learning_rate_warms_up_and_follows_the_cosine() -> None:
     assert share_of_lr(10, settings) == pytest.approx(0)
 
 
-def test_the_schedule_goes_on_from_epoch_to_epoch() -> None:
+def test_the_schedule_continues_from_epoch_to_epoch() -> None:
     module = _One()
     descent = _descent(module, 2, lr=1.0, max_epochs=2, schedule="cosine")
     rates = [descent.epoch([1.0, 1.0], lambda g: g * module.weight, n).lr for n in (1, 2)]

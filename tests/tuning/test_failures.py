@@ -93,7 +93,7 @@ def test_a_trial_whose_process_is_killed_continues_from_its_last_epoch(
 
 
 @pytest.mark.slow  # it is started four times
-def test_a_trial_that_is_killed_each_time_fails_and_the_others_go_on(
+def test_a_trial_that_is_killed_each_time_fails_and_the_others_continue(
     tmp_path: Path, ray_cluster: Cluster
 ) -> None:
     failed = _failed(_search(tmp_path, ray_cluster, "kill", at=2))

@@ -108,7 +108,7 @@ def test_the_results_hold_no_pickle(finished: tuple[Path, list[TrialRecord]]) ->
     }
 
 
-def test_a_diverging_trial_fails_with_epoch_and_step_and_the_others_go_on(
+def test_a_diverging_trial_fails_with_epoch_and_step_and_the_others_continue(
     tmp_path: Path, ray_cluster: Cluster
 ) -> None:
     settings: dict[str, Any] = {"trials": 8, "max_epochs": 2, "concurrent": 1}
