@@ -32,8 +32,8 @@ _TRACKS_HELP = (
 def _memory() -> Any:
     return setting(
         None,
-        "Features that take more than this many GiB are streamed from disk (default: a quarter of "
-        "the memory).",
+        "A dataset whose features take more memory than this is streamed from disk in training "
+        "(default: a quarter of the machine's memory).",
         flag=True,
         metavar="GIB",
         ge=0,
@@ -117,7 +117,8 @@ class DatasetConfig:
     )
     array_recipe: Literal["", "gtzan"] = setting(
         "",
-        "How .npy arrays were made from audio, so that models trained on them also take audio.",
+        "How .npy arrays were computed from audio (gtzan: as those of GTZAN), so that models that "
+        "are trained on them also take audio.",
     )
     more_tracks: str = setting(
         "",
@@ -178,10 +179,16 @@ class TrainConfig:
         0.0, "Slower or faster by at most this share: 0.1 is a tenth.", ge=0, le=1
     )
     gain: float = setting(
-        0.0, "Random level added to all bands: its deviation, in deviations of a band.", ge=0
+        0.0,
+        "Augmentation by loudness: standard deviation of a random level that is added to all "
+        "bands, in standard deviations of a band.",
+        ge=0,
     )
     tilt: float = setting(
-        0.0, "The same, rising from the lowest to the highest band: darker or brighter.", ge=0
+        0.0,
+        "Augmentation by timbre: the same for a level that rises from the lowest to the highest "
+        "band, so that music sounds darker or brighter.",
+        ge=0,
     )
     crop: float = setting(
         1.0, "Share of a chunk's frames that the network sees at a time.", gt=0, le=1
@@ -209,7 +216,7 @@ class TuneConfig:
     max_epochs: int = setting(30, "Epochs of a trial, at most.", flag=True, ge=1)
     grace_period: int = setting(1, "Epochs before ASHA may stop a trial.", ge=1)
     reduction_factor: int = setting(
-        3, "Of the trials at a rung, ASHA lets one in this many continue.", ge=2
+        3, "ASHA lets one in this many of the trials at a rung continue.", ge=2
     )
     time_limit: float | None = setting(
         None,
