@@ -15,7 +15,7 @@ search: venv
 PYTEST := $(BIN)/python -m pytest
 
 test: venv
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test
 	$(PYTEST) -m slow

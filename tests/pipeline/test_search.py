@@ -119,7 +119,14 @@ KEYS: dict[Metric, str] = {
 }
 
 
-@pytest.mark.parametrize("metric", KEYS)
+@pytest.mark.parametrize(
+    "metric",
+    [
+        pytest.param("track_accuracy", marks=pytest.mark.slow),  # that of all other searches
+        pytest.param("macro_f1", marks=pytest.mark.slow),
+        "log_loss",
+    ],
+)
 def test_the_metric_decides_on_best_epochs_and_the_order_of_trials(
     home: Path, metric: Metric
 ) -> None:
