@@ -32,6 +32,8 @@ venv: .venv/installed
 	  echo "mgc_ray needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1); give another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@# only for the weights in it: what it needs to be imported cannot be installed beside the rest
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps musicnn==0.1.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -40,5 +42,5 @@ docs: venv
 
 lock: venv
 	{ sed -n '/^#/p' requirements.lock; \
-	  $(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu//'; } > requirements.new
+	  $(BIN)/python -m pip freeze --all --exclude-editable | grep -v -e '^pip==' -e '^musicnn==' | sed 's/+cpu//'; } > requirements.new
 	mv requirements.new requirements.lock

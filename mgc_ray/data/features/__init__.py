@@ -2,21 +2,29 @@
 
 A feature's file holds `Feature`, a frozen dataclass of the settings that identify it, with
 
-- `kind`: "spectrogram" (bands over time) or "embedding" (one frame per chunk);
+- `kind`: "spectrogram" (bands over time) or "embedding" (what a pre-trained network gives of a
+  chunk, one frame for each of the patches that it takes at a time);
 - `pitched`: whether neighbouring bands are neighbours in pitch, so that they can be transposed;
 - `bands`, `frames`, `dtype`: the shape and type of a chunk, [bands, frames];
 - `compute(track) -> [chunks, bands, frames]`;
 - `described() -> dict`: how that is computed, for programs that do it without this one;
 
+an embedding also
+
+- `groups`: {name: how many of the bands}, the kinds of outputs in their order;
+- `provenance`: what the network has learnt from, and the licence of its weights;
+
 and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls. A file that
-needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which. A feature that sets the
-length of a chunk itself has `chunk_seconds`. Files that start with an underscore hold parts that
-features share.
+needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which; one that can take one lists
+them in `CHOICES`. `column(argument)` is the name of a column, NAME where there is no such
+function, else NAME:... A feature that sets the length of a chunk itself has `chunk_seconds`. Files
+that start with an underscore hold parts that features share.
 
 A dataset has one column per feature. A track is decoded once for all of them (`DecodedTrack`).
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import pkgutil
@@ -334,25 +342,18 @@ def audio_features(config: DatasetConfig) -> FeatureSet:
     """
     # in one order, whatever the order in the request
     specs = sorted(config.features, key=lambda spec: (spec != "log_mel", spec))
-    arguments = {name: argument for name, _, argument in (spec.partition(":") for spec in specs)}
-    for name, argument in arguments.items():
-        if name not in feature_names():
-            raise RequestError(
-                f"--features must be among {', '.join(feature_names())}, but it is {name!r}"
-                f"{nearest(name, feature_names())}"
-            )
-        needed = getattr(_module(name), "ARGUMENT", "")
-        if needed and not argument:
-            raise RequestError(f"--features {name} needs {needed}")
-        if argument and not needed:
-            raise RequestError(
-                f"--features {name} takes no argument, but it is {name}:{argument}: give {name}"
-            )
-    if len(arguments) < max(1, len(specs)):
+    makers = {}
+    for spec in specs:
+        name, _, argument = spec.partition(":")
+        _check_argument(name, argument)
+        module = _module(name)
+        column = module.column(argument) if hasattr(module, "column") else name
+        makers[column] = functools.partial(module.make, argument)
+    if len(makers) < max(1, len(specs)):
         raise RequestError(
             f"--features must be one or several, each once, but it is {' '.join(config.features)!r}"
         )
-    columns = {n: _module(n).make(arg, config.chunk_seconds) for n, arg in arguments.items()}
+    columns = {name: make(config.chunk_seconds) for name, make in makers.items()}
     lengths = {n: f.chunk_seconds for n, f in columns.items() if hasattr(f, "chunk_seconds")}
     if not lengths:
         return FeatureSet(columns, config.chunk_seconds)
@@ -362,9 +363,29 @@ def audio_features(config: DatasetConfig) -> FeatureSet:
             f"--chunk-seconds must be left out with {' and '.join(lengths)}, whose chunks last "
             f"{chunk_seconds:g} s, but it is {config.chunk_seconds:g}"
         )
-    others = {n: arg for n, arg in arguments.items() if n not in lengths}
-    columns |= {n: _module(n).make(arg, chunk_seconds) for n, arg in others.items()}
+    columns |= {n: make(chunk_seconds) for n, make in makers.items() if n not in lengths}
     return FeatureSet(columns, chunk_seconds, keep_end=True)
+
+
+def _check_argument(name: str, argument: str) -> None:
+    """Raise RequestError for `--features NAME:ARGUMENT` where there is no such thing."""
+    if name not in feature_names():
+        raise RequestError(
+            f"--features must be among {', '.join(feature_names())}, but it is {name!r}"
+            f"{nearest(name, feature_names())}"
+        )
+    needed, choices = (getattr(_module(name), what, "") for what in ("ARGUMENT", "CHOICES"))
+    if needed and not argument:
+        raise RequestError(f"--features {name} needs {needed}")
+    if argument and choices and argument not in choices:
+        raise RequestError(
+            f"--features {name} must be one of {', '.join(f'{name}:{c}' for c in choices)}, but it "
+            f"is {name}:{argument}{nearest(argument, choices)}"
+        )
+    if argument and not needed and not choices:
+        raise RequestError(
+            f"--features {name} takes no argument, but it is {name}:{argument}: give {name}"
+        )
 
 
 def sample_count(waveform: Waveform, sample_rate: int, shortest: int) -> int:
@@ -378,7 +399,9 @@ def sample_count(waveform: Waveform, sample_rate: int, shortest: int) -> int:
     return samples
 
 
-def _module(name: str) -> Any:
+def _module(column: str) -> Any:
+    """The file of a feature, by the name of its column."""
+    name = column.partition(":")[0] if isinstance(column, str) else column
     if not isinstance(name, str) or name not in [*feature_names(), *_NOT_FOR_AUDIO]:
         raise RequestError(f"there is no feature {name!r}: {', '.join(feature_names())}")
     return importlib.import_module(f"{__name__}.{name}")

@@ -6,6 +6,7 @@ filters a few bands at a time (98 % of them is zero), no fresh memory. Needs nei
 torch, so a worker starts in a fraction of a second.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -99,24 +100,36 @@ class LogMel:
         Frames are centred. dB relative to 1 (librosa's `ref=1.0`, `amin=1e-10`), not below the
         loudest of its waveform minus `top_db`.
         """
+        return self._of_frames(samples, self._decibel)
+
+    def power(self, samples: np.ndarray) -> np.ndarray:
+        """The same before the logarithm: the power in each band."""
+        return self._of_frames(samples, self._power_in_blocks)
+
+    def _of_frames(
+        self, samples: np.ndarray, write: Callable[[np.ndarray, np.ndarray], None]
+    ) -> np.ndarray:
         edge = [(0, 0)] * (samples.ndim - 1) + [(self.n_fft // 2, self.n_fft // 2)]
         padded = np.pad(samples.astype(np.float32, copy=False), edge)
         frames = sliding_window_view(padded, self.n_fft, axis=-1)[..., :: self.hop_length, :]
         *batch, count, _ = frames.shape
-        decibel = np.empty((*batch, self.n_mels, count), np.float32)
+        mel = np.empty((*batch, self.n_mels, count), np.float32)
         for index in np.ndindex(*batch):  # one at a time, which stays in the cache
-            self._decibel(frames[index], decibel[index])
-        return decibel
+            write(frames[index], mel[index])
+        return mel
 
     def _decibel(self, frames: np.ndarray, mel: np.ndarray) -> None:
         """Frames float32 [frames, n_fft] -> dB, written into `mel` [bands, frames]."""
-        for start in range(0, len(frames), _FRAMES_PER_BLOCK):
-            block = slice(start, start + _FRAMES_PER_BLOCK)
-            self._power(frames[block], mel[:, block])
+        self._power_in_blocks(frames, mel)
         np.maximum(mel, AMIN, out=mel)
         np.log(mel, out=mel)  # in float32 faster than log10
         mel *= np.float32(10 / np.log(10))
         np.maximum(mel, mel.max() - np.float32(self.top_db), out=mel)
+
+    def _power_in_blocks(self, frames: np.ndarray, mel: np.ndarray) -> None:
+        for start in range(0, len(frames), _FRAMES_PER_BLOCK):
+            block = slice(start, start + _FRAMES_PER_BLOCK)
+            self._power(frames[block], mel[:, block])
 
     def _power(self, frames: np.ndarray, mel: np.ndarray) -> None:
         """Frames float32 [frames, n_fft] -> power, written into `mel` [bands, frames]."""
