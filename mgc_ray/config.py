@@ -157,7 +157,9 @@ class TrainConfig:
     patience: int = setting(8, "Epochs without a better validation score before it ends.", ge=1)
     batch_size: int = setting(32, "Chunks per step.", ge=1, le=65_536)
     features: str = setting(
-        "all", "Which features of the dataset the model reads, e.g. log_mel+chroma."
+        "all",
+        "Which features of the dataset the model reads, e.g. log_mel+chroma, or "
+        "musicnn[mean,tags] for some groups of outputs.",
     )
     optimizer: Literal["adam", "adamw"] = setting("adam", "The optimiser.")
     lr: float = setting(1e-3, "Learning rate at its highest.", gt=0)

@@ -109,7 +109,7 @@ def register_source(name: str, path: str, source: str) -> None:
     if _own.get(name) != (path, source):
         _own[name] = (path, source)
         _own_module.cache_clear()
-        family_class.cache_clear()
+        _settings_of.cache_clear()
 
 
 def register_sources(own: Mapping[str, tuple[str, str]]) -> None:
@@ -163,21 +163,32 @@ def _is_path(given: str) -> bool:
     return given.endswith(".py") or "/" in given
 
 
-@functools.cache
 def family_class(name: str) -> tuple[Any, Params]:
-    """A family's `Config` and `TRAINING`, where possible without importing PyTorch.
+    """A family's `Config` and `TRAINING`, where possible without importing PyTorch."""
+    module = _settings_of(name)
+    return module.Config, getattr(module, "TRAINING", {})
 
-    A wrong setting is to be refused at once, and PyTorch takes two seconds to import. So only the
-    definition of Config is executed; where that does not suffice, the whole module is imported.
+
+def kinds_read(name: str) -> tuple[str, ...]:
+    """The kinds of features that a family reads, the same way."""
+    kinds: tuple[str, ...] = getattr(_settings_of(name), "READS", ("spectrogram",))
+    return kinds
+
+
+@functools.cache
+def _settings_of(name: str) -> Any:
+    """A family's module, or what of it needs no PyTorch, which takes two seconds to import.
+
+    A wrong setting is to be refused at once. So only the definition of Config and what is beside it
+    are executed; where that does not suffice, the whole module is imported.
     """
     check_family(name)
     if "torch" not in sys.modules:
         try:
-            return _config_alone(_source(name), name)
+            return _without_pytorch(_source(name), name)
         except Exception:  # it needs more of its module
             pass
-    module = family_module(name)
-    return module.Config, getattr(module, "TRAINING", {})
+    return family_module(name)
 
 
 def _source(name: str) -> str:
@@ -189,8 +200,8 @@ def _source(name: str) -> str:
     return Path(spec.origin).read_text("utf-8")
 
 
-def _config_alone(source: str, name: str) -> tuple[Any, Params]:
-    """Execute only the imports from the standard library and settings, TRAINING and Config."""
+def _without_pytorch(source: str, name: str) -> types.ModuleType:
+    """Execute only the imports from the standard library and settings, constants and Config."""
     light = ("dataclasses", "typing", "mgc_ray.settings", "mgc_ray.config")
     kept = []
     for part in ast.parse(source).body:
@@ -202,7 +213,8 @@ def _config_alone(source: str, name: str) -> tuple[Any, Params]:
     module = types.ModuleType(f"mgc_ray_config_of_{name}")
     sys.modules[module.__name__] = module  # where pydantic looks annotations up
     exec(compile(ast.Module(kept, []), name, "exec"), module.__dict__)
-    return module.Config, getattr(module, "TRAINING", {})
+    module.Config  # noqa: B018  that it is there
+    return module
 
 
 def config_fields(family: str) -> set[str]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable
+import re
+import types
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,11 +15,15 @@ from torch import Tensor, nn
 from mgc_ray import RequestError, task
 from mgc_ray.config import TrainConfig
 from mgc_ray.data.features import FeatureSet
-from mgc_ray.models import configure, family_module
+from mgc_ray.models import configure, family_module, kinds_read
 from mgc_ray.settings import Params
 
 T = TypeVar("T")
 Batch = dict[str, Tensor]  # chunks [B, bands, frames] by feature
+
+# log_mel+musicnn[mean,tags]: names of features, of embeddings with some of their groups
+_PLUS = re.compile(r"\+(?![^\[]*\])")
+_NAME_AND_GROUPS = re.compile(r"(?P<column>[^\[\]]+)(\[(?P<groups>[^\[\]]+)\])?")
 
 
 class Shared:
@@ -37,9 +43,9 @@ class Classifier(nn.Module):
     """A family's network behind the standardisation of its training data.
 
     `forward` takes chunks [B, bands, frames] by feature, any real type, and gives logits
-    [B, genres]. The features that it reads are stacked along the bands; one with another frame rate
-    is first interpolated to the frames of the first. `mean` and `deviation` are those of each band
-    in the training part, [bands].
+    [B, genres]. The features that it reads are stacked along the bands, of an embedding only the
+    `groups` that are given for it; one with another frame rate is first interpolated to the frames
+    of the first. `mean` and `deviation` are those of each band in the training part, [bands].
 
     Where training showed the network only a share of each chunk's frames (`crop` below 1),
     prediction goes over the whole chunk in windows of that length, each overlapping the next one by
@@ -57,11 +63,18 @@ class Classifier(nn.Module):
         genres: int,
         crop: float = 1.0,
         overlap: float = 0.5,
+        groups: Mapping[str, Sequence[str]] = types.MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.family, self.crop, self.overlap = family, crop, overlap
         self.reads = reads
-        bands = sum(feature.bands for feature in reads.columns.values())
+        self._chosen = {
+            name: _bands_of(reads.columns[name], given) for name, given in groups.items()
+        }
+        bands = sum(
+            len(self._chosen[name]) if name in self._chosen else feature.bands
+            for name, feature in reads.columns.items()
+        )
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("deviation", torch.ones(bands))
         self.network: nn.Module = family_module(family).Model(config, bands, genres)
@@ -84,7 +97,7 @@ class Classifier(nn.Module):
 
     def standardise(self, batch: Batch) -> Tensor:
         """Float32 [B, bands, frames], mean 0 and deviation 1 in each band in training."""
-        parts = [batch[name].float() for name in self.names]
+        parts = [self.chosen(name, batch[name]).float() for name in self.names]
         frames = parts[0].shape[2]
         stacked = [
             part if part.shape[2] == frames else F.interpolate(part, frames, mode="linear")
@@ -92,6 +105,13 @@ class Classifier(nn.Module):
         ]
         x = torch.cat(stacked, 1) if len(stacked) > 1 else stacked[0]
         return (x - self.mean[:, None]) / self.deviation[:, None]
+
+    def chosen(self, name: str, values: Tensor) -> Tensor:
+        """Those of a feature's bands that the network reads: [bands] or [B, bands, frames]."""
+        if name not in self._chosen:
+            return values
+        bands = torch.tensor(self._chosen[name], device=values.device)
+        return values.index_select(0 if values.ndim == 1 else 1, bands)
 
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.network(self.standardise(batch))
@@ -134,7 +154,7 @@ class Classifier(nn.Module):
         """Equal for classifiers that standardise the same features in the same way."""
         if not hasattr(self, "_standardisation") or self.training:
             values = torch.stack([self.mean, self.deviation]).cpu().numpy().tobytes()
-            digest = hashlib.sha256(repr(self.reads).encode() + values)
+            digest = hashlib.sha256(repr((self.reads, self._chosen)).encode() + values)
             self._standardisation = digest.hexdigest()
         return self._standardisation
 
@@ -145,28 +165,56 @@ def new_classifier(family: str, params: Params, features: FeatureSet, genres: in
     Raises RequestError where the family cannot read the features.
     """
     config, settings = configure(family, params)
-    reads = features_read(family, settings, features)
-    return Classifier(family, config, reads, genres, settings.crop, settings.overlap)
+    reads, groups = features_read(family, settings, features)
+    return Classifier(family, config, reads, genres, settings.crop, settings.overlap, groups)
 
 
-def features_read(family: str, settings: TrainConfig, features: FeatureSet) -> FeatureSet:
-    """Those of a dataset's features that the settings name; RequestError for one it lacks."""
-    kinds = getattr(family_module(family), "READS", ("spectrogram",))
-    readable = [name for name, feature in features.columns.items() if feature.kind in kinds]
-    if not readable:
+def readable(family: str, features: FeatureSet) -> FeatureSet:
+    """Those of a dataset's features that a family can read; RequestError where it has none."""
+    kinds = kinds_read(family)
+    names = [name for name, feature in features.columns.items() if feature.kind in kinds]
+    if not names:
         raise RequestError(
             f"family {family!r} reads features of the kind {' or '.join(kinds)}, but the dataset "
             f"has {features}: choose another family, or make a dataset with such features"
         )
+    return features.only(names)
+
+
+def features_read(
+    family: str, settings: TrainConfig, features: FeatureSet
+) -> tuple[FeatureSet, dict[str, tuple[str, ...]]]:
+    """Those of a dataset's features that the settings name, and the groups of embeddings.
+
+    RequestError for what the dataset lacks.
+    """
+    known = readable(family, features)
     if settings.features == "all":
-        return features.only(readable)
-    names = settings.features.split("+")
-    if any(name not in readable for name in names) or len(set(names)) < len(names):
+        return known, {}
+    wanted = [_NAME_AND_GROUPS.fullmatch(part) for part in _PLUS.split(settings.features)]
+    names = [match["column"] for match in wanted if match]
+    if not all(wanted) or set(names) - set(known.columns) or len(set(names)) < len(names):
         raise RequestError(
             f"features must be some of the dataset's, each once, or all: it has "
-            f"{', '.join(readable)} for family {family!r}, but features is {settings.features!r}"
+            f"{', '.join(known.columns)} for family {family!r}, but features is "
+            f"{settings.features!r}"
         )
-    return features.only([name for name in readable if name in names])
+    groups = {m["column"]: tuple(m["groups"].split(",")) for m in wanted if m and m["groups"]}
+    for name, given in groups.items():
+        there = list(getattr(known.columns[name], "groups", {}))
+        if set(given) - set(there) or len(set(given)) < len(given):
+            raise RequestError(
+                f"features must name groups of {name}, each once ({', '.join(there) or 'none'}), "
+                f"but it is {settings.features!r}"
+            )
+    return known.only([name for name in known.columns if name in names]), groups
+
+
+def _bands_of(feature: Any, groups: Sequence[str]) -> list[int]:
+    """The bands of some groups of an embedding's outputs, in order."""
+    ends = np.cumsum([*feature.groups.values()])
+    places = zip(feature.groups, ends - [*feature.groups.values()], ends, strict=True)
+    return [band for name, start, end in places if name in groups for band in range(start, end)]
 
 
 def count_parameters(model: nn.Module) -> int:

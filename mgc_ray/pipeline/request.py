@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, SearchConfig
+from mgc_ray.data.features import kinds_of
 from mgc_ray.data.files import LOCK, check_output_folder
 from mgc_ray.data.layouts import gives_split
 from mgc_ray.data.storage import Storage
-from mgc_ray.models import check_family, family_names, shared_params
+from mgc_ray.models import check_family, family_names, kinds_read, shared_params
 from mgc_ray.pipeline.checks import check_gpus
 from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
@@ -87,8 +88,8 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     if not config.family:
         raise RequestError("--family is needed, e.g. --family gru (or --resume NAME)")
     families = family_names(config.family)
-    if config.family == ("all",) and not config.init_from:
-        families = tuple(name for name in families if name != "transfer")
+    if config.family == ("all",):
+        families = _usable_families(families, config)
     for name, option in _OWN_OPTIONS.items():
         if name in config.train:
             raise RequestError(f"--set {name}={config.train[name]}: use {option} instead")
@@ -118,6 +119,16 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     if init_from and Path(init_from).exists():
         init_from = str(Path(init_from).resolve())
     return replace(config, family=families, name=name, train=train, init_from=init_from)
+
+
+def _usable_families(families: Sequence[str], config: SearchConfig) -> tuple[str, ...]:
+    """Those that read what the dataset will have, `transfer` only with weights to start from."""
+    kinds = kinds_of(config.dataset)
+    return tuple(
+        name
+        for name in families
+        if kinds & set(kinds_read(name)) and (name != "transfer" or config.init_from)
+    )
 
 
 def read_request(config: SearchConfig) -> SearchRequest:

@@ -191,11 +191,12 @@ def _pack(training: TrainingState, progress: Params, notes: Any) -> bytes:
 
 def set_statistics(classifier: Classifier, statistics: BandStatistics) -> None:
     """Standardise by the mean and deviation of each band from now on."""
-    mean, deviation = (
-        np.concatenate([statistics[name][i] for name in classifier.names]) for i in range(2)
-    )
-    classifier.mean.copy_(torch.from_numpy(mean))
-    classifier.deviation.copy_(torch.from_numpy(deviation))
+    for target, i in ((classifier.mean, 0), (classifier.deviation, 1)):
+        parts = [
+            classifier.chosen(name, torch.from_numpy(statistics[name][i]))
+            for name in classifier.names
+        ]
+        target.copy_(torch.cat(parts))
 
 
 def predict_probs(classifier: Classifier, source: Batches, rows: np.ndarray) -> np.ndarray:

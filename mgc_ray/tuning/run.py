@@ -9,6 +9,7 @@ from mgc_ray.config import SearchConfig
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.storage import SharedFolder
 from mgc_ray.models import full_params, own_families, params_of
+from mgc_ray.models._classifier import readable
 from mgc_ray.results import JOURNAL, LEADERBOARD, TrialRecord, TrialResources, write_leaderboard
 from mgc_ray.settings import Params
 from mgc_ray.tuning.asha import AshaByFamily
@@ -45,9 +46,11 @@ def run_trials(
     called inside `ray_cluster`. KeyboardInterrupt passes through; AllTrialsFailError where
     the first trials have all failed alike.
     """
-    tuning, names = config.tuning, list(chunks.info.features.columns)
+    tuning, features = config.tuning, chunks.info.features
     spaces = {
-        family: with_fixed(with_features(space, names), params_of(family, config.train))
+        family: with_fixed(
+            with_features(space, readable(family, features)), params_of(family, config.train)
+        )
         for family, space in spaces.items()
     }
     (search.folder / "trials").mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import optuna
 
 from mgc_ray import RequestError
+from mgc_ray.data.features import FeatureSet
 from mgc_ray.models import config_fields, configure, family_module, full_params, train_fields
 from mgc_ray.settings import Params
 
@@ -45,21 +46,48 @@ def load_space(family: str) -> Suggest:
     return suggest
 
 
-def with_features(suggest: Suggest, names: Sequence[str]) -> Suggest:
-    """The space, and where a dataset has several features, which of them a trial reads.
+def with_features(suggest: Suggest, features: FeatureSet) -> Suggest:
+    """The space, and which of the features that the family can read a trial reads.
 
-    All of them, the first with any of the others, or one alone.
+    All of them; of spectrograms the first with any of the others, or one alone; of embeddings any,
+    or some groups of the outputs of one.
     """
-    if len(names) < 2:
+    choices = [
+        *_spectrograms([n for n, f in features.columns.items() if f.kind == "spectrogram"]),
+        *_embeddings({n: [*f.groups] for n, f in features.columns.items() if hasattr(f, "groups")}),
+    ]
+    everything = "+".join(features.columns)
+    choices = ["all", *(choice for choice in choices if choice != everything)]
+    if len(choices) < 2:
         return suggest
-    first, *others = names
-    subsets = [s for n in range(len(others)) for s in combinations(others, n)]
-    choices = ["all", *("+".join((first, *subset)) for subset in subsets), *others]
 
     def suggest_with_features(trial: optuna.Trial) -> Params:
         return {**suggest(trial), "features": trial.suggest_categorical("features", choices)}
 
     return suggest_with_features
+
+
+def _spectrograms(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    first, *others = names
+    return ["+".join((first, *subset)) for subset in _subsets(others)] + others
+
+
+def _embeddings(groups: dict[str, list[str]]) -> list[str]:
+    together = ["+".join(subset) for subset in _subsets(list(groups)) if subset]
+    alone = [
+        f"{name}[{','.join(subset)}]"
+        for name, own in groups.items()
+        for subset in _subsets(own)
+        if 0 < len(subset) < len(own)
+    ]
+    return together + alone
+
+
+def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The smallest first."""
+    return [subset for n in range(len(names) + 1) for subset in combinations(names, n)]
 
 
 def with_fixed(suggest: Suggest, fixed: Params) -> Suggest:

@@ -1,17 +1,19 @@
 """What is around every family's network: features in, standardisation, windows, shared work."""
 
+import numpy as np
 import pytest
 import torch
 
 from mgc_ray import RequestError
 from mgc_ray.config import TrainConfig
-from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features import FeatureSet, musicnn
 from mgc_ray.models import discriminant, family_module
 from mgc_ray.models._classifier import Classifier, Shared, features_read, new_classifier
 from mgc_ray.training.loop import set_statistics
 from tests.made_chunks import arrays, chunks_of_three, three_features
 
 CNN = {"blocks": 1, "channels": 2, "hidden": 4}
+VGG = musicnn.Feature(model="MTT_vgg")
 
 
 def _cnn(dataset: FeatureSet, **settings: object) -> Classifier:
@@ -112,6 +114,42 @@ def test_features_that_the_dataset_does_not_have_are_refused(given: str) -> None
         ),
     ):
         _cnn(three_features(), features=given)
+
+
+def test_a_network_reads_only_the_groups_of_outputs_that_are_chosen() -> None:
+    features = FeatureSet({"musicnn": musicnn.Feature(), "musicnn:MTT_vgg": VGG})
+    model = new_classifier(
+        "linear", {"features": "musicnn:MTT_vgg[tags,mean]+musicnn"}, features, 3
+    )
+    assert model.names == ["musicnn", "musicnn:MTT_vgg"]
+    assert len(model.mean) == 1756 + 128 + 50
+    values = np.arange(VGG.bands, dtype=np.float32)
+    statistics = {
+        "musicnn": (np.zeros(1756, np.float32), np.ones(1756, np.float32)),
+        "musicnn:MTT_vgg": (values, values + 1),
+    }
+    set_statistics(model, statistics)
+    # in the order of the outputs: mean 128, max 128, penultimate 256, tags 50
+    assert model.mean[1756:].tolist() == [*range(128), *range(512, 562)]
+    assert model.deviation[-1] == 562
+    batch = {"musicnn": torch.randn(2, 1756, 1), "musicnn:MTT_vgg": torch.randn(2, 562, 1)}
+    logits = model(batch)
+    other = batch["musicnn:MTT_vgg"].clone()
+    other[:, 128:512] += 1
+    assert model(batch | {"musicnn:MTT_vgg": other}).equal(logits)
+    other[:, 0] += 1
+    assert not model(batch | {"musicnn:MTT_vgg": other}).equal(logits)
+
+
+@pytest.mark.parametrize(
+    "given", ["musicnn[loud]", "musicnn[tags,tags]", "musicnn[]", "musicnn[tags"]
+)
+def test_groups_that_an_embedding_does_not_have_are_refused(given: str) -> None:
+    features = FeatureSet({"musicnn": musicnn.Feature()})
+    with pytest.raises(
+        RequestError, match=r"features must (name groups of musicnn|be some of the)"
+    ):
+        new_classifier("linear", {"features": given}, features, 3)
 
 
 def test_a_family_gets_only_the_kinds_of_features_that_it_reads(

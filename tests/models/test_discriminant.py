@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mgc_ray.models import discriminant
+from mgc_ray.models._solving import normal_quantiles, to_normal
 from mgc_ray.models._statistics import FRAMES, _onsets, _partials, statistics
-from mgc_ray.models.discriminant import normal_quantiles, to_normal
 
 
 def tones(count: int, genres: int, seed: int) -> tuple[Tensor, Tensor]:

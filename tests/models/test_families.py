@@ -17,7 +17,6 @@ from mgc_ray.models import (
     config_fields,
     configure,
     families,
-    family_class,
     family_module,
     family_names,
     family_options,
@@ -291,7 +290,7 @@ def own_file(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
     models._own.clear()
     models._own.update(before)
     models._own_module.cache_clear()
-    models.family_class.cache_clear()
+    models._settings_of.cache_clear()
 
 
 def test_a_family_with_plain_fields_can_be_trained_saved_and_loaded(
@@ -381,4 +380,4 @@ def test_a_family_of_an_installed_package_is_found(
     finally:
         monkeypatch.undo()
         models._installed.cache_clear()
-        family_class.cache_clear()
+        models._settings_of.cache_clear()

@@ -239,7 +239,7 @@ def test_a_setting_without_bounds_is_refused_before_it_takes_memory(
     finally:
         models._own.pop(family)
         models._own_module.cache_clear()
-        models.family_class.cache_clear()
+        models._settings_of.cache_clear()
 
 
 def test_settings_of_a_backbone_are_checked_as_well(

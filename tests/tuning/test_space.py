@@ -4,21 +4,55 @@ import optuna
 import pytest
 
 from mgc_ray import RequestError
+from mgc_ray.config import DatasetConfig
+from mgc_ray.data.features import FeatureSet, audio_features, musicnn
 from mgc_ray.models import params_of, shared_params
-from mgc_ray.tuning.space import check_space, default_params, load_space, with_features, with_fixed
+from mgc_ray.tuning.space import (
+    Suggest,
+    check_space,
+    default_params,
+    load_space,
+    with_features,
+    with_fixed,
+)
 
 
 def test_a_dataset_of_one_feature_leaves_the_space_as_it_is() -> None:
     suggest = load_space("cnn")
-    assert with_features(suggest, ["log_mel"]) is suggest
+    assert with_features(suggest, features("log_mel")) is suggest
 
 
 def test_a_trial_reads_all_features_or_the_first_with_others_or_one_alone() -> None:
-    suggest = with_features(load_space("cnn"), ["log_mel", "chroma", "mfcc"])
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    suggested = {suggest(study.ask())["features"] for _ in range(60)}
-    assert suggested == {"all", "log_mel", "log_mel+chroma", "log_mel+mfcc", "chroma", "mfcc"}
+    suggest = with_features(load_space("cnn"), features("log_mel", "chroma", "mfcc"))
+    assert suggested(suggest) == {
+        *("all", "log_mel", "log_mel+chroma", "log_mel+mfcc", "chroma", "mfcc")
+    }
     assert default_params("cnn", suggest)["features"] == "all"
+
+
+def test_a_trial_reads_some_groups_of_outputs_of_an_embedding() -> None:
+    suggest = with_features(load_space("linear"), features("musicnn"))
+    found = suggested(suggest)
+    assert len(found) == 2**4 - 1  # all groups, or any of them
+    assert {"all", "musicnn[mean]", "musicnn[mean,max,tags]"} < found
+    assert default_params("linear", suggest)["features"] == "all"
+    found = suggested(with_features(load_space("linear"), features("musicnn", "musicnn:MTT_vgg")))
+    assert {"all", "musicnn", "musicnn:MTT_vgg", "musicnn:MTT_vgg[mean,tags]"} < found
+    assert len(found) == 3 + 2 * (2**4 - 2)
+
+
+def features(*names: str) -> FeatureSet:
+    every = {
+        "musicnn": musicnn.Feature(),
+        "musicnn:MTT_vgg": musicnn.Feature(model="MTT_vgg"),
+        **audio_features(DatasetConfig(features=("log_mel", "chroma", "mfcc"))).columns,
+    }
+    return FeatureSet({name: every[name] for name in names})
+
+
+def suggested(suggest: Suggest) -> set[str]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return {suggest(study.ask())["features"] for _ in range(300)}
 
 
 def test_fixed_settings_are_not_suggested_and_branches_depend_on_them() -> None:

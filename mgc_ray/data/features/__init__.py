@@ -335,6 +335,12 @@ def feature_names() -> list[str]:
     return sorted(name for name in found if name not in _NOT_FOR_AUDIO)
 
 
+def kinds_of(config: DatasetConfig) -> set[str]:
+    """The kinds of features that a configuration asks for; those that are unknown left out."""
+    names = {spec.partition(":")[0] for spec in config.features}
+    return {_module(name).Feature.kind for name in names & set(feature_names())}
+
+
 def audio_features(config: DatasetConfig) -> FeatureSet:
     """The features of audio that a configuration asks for.
 
