@@ -202,6 +202,13 @@ class TrainConfig:
     averaging: float = setting(
         0.0, "Decay per step of the moving average of the weights; 0 turns it off.", ge=0, lt=1
     )
+    folds: int = setting(
+        0,
+        "Of families that are solved for: folds of train + validation by which a trial is scored; "
+        "0: by the validation part alone.",
+        ge=0,
+        le=20,
+    )
     seed: int = _seed("Seed of weights, batches and augmentation.", flag=False)
 
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mgc_ray.data.chunks import open_chunks
     from mgc_ray.pipeline.train import best_so_far, keep_best
     from mgc_ray.training.checkpoint import save_checkpoint
-    from mgc_ray.training.loop import best_device
+    from mgc_ray.training.epoch import best_device
     from mgc_ray.training.pretraining import DEFAULTS, RETRIEVAL, check_pretraining, pretrain
 
     on_stop(lambda: best_so_far(config.out))

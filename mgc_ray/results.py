@@ -41,7 +41,8 @@ REPORT = "report.html"
 ENSEMBLE = "ensemble"  # the folder, and the model's name in tables
 VALID, OUT_OF_FOLD, TEST = "valid", "out_of_fold", "test"  # parts of predictions
 
-EpochMetrics = dict[str, float]  # one epoch of a trial, see training/loop.py
+EpochMetrics = dict[str, float]  # one epoch of a trial, see training/epoch.py
+FOLDS = "val_folds"  # the metric of an epoch that is a fold: how many there were so far
 R = TypeVar("R")
 
 _NEARLY = 0.9  # of the accuracy that a model reaches
@@ -384,13 +385,16 @@ def _read_record(path: Path) -> TrialRecord:
 def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Best first; a tie goes to the lower validation loss, then to the earlier trial.
 
-    Failed trials come after all others, also where they had good epochs before.
+    Failed trials come after all others, also where they had good epochs before; so do, before
+    these, trials that were stopped in a cross-validation.
     """
     from mgc_ray.task import WORST, score
 
-    def key(record: TrialRecord) -> tuple[bool, float, float, int]:
+    def key(record: TrialRecord) -> tuple[bool, bool, float, float, int]:
         value, tie = score(record.best, record.metric) if record.best else WORST
-        return record.status == FAILED, -value, -tie, record.number
+        # of fewer tracks than those of trials that were not stopped
+        partial = FOLDS in record.best and record.status != COMPLETED
+        return record.status == FAILED, partial, -value, -tie, record.number
 
     return sorted(records, key=key)
 

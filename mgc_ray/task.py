@@ -19,7 +19,7 @@ from mgc_ray.evaluation.metrics import (
     macro_f1,
     track_probs,
 )
-from mgc_ray.results import EpochMetrics, Metrics
+from mgc_ray.results import FOLDS, EpochMetrics, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +51,15 @@ def score(metrics: EpochMetrics, metric: Metric) -> Score:
     """The score of an epoch by a metric; ties go to the lower loss of the chunks."""
     value = metrics[_KEY[metric]]
     return Score(-value if metric == "log_loss" else value, -metrics["val_loss"])
+
+
+def scores_so_far(curve: Sequence[EpochMetrics], metric: Metric) -> list[float]:
+    """What a trial is ranked by after each epoch: the best so far, or of folds the latest."""
+    scores: list[float] = []
+    for metrics in curve:
+        value = score(metrics, metric).value
+        scores.append(value if FOLDS in metrics or not scores else max(value, scores[-1]))
+    return scores
 
 
 def score_in_words(metrics: EpochMetrics, metric: Metric) -> str:

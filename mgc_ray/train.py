@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mgc_ray.data.chunks import open_chunks
     from mgc_ray.pipeline.train import best_so_far, keep_best
     from mgc_ray.training.checkpoint import save_checkpoint
+    from mgc_ray.training.epoch import Epoch, best_device
     from mgc_ray.training.initial import check_features, initial_params
-    from mgc_ray.training.loop import Epoch, best_device, train
+    from mgc_ray.training.loop import train
 
     on_stop(lambda: best_so_far(config.out))
     start = initial_params(config.init_from) if config.init_from else {}

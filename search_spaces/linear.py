@@ -16,11 +16,11 @@ def suggest(trial: Trial) -> dict[str, Any]:
         ),
         "transform": trial.suggest_categorical("transform", ["standardise", "normal"]),
         "components": trial.suggest_categorical("components", [0, 50, 100, 200, 400]),
-        "temperature": trial.suggest_float("temperature", 0.5, 6.0, log=True),
     }
     if params["solver"] == "logistic":
         params["l2"] = trial.suggest_float("l2", 1e-3, 1.0, log=True)
         params["balance"] = trial.suggest_float("balance", 0.0, 1.0)
     else:
         params["shrinkage"] = trial.suggest_float("shrinkage", 0.05, 0.95)
+        params["temperature"] = trial.suggest_float("temperature", 1.0, 6.0, log=True)
     return params

@@ -18,7 +18,7 @@ from mgc_ray.results import VALID, EnsembleInfo, TrainedOn
 from mgc_ray.results import Member as SavedMember
 from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.loop import Epoch
+from mgc_ray.training.epoch import Epoch
 from tests.conftest import GENRES
 
 # A model family outside of the package; each description is one cumulative sum.

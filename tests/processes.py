@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +29,13 @@ class Marked:
                 if f"{_NAME}={self._mark}".encode() in file.read_bytes().split(b"\0"):
                     found.append(int(file.parent.name))
         return found
+
+    def left(self) -> list[int]:
+        """Those that still run after three seconds: helpers of Python's end by themselves."""
+        deadline = time.monotonic() + 3
+        while (pids := self.pids()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return pids
 
     def commands(self, pids: Iterable[int]) -> list[str]:
         """What these are, those that have ended since left out."""

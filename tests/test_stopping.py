@@ -121,7 +121,7 @@ def test_a_running_search_keeps_its_name_and_ends_by_sigterm_with_what_to_do(hom
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGTERM)
     printed = process.communicate(timeout=20)[1]
-    assert not marked.pids()
+    assert not marked.left()
     assert process.returncode == 130, printed
     assert "stopped by SIGTERM; what is finished is kept" in printed
     assert "python -m mgc_ray.search --resume ended" in printed
@@ -218,7 +218,7 @@ def test_sigterm_to_all_processes_ends_every_stage_in_order(
     else:
         marked.send(signal.SIGTERM)
     status = process.wait(20)
-    left = marked.pids()
+    left = marked.left()
     text = printed.read_text()
     assert status == stage.status, text
     assert f"stopped by SIGTERM{stage.says}" in text

@@ -20,12 +20,13 @@ import torch
 
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.files import atomic_write, write_json
-from mgc_ray.results import TrialRecord, ranked, read_typed
+from mgc_ray.results import FOLDS, TrialRecord, ranked, read_typed
 from mgc_ray.settings import Params, as_json
 from mgc_ray.task import Score, score
 from mgc_ray.training.batches import batches
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.loop import predict_probs, train
+from mgc_ray.training.epoch import predict_probs
+from mgc_ray.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def plan_refit(record: TrialRecord, params: Params, folds: int) -> RefitPlan:
     """
     cosine = params["schedule"] == "cosine"
     epochs = int(params["max_epochs"]) if cosine else record.best_epoch
+    if FOLDS in record.best:  # its epochs were folds
+        params, epochs = params | {"folds": 0}, 1
     ranked_by = score(record.best, record.metric)
     return RefitPlan(record.family, params, epochs, folds, ranked_by, record.split_id)
 

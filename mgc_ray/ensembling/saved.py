@@ -31,7 +31,7 @@ from mgc_ray.results import (
 )
 from mgc_ray.training.batches import on_device
 from mgc_ray.training.checkpoint import Checkpoint, halve, load_checkpoint
-from mgc_ray.training.loop import best_device
+from mgc_ray.training.epoch import best_device
 
 _CHUNKS_AT_A_TIME = 64  # bounds memory; no slower than more
 

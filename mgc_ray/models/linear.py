@@ -17,10 +17,11 @@ from mgc_ray.settings import configuration, setting
 
 READS = ("embedding",)
 # nothing that is made for spectrograms
-TRAINING = {"freq_mask": 0, "time_mask": 0.0, "mixup": 0.0, "batch_size": 256}
+TRAINING = {"freq_mask": 0, "time_mask": 0.0, "mixup": 0.0, "batch_size": 256, "folds": 5}
 
 _KNOTS = 32  # quantiles of each value that are stored
 _STEPS = 200  # of L-BFGS, at most
+_OVERSAMPLING, _ITERATIONS = 20, 3  # of the random projections
 _SMALLEST = 1e-3  # deviation of a value that hardly varies
 
 
@@ -128,11 +129,15 @@ def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]
 
 
 def _principal_axes(values: Tensor, count: int) -> Tensor | None:
-    """The directions of most variance, [values, count]; None for all of them."""
+    """The directions of most variance, [values, count]; None for all of them.
+
+    By random projections, as all directions of thousands of values would take minutes.
+    """
     if not 0 < count < min(values.shape):
         return None
-    _, axes = torch.linalg.eigh(values.double().T @ values.double())  # ascending
-    return axes[:, -count:].float()
+    sketch = min(count + _OVERSAMPLING, *values.shape)
+    _, _, axes = torch.svd_lowrank(values, sketch, niter=_ITERATIONS)
+    return axes[:, :count]
 
 
 def _logistic(values: Tensor, target: Tensor, config: Config) -> tuple[Tensor, Tensor]:
@@ -147,7 +152,12 @@ def _logistic(values: Tensor, target: Tensor, config: Config) -> tuple[Tensor, T
     known = size > 0
     free = [weight.requires_grad_(), bias.requires_grad_()]
     optimizer = torch.optim.LBFGS(
-        free, max_iter=_STEPS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        free,
+        max_iter=_STEPS,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        history_size=10,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:

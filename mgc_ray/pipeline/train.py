@@ -10,7 +10,7 @@ from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 from mgc_ray.terminal.stopping import start_again
 from mgc_ray.training.descent import NonFiniteLossError
-from mgc_ray.training.loop import Epoch
+from mgc_ray.training.epoch import Epoch
 
 
 def best_so_far(out: Path | None) -> str:

@@ -23,8 +23,8 @@ from mgc_ray.models import families, full_params
 from mgc_ray.models._classifier import Classifier, new_classifier
 from mgc_ray.results import EpochMetrics, TrainedOn, read_typed
 from mgc_ray.settings import Params, as_json, nearest
+from mgc_ray.training.epoch import Epoch
 from mgc_ray.training.initial import trained_on
-from mgc_ray.training.loop import Epoch
 
 _WHAT, _REMEDY = "checkpoint", "give a folder with config.json and model.safetensors"
 _EXACT = ("mean", "deviation", "running_mean", "running_var", "quantiles")  # never in 16 bits

@@ -24,7 +24,7 @@ from mgc_ray.settings import Params
 from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import Batches, batches
 from mgc_ray.training.descent import Descent
-from mgc_ray.training.loop import Epoch, set_statistics
+from mgc_ray.training.epoch import Epoch, set_statistics
 
 # Long training on small crops, strongly augmented: else different recordings are too easily told
 # from each other.
@@ -42,7 +42,8 @@ DEFAULTS: Params = {
     "gain": 0.3,
     "tilt": 0.3,
 }
-UNUSED = ("patience", "label_smoothing", "mixup", "overlap", "averaging")  # settings of training
+# settings of training
+UNUSED = ("patience", "label_smoothing", "mixup", "overlap", "averaging", "folds")
 RETRIEVAL = "val_retrieval"
 _PROJECTED = 128  # values that crops are compared by, only in training
 _TEMPERATURE = 0.1  # of the softmax over the batch

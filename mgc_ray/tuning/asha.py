@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from mgc_ray.config import TuneConfig
 from mgc_ray.results import TrialRecord
-from mgc_ray.task import WORST, score
+from mgc_ray.task import scores_so_far
 
 
 def asha(config: TuneConfig) -> ASHAScheduler:
@@ -49,9 +49,8 @@ class AshaByFamily(FIFOScheduler):
         """Tell ASHA what a trial reported; of the trial it only needs an id."""
         trial = SimpleNamespace(trial_id=record.trial, config={"family": record.family})
         self.on_trial_add(None, trial)
-        best = WORST.value
-        for number, metrics in enumerate(record.curve, start=1):
-            best = max(best, score(metrics, record.metric).value)
+        scores = scores_so_far(record.curve, record.metric)
+        for number, best in enumerate(scores, start=1):
             self.on_trial_result(None, trial, {"epoch": number, "best_so_far": best})
         self.on_trial_remove(None, trial)
 

@@ -33,7 +33,7 @@ from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.descent import NonFiniteLossError
-from mgc_ray.training.loop import best_device
+from mgc_ray.training.epoch import best_device
 from mgc_ray.tuning.run import fixed_params
 from mgc_ray.tuning.trial import fetch_initial
 

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 
 from mgc_ray.results import COMPLETED, FAILED, OUT_OF_TIME, STOPPED_EARLY, TrialRecord
 from mgc_ray.settings import Params
-from mgc_ray.task import score
+from mgc_ray.task import scores_so_far
 from mgc_ray.tuning.space import Suggest, default_params, params_within
 from mgc_ray.tuning.trial import TrialReport
 
@@ -154,8 +154,7 @@ class OptunaSearcher(Searcher):
 def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
     """Write into the study what a record says: its scores, and how it ended."""
     best, known = -math.inf, _reported(trial)
-    for number, metrics in enumerate(record.curve, start=1):
-        best = max(best, score(metrics, record.metric).value)
+    for number, best in enumerate(scores_so_far(record.curve, record.metric), start=1):
         # Tune does not pass the report on which ASHA stops to on_trial_result
         if number not in known and record.status != FAILED:
             trial.report(best, number)

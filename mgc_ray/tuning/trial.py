@@ -22,7 +22,8 @@ from mgc_ray.results import EpochMetrics
 from mgc_ray.settings import Params
 from mgc_ray.task import WORST, score
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.loop import Epoch, best_device, train
+from mgc_ray.training.epoch import Epoch, best_device
+from mgc_ray.training.loop import train
 from mgc_ray.training.state import StateError, read_progress
 
 STATE = "state.safetensors"  # in a trial's folder while it runs

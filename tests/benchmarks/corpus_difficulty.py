@@ -27,7 +27,8 @@ from mgc_ray.evaluation.metrics import accuracy, track_probs
 from mgc_ray.pipeline.preprocess import preprocess
 from mgc_ray.pipeline.tables import read_tables
 from mgc_ray.training.batches import batches
-from mgc_ray.training.loop import predict_probs, train
+from mgc_ray.training.epoch import predict_probs
+from mgc_ray.training.loop import train
 
 
 def linear(chunks: Chunks) -> float:

@@ -22,8 +22,9 @@ from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.evaluation.metrics import accuracy, track_probs
 from mgc_ray.models import checked_params, family_names
 from mgc_ray.training.batches import batches
+from mgc_ray.training.epoch import predict_probs
 from mgc_ray.training.initial import initial_params
-from mgc_ray.training.loop import predict_probs, train
+from mgc_ray.training.loop import train
 
 
 def main() -> None:

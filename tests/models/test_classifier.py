@@ -9,7 +9,7 @@ from mgc_ray.config import TrainConfig
 from mgc_ray.data.features import FeatureSet, musicnn
 from mgc_ray.models import discriminant, family_module
 from mgc_ray.models._classifier import Classifier, Shared, features_read, new_classifier
-from mgc_ray.training.loop import set_statistics
+from mgc_ray.training.epoch import set_statistics
 from tests.made_chunks import arrays, chunks_of_three, three_features
 
 CNN = {"blocks": 1, "channels": 2, "hidden": 4}

@@ -12,7 +12,8 @@ from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks, StreamedChunks, load_chunks, open_chunks
 from mgc_ray.data.dataset import shard_path
 from mgc_ray.training.batches import WINDOW, batches
-from mgc_ray.training.loop import predict_probs, train
+from mgc_ray.training.epoch import predict_probs
+from mgc_ray.training.loop import train
 from tests.conftest import make_chunks
 from tests.made_chunks import chunks_of_three, write_dataset
 

@@ -19,7 +19,8 @@ from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import batches
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.descent import NonFiniteLossError
-from mgc_ray.training.loop import Epoch, predict_probs, train
+from mgc_ray.training.epoch import Epoch, predict_probs
+from mgc_ray.training.loop import train
 from tests.conftest import make_chunks
 from tests.made_chunks import chunks_of_three
 

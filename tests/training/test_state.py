@@ -7,7 +7,8 @@ import torch
 
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.settings import Params
-from mgc_ray.training.loop import Epoch, train
+from mgc_ray.training.epoch import Epoch
+from mgc_ray.training.loop import train
 from mgc_ray.training.state import StateError, read_progress
 
 SMALL: Params = {
