@@ -46,7 +46,7 @@ class CheckpointConfig:
     """The content of config.json.
 
     `params`: the family's Config and TrainConfig together, flat, defaults included. `trained_on`:
-    first what its first weights had been trained on, if any.
+    first what frozen networks and its first weights had been trained on, if any.
     """
 
     version: str
@@ -95,7 +95,12 @@ def save_checkpoint(
             params=full_params(family, params),
             features=epoch.classifier.reads.to_json(),
             genres=info.genres,
-            trained_on=(*trained_on(params), *_added(info), own),
+            trained_on=(
+                *_encoders(epoch.classifier.reads),
+                *trained_on(params),
+                *_added(info),
+                own,
+            ),
             dataset=DatasetOrigin(
                 info.protocol, info.leaky, info.seed, info.source_name, info.split_id
             ),
@@ -108,6 +113,14 @@ def save_checkpoint(
     header = {"epoch": str(epoch.number), "metrics": json.dumps(epoch.metrics)}
     with atomic_write(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights, metadata=header))
+
+
+def _encoders(features: FeatureSet) -> list[TrainedOn]:
+    """What the frozen networks were trained on whose outputs the classifier reads."""
+    found = [feature for feature in features.columns.values() if hasattr(feature, "provenance")]
+    return [
+        TrainedOn(network, "frozen", learnt) for network, learnt in (f.provenance for f in found)
+    ]
 
 
 def _added(info: DatasetInfo) -> list[TrainedOn]:

@@ -1,6 +1,7 @@
 """A family that is solved for is scored by cross-validation, and keeps a model of train alone."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import torch
 from mgc_ray import task
 from mgc_ray.config import TuneConfig
 from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.features import FeatureSet, musicnn
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.ensembling.refit import plan_refit
 from mgc_ray.results import COMPLETED, FOLDS, STOPPED_EARLY, TrialRecord, ranked
 from mgc_ray.training.batches import batches
+from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.epoch import predict_probs
 from mgc_ray.training.loop import train
 from mgc_ray.tuning.asha import AshaByFamily
@@ -101,3 +104,22 @@ def test_a_refit_has_folds_of_its_own() -> None:
     one = record(0, [0.9, 0.7, 0.8])
     plan = plan_refit(one, {"schedule": "constant", "max_epochs": 30, "folds": 3}, 5)
     assert (plan.epochs, plan.params["folds"]) == (1, 0)
+
+
+def test_an_embedding_is_learnt_from_and_its_network_is_recorded(tmp_path: Path) -> None:
+    feature = musicnn.Feature(model="MTT_vgg")
+    noisy = make_chunks(tracks_per_genre=8, bands=feature.bands, frames=1, noise=0.5)
+    info = dataclasses.replace(noisy.info, features=FeatureSet({"musicnn:MTT_vgg": feature}))
+    values = {"musicnn:MTT_vgg": noisy.features["array"]}
+    chunks = dataclasses.replace(noisy, info=info, features=values)
+    params = {"features": "musicnn:MTT_vgg[mean,tags]"}
+    *_, last = train("linear", params, chunks)
+    assert last.metrics["val_track_accuracy"] > 0.9
+    save_checkpoint(tmp_path, last, "linear", params, info)
+    loaded = load_checkpoint(tmp_path)
+    first, own = loaded.config.trained_on
+    assert str(first) == "MTT_vgg of musicnn 0.1.0, ISC licence (tags of MagnaTagATune)"
+    assert own.task == "genres"
+    batch = {name: torch.from_numpy(x[:5]) for name, x in values.items()}
+    with torch.no_grad():
+        assert loaded.classifier(batch).equal(last.classifier.eval()(batch))

@@ -12,7 +12,7 @@ A feature's file holds `Feature`, a frozen dataclass of the settings that identi
 an embedding also
 
 - `groups`: {name: how many of the bands}, the kinds of outputs in their order;
-- `provenance`: what the network has learnt from, and the licence of its weights;
+- `provenance`: the network with the licence of its weights, and what it has learnt, two texts;
 
 and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls. A file that
 needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which; one that can take one lists

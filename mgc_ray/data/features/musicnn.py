@@ -81,9 +81,9 @@ class Feature:
         return np.dtype(np.float32)
 
     @property
-    def provenance(self) -> str:
-        """What the network has learnt from, and the licence of its weights."""
-        return f"{self.model} of musicnn 0.1.0 (ISC licence), trained on {_DATA[self.model[:3]]}"
+    def provenance(self) -> tuple[str, str]:
+        """The network with the licence of its weights, and what it has learnt."""
+        return f"{self.model} of musicnn 0.1.0, ISC licence", _DATA[self.model[:3]]
 
     @property
     def _kind(self) -> str:

@@ -103,7 +103,8 @@ def test_several_networks_have_a_column_each() -> None:
     config = DatasetConfig(features=("musicnn", "log_mel", "musicnn:MTT_vgg"))
     features = audio_features(config)
     assert list(features.columns) == ["log_mel", "musicnn", "musicnn:MTT_vgg"]
-    assert "MagnaTagATune" in features.columns["musicnn:MTT_vgg"].provenance  # type: ignore[attr-defined]
+    provenance = features.columns["musicnn:MTT_vgg"].provenance  # type: ignore[attr-defined]
+    assert provenance == ("MTT_vgg of musicnn 0.1.0, ISC licence", "tags of MagnaTagATune")
     assert feature_set_from_json(features.to_json()) == features
 
 

@@ -1,0 +1,57 @@
+"""A whole search on the outputs of a pre-trained network beside spectrograms, and its use."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from mgc_ray.results import load_search
+from tests.commands import command
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("musicnn") is None, reason="the package musicnn is not installed"
+    ),
+]
+
+
+def test_a_search_on_embeddings_beside_spectrograms(tmp_path: Path) -> None:
+    options = ("--family", "all", "--features", "musicnn", "log_mel", "--name", "both")
+    searched = command("search", *options, "--smoke", "--trials", "8", cwd=tmp_path)
+    result = load_search(tmp_path / "results/both")
+    families = {record.family for record in result.records}
+    assert {"linear", "cnn", "discriminant"} <= families
+    assert "transfer" not in families
+    (linear,) = (record for record in result.records if record.family == "linear")
+    assert linear.best["val_folds"] == linear.epochs
+    assert "Traceback" not in searched.stderr
+
+    command(
+        "search",
+        "--family",
+        "linear",
+        "--smoke",
+        "--trials",
+        "4",
+        *options[2:5],
+        "--name",
+        "one",
+        cwd=tmp_path,
+    )
+    song = next((tmp_path / "results/corpora").rglob("*.wav"))
+    ensemble = "results/one/ensemble"
+    done = command("predict", "--model", ensemble, str(song), "--json", cwd=tmp_path)
+    (predicted,) = json.loads(done.stdout)["files"]
+    assert len(predicted["probabilities"]) == 10
+    shown = command(
+        "evaluate",
+        "--model",
+        ensemble,
+        "--tracks",
+        str(song.parents[1] / "tracks.csv"),
+        cwd=tmp_path,
+    )
+    assert "MSD_musicnn" in (tmp_path / ensemble / "ensemble.json").read_text()
+    assert "Traceback" not in shown.stderr
