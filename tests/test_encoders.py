@@ -43,8 +43,8 @@ def test_a_search_on_embeddings_beside_spectrograms(tmp_path: Path) -> None:
     song = next((tmp_path / "results/corpora").rglob("*.wav"))
     ensemble = "results/one/ensemble"
     done = command("predict", "--model", ensemble, str(song), "--json", cwd=tmp_path)
-    (predicted,) = json.loads(done.stdout)["files"]
-    assert len(predicted["probabilities"]) == 10
+    (predicted,) = json.loads(done.stdout)
+    assert len(predicted["genres"]) == 10
     shown = command(
         "evaluate",
         "--model",
