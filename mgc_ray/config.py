@@ -90,8 +90,9 @@ class DatasetConfig:
     features: Names = setting(
         ("log_mel",),
         "What is computed from audio, one or several of log_mel, chroma, contrast, tempogram, mfcc "
-        "and other files in data/features; musicnn for the outputs of a pre-trained music tagger; "
-        "ast:MODEL for what a Hugging Face Audio Spectrogram Transformer expects.",
+        "and other files in data/features; musicnn for the outputs of a pre-trained music tagger, "
+        "hf:MODEL for those of a Hugging Face audio encoder; ast:MODEL for what a Hugging Face "
+        "Audio Spectrogram Transformer expects.",
         flag=True,
         metavar="FEATURE",
     )

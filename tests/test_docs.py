@@ -176,6 +176,7 @@ def test_the_settings_in_the_readme_exist() -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow  # a whole search, as others have
 def test_the_library_example_of_the_readme_runs(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)

@@ -53,6 +53,7 @@ def suggest(trial):
 '''
 
 
+@pytest.mark.slow  # tests/models/test_families.py has the quick part
 def test_a_family_in_a_file_can_be_searched_killed_resumed_and_predicted_with(
     tmp_path: Path,
 ) -> None:
@@ -109,7 +110,7 @@ def _install(folder: Path) -> None:
     (metadata / "entry_points.txt").write_text("[mgc_ray.families]\nbands = band_means\n")
 
 
-@pytest.mark.slow  # the file above takes the same way through a search
+@pytest.mark.slow
 def test_a_family_of_an_installed_package_can_be_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

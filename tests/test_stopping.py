@@ -99,6 +99,7 @@ def _start_search(home: Path, name: str, marked: Marked | None = None) -> subpro
     return process
 
 
+@pytest.mark.slow  # tests/terminal/test_stopping.py has the quick part
 def test_a_second_ctrl_c_ends_at_once_and_nothing_is_lost(home: Path) -> None:
     process = _start_search(home, "twice")
     process.send_signal(signal.SIGINT)

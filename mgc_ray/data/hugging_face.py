@@ -1,4 +1,4 @@
-"""Hugging Face Audio Spectrogram Transformers, from a folder or by their name in the hub.
+"""Audio encoders of Hugging Face, from a folder or by their name in the hub.
 
 They are read by the library transformers, which is optional (the extra [hf] of this program) and
 takes seconds to import, so it is imported only where a model is read or built.
@@ -16,6 +16,7 @@ from mgc_ray.data.files import read_json
 MODEL_TYPE = "audio-spectrogram-transformer"
 NOT_STATED = "not stated"
 _CARD = "README.md"
+_LAYERS = ("num_hidden_layers", "hidden_size")
 _REMEDY = (
     "give a folder with config.json, preprocessor_config.json and the weights of one, or "
     "OWNER/NAME of one in the Hugging Face hub"
@@ -66,19 +67,56 @@ def read_pretrained(kind: str, source: str | Path, **options: Any) -> Any:
     return result
 
 
+def read_encoder(source: str) -> tuple[Any, Any]:
+    """The feature extractor and the network of any audio encoder that gives hidden states.
+
+    Raises RequestError where transformers is missing, and for what is no such encoder.
+    """
+    known = Path(source).exists()
+    described = source if known else f"{source} (no folder here, so a name in the hub)"
+    transformers = import_transformers(described)
+    try:
+        with _quiet(transformers):
+            extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
+            network = transformers.AutoModel.from_pretrained(source)
+    except Exception as error:  # of the hub, of JSON, of pickle, of safetensors, of PyTorch, ...
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(
+            f"{described} is no audio encoder that can be read ({reason}): give a folder with "
+            "config.json, preprocessor_config.json and weights, or OWNER/NAME of the hub"
+        ) from None
+    config = network.config
+    has_layers = all(isinstance(getattr(config, n, None), int) for n in _LAYERS)
+    if config.is_encoder_decoder or not has_layers or not hasattr(extractor, "sampling_rate"):
+        raise RequestError(
+            f"{described} must be an encoder of audio with hidden layers, as wav2vec2, HuBERT or "
+            f"AST, but it is {config.model_type!r}: give another one"
+        )
+    return extractor, network
+
+
+def stated_licence(source: str | Path) -> str:
+    """The licence of a model's weights by its card; or "not stated"."""
+    return _listed(_card_of(source).get("license")) or NOT_STATED
+
+
 def stated_training(source: str | Path) -> str:
     """What a model was trained on, and on top of what, by its card; or "not stated"."""
+    data, base = (_listed(_card_of(source).get(name)) for name in ("datasets", "base_model"))
+    return (f"trained on {data}" if data else NOT_STATED) + (f", on top of {base}" if base else "")
+
+
+def _card_of(source: str | Path) -> dict[str, Any]:
+    """What a model's card states, {} where there is none that can be read."""
     from huggingface_hub import hf_hub_download, metadata_load
 
     folder = Path(source)
     try:
         with _quiet(import_transformers()):
             path = folder if folder.exists() else Path(hf_hub_download(str(source), _CARD)).parent
-        card = metadata_load(path / _CARD) or {}
-        data, base = (_listed(card.get(name)) for name in ("datasets", "base_model"))
-    except Exception:  # no card, or none that can be read
-        return NOT_STATED
-    return (f"trained on {data}" if data else NOT_STATED) + (f", on top of {base}" if base else "")
+        return dict(metadata_load(path / _CARD) or {})
+    except Exception:
+        return {}
 
 
 def _listed(value: list[str] | str | None) -> str:

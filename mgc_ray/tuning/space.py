@@ -16,6 +16,7 @@ from mgc_ray.settings import Params
 
 Suggest = Callable[[optuna.Trial], Params]
 
+_FEW = 4  # groups of an embedding of which all subsets are tried; of more, each alone
 _SAMPLES = 30  # random samples that a space is checked with; a conditional branch is seldom rarer
 
 
@@ -76,12 +77,10 @@ def _spectrograms(names: Sequence[str]) -> list[str]:
 
 def _embeddings(groups: dict[str, list[str]]) -> list[str]:
     together = ["+".join(subset) for subset in _subsets(list(groups)) if subset]
-    alone = [
-        f"{name}[{','.join(subset)}]"
-        for name, own in groups.items()
-        for subset in _subsets(own)
-        if 0 < len(subset) < len(own)
-    ]
+    alone = []
+    for name, own in groups.items():
+        some = _subsets(own) if len(own) <= _FEW else [(group,) for group in own]
+        alone += [f"{name}[{','.join(one)}]" for one in some if 0 < len(one) < len(own)]
     return together + alone
 
 
