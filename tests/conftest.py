@@ -12,6 +12,7 @@ from mgc_ray.config import ClusterConfig, DatasetConfig
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.dataset import DatasetInfo
 from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features._librosa import share_compiled_code
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.files import exclusive_lock
 from mgc_ray.data.tracks import Track
@@ -25,6 +26,7 @@ GENRES = ("blues", "disco", "rock")
 _QUICK = ("corpus", "data", "ensembling", "evaluation", "models", "reporting", "training")
 
 prepare_process()  # before Ray is imported, as commands do
+share_compiled_code()  # tests import librosa by themselves
 # One thread of PyTorch, here and in processes that tests start: their networks are tiny, and more
 # threads than cores wait for one another. PyTorch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgc_ray.data.features._librosa import LibrosaFeature
+from mgc_ray.data.features._librosa import LibrosaFeature, import_librosa
 from mgc_ray.data.features.log_mel import log_mel_of
 from mgc_ray.settings import Params, configuration
 
@@ -39,7 +39,7 @@ class Feature(LibrosaFeature):
         )
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
-        import librosa
+        librosa = import_librosa()
 
         settings = self.log_mel
         tuning = self._tuning(track.chunks(settings.sample_rate).reshape(-1))
@@ -58,7 +58,7 @@ class Feature(LibrosaFeature):
 
     def _tuning(self, samples: np.ndarray) -> float:
         """How far a track's notes are from 440 Hz, as a share of a semitone, -0.5 to 0.5."""
-        import librosa
+        librosa = import_librosa()
 
         settings = self.log_mel
         length = _TUNING_SECONDS * settings.sample_rate

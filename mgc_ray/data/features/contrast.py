@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgc_ray.data.features._librosa import LibrosaFeature
+from mgc_ray.data.features._librosa import LibrosaFeature, import_librosa
 from mgc_ray.data.features.log_mel import log_mel_of
 from mgc_ray.settings import Params, configuration
 
@@ -32,7 +32,7 @@ class Feature(LibrosaFeature):
         )
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
-        import librosa
+        librosa = import_librosa()
 
         rate = self.log_mel.sample_rate
         return np.stack(

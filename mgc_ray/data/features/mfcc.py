@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgc_ray.data.features._librosa import LibrosaFeature
+from mgc_ray.data.features._librosa import LibrosaFeature, import_librosa
 from mgc_ray.data.features.log_mel import log_mel_of
 from mgc_ray.settings import Params, configuration
 
@@ -30,7 +30,7 @@ class Feature(LibrosaFeature):
         }
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
-        import librosa
+        librosa = import_librosa()
 
         log_mel = track.once(self.log_mel, lambda: self.log_mel.compute(track))
         coefficients: np.ndarray = librosa.feature.mfcc(S=log_mel, n_mfcc=self.bands)

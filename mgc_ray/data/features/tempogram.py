@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgc_ray.data.features._librosa import LibrosaFeature
+from mgc_ray.data.features._librosa import LibrosaFeature, import_librosa
 from mgc_ray.data.features.log_mel import LogMel, log_mel_of
 from mgc_ray.settings import Params, configuration
 
@@ -49,7 +49,7 @@ class Feature(LibrosaFeature):
         return round(_WINDOW_SECONDS * self.log_mel.sample_rate / self.log_mel.hop_length)
 
     def compute(self, track: "DecodedTrack") -> np.ndarray:
-        import librosa
+        librosa = import_librosa()
 
         settings = self.log_mel
         chunks = track.chunks(settings.sample_rate)
