@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BANDS = 96
-PATCH_FRAMES = 187  # the vgg networks take no other number
-TAGS = 50
+_TAGS = 50
 _EPSILON = 1e-3  # of TensorFlow's batch normalisation
 
 
@@ -46,9 +44,6 @@ class _Convolution(nn.Module):
 class MusicNN(nn.Module):
     """Filters as high as timbres and as long as rhythms, then three layers over time."""
 
-    GROUPS = ("mean", "max", "penultimate", "tags")
-    SIZES = (753, 753, 200, TAGS)
-
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(1, eps=_EPSILON)
@@ -65,7 +60,7 @@ class MusicNN(nn.Module):
         self.pooled_norm = nn.BatchNorm1d(2 * 753, eps=_EPSILON)
         self.dense = nn.Linear(2 * 753, 200)
         self.dense_norm = nn.BatchNorm1d(200, eps=_EPSILON)
-        self.tags = nn.Linear(200, TAGS)
+        self.tags = nn.Linear(200, _TAGS)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, 96, frames], any number of frames -> groups of outputs."""
@@ -81,7 +76,7 @@ class MusicNN(nn.Module):
         pooled = torch.stack([highest, mean], 2).flatten(1)  # channel by channel
         penultimate = self.dense_norm(self.dense(self.pooled_norm(pooled)).relu())
         tags = self.tags(penultimate).sigmoid()
-        return dict(zip(self.GROUPS, (mean, highest, penultimate, tags), strict=True))
+        return {"mean": mean, "max": highest, "penultimate": penultimate, "tags": tags}
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take the weights of a checkpoint."""
@@ -97,8 +92,6 @@ class MusicNN(nn.Module):
 class Vgg(nn.Module):
     """Five layers of 128 filters of 3 x 3, with pooling."""
 
-    GROUPS = ("mean", "max", "penultimate", "tags")
-    SIZES = (128, 128, 256, TAGS)
     _POOLS = (((4, 1), 2), ((2, 2), 2), ((2, 2), 2), ((2, 2), 2), ((4, 4), 4))
 
     def __init__(self) -> None:
@@ -107,7 +100,7 @@ class Vgg(nn.Module):
         self.layers = nn.ModuleList(
             [_Convolution((1 if i == 0 else 128, 128), (3, 3), 1, 1, bands=1) for i in range(5)]
         )
-        self.tags = nn.Linear(256, TAGS)
+        self.tags = nn.Linear(256, _TAGS)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, 96, 187] -> groups of outputs; `mean` and `max` are of the fourth layer."""
@@ -116,8 +109,8 @@ class Vgg(nn.Module):
             fourth, x = x, F.max_pool2d(layer(x), size, stride)
         penultimate = x.permute(0, 2, 3, 1).flatten(1)  # as TensorFlow flattens
         tags = self.tags(penultimate).sigmoid()
-        outputs = (fourth.mean((2, 3)), fourth.amax((2, 3)), penultimate, tags)
-        return dict(zip(self.GROUPS, outputs, strict=True))
+        mean, highest = fourth.mean((2, 3)), fourth.amax((2, 3))
+        return {"mean": mean, "max": highest, "penultimate": penultimate, "tags": tags}
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take the weights of a checkpoint."""
