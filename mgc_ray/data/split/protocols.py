@@ -246,9 +246,9 @@ def chunk_splits(tracks: Sequence[Track], counts: Sequence[int], seed: int) -> l
     """The split of each chunk of each track; `counts` are the tracks' numbers of chunks.
 
     It is the track's, except where that is "" (under `random-chunks`): 80 % of all such chunks are
-    train and 20 % valid. As in the published baseline a song's chunks are in both parts, and
-    configurations are chosen on the held-out fifth; so it is called valid, and there is no test
-    part to report.
+    train and 20 % valid. As in the published baseline, both contain chunks of each song, and
+    configurations are chosen on the held-out fifth. So that is the validation part, and there is no
+    test part.
     """
     undrawn = [
         count if track.split == "" else 0 for track, count in zip(tracks, counts, strict=True)
