@@ -127,4 +127,6 @@ def run_trials(
 def fixed_params(family: str, config: SearchConfig, initial: Params | None) -> Params:
     """What all trials of a family have in common."""
     start = initial if family == "transfer" and initial else {}
-    return {"max_epochs": config.tuning.max_epochs, "seed": config.seed} | start
+    # trials of one search are compared, so all are scored on the same tracks
+    folds = min(full_params(one, {})["folds"] for one in config.family)
+    return {"max_epochs": config.tuning.max_epochs, "seed": config.seed, "folds": folds} | start

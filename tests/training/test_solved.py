@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mgc_ray import task
-from mgc_ray.config import TuneConfig
+from mgc_ray.config import SearchConfig, TuneConfig
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.features import FeatureSet, musicnn
 from mgc_ray.data.split.folds import draw_folds
@@ -19,6 +19,7 @@ from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.epoch import predict_probs
 from mgc_ray.training.loop import train
 from mgc_ray.tuning.asha import AshaByFamily
+from mgc_ray.tuning.run import fixed_params
 from tests.conftest import make_chunks
 
 FAMILY = "discriminant"  # which takes spectrograms
@@ -98,6 +99,16 @@ def test_asha_stops_a_trial_that_is_bad_on_the_first_fold() -> None:
     asha._replay(record(9, [0.2]))
     (of_family,) = asha._by_family.values()
     assert of_family._num_stopped == 1
+
+
+@pytest.mark.parametrize(
+    ("families", "folds"), [(("linear",), 5), (("linear", "cnn"), 0), (("discriminant",), 0)]
+)
+def test_all_trials_of_a_search_are_scored_on_the_same_tracks(
+    families: tuple[str, ...], folds: int
+) -> None:
+    config = SearchConfig(family=families)
+    assert [fixed_params(one, config, None)["folds"] for one in families] == [folds] * len(families)
 
 
 def test_a_refit_has_folds_of_its_own() -> None:
