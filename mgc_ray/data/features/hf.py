@@ -125,6 +125,13 @@ def weights_hash(network: Any) -> str:
 
 def make(argument: str, chunk_seconds: float) -> Feature:
     """RequestError where transformers is not installed, and for what is no audio encoder."""
+    files = Path(argument).glob("*")
+    return _described(argument, tuple(sorted((f.name, f.stat().st_mtime_ns) for f in files)))
+
+
+@functools.cache
+def _described(argument: str, files: tuple[tuple[str, int], ...]) -> Feature:
+    """The same, once for as long as the files stay: a request is checked several times."""
     extractor, network = read_encoder(argument)
     folder = Path(argument)
     return Feature(
