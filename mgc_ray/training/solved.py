@@ -4,8 +4,8 @@ With the setting `folds` a configuration is scored on all of train + validation:
 parts are split into folds by group, and epoch K predicts fold K by a model of the other folds. The
 metrics of epoch K are those of all tracks so far, so ASHA can stop what is bad on the first folds.
 The model that is kept is solved for once, from the training part alone, as that of any other family
-is trained. Without folds, as in a search that also has families of another kind, there is one epoch,
-scored on the validation part.
+is trained. Without folds, as in a search that also has families of another kind, there is one
+epoch, scored on the validation part.
 """
 
 import math
