@@ -83,17 +83,17 @@ def _files(config: PredictConfig, as_json: bool) -> int:
         try:
             if reason or not ensemble:
                 raise UnusableTrackError(reason or "no such file")
-            features = ensemble.features.compute(file)
+            song = ensemble.compute(file)
         except UnusableTrackError as error:
             unread += 1
             predictions.append({"file": file, "error": str(error)})
             console.print(one_line(f"{file}: error: {error}"), style="red", soft_wrap=True)
             continue
-        genres = ensemble.by_genre(ensemble.predict_song(features.columns).song)
-        predictions.append({"file": file, "genres": genres, "short": features.too_short or None})
+        genres = ensemble.by_genre(ensemble.predict_song(song).song)
+        predictions.append({"file": file, "genres": genres, "short": song.too_short or None})
         if not as_json:
             best = list(genres.items())[:_SHOWN]
-            short = f" ({features.too_short})" if features.too_short else ""
+            short = f" ({song.too_short})" if song.too_short else ""
             shares = ", ".join(f"{name} {share:.1%}" for name, share in best)
             print_line(f"{file}: {shares}{short}")
     for file, reason in songs.left_out:

@@ -30,13 +30,13 @@ import search_spaces
 from mgc_ray import RequestError
 from mgc_ray.config import Protocol
 from mgc_ray.data.audio import UnusableTrackError
-from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.data.features.array import RECIPES, Array
 from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.data.split.protocols import draw_split
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import read_tracks
-from mgc_ray.ensembling.saved import load_ensemble
+from mgc_ray.ensembling.saved import SongFeatures, load_ensemble
 from mgc_ray.training.checkpoint import load_checkpoint
 from mgc_ray.tuning.space import default_params, load_space
 
@@ -400,10 +400,12 @@ def model_cases(folder: Path, models: list[Path], count: int, seed: int) -> Iter
             ensemble = load_ensemble(copy)
             if (copy / "config.json").exists():
                 load_checkpoint(copy)
-            columns = ensemble.features.columns.items()
-            ensemble.predict_song(
-                {name: np.zeros((1, f.bands, f.frames), f.dtype) for name, f in columns}
-            )
+            songs = [
+                {name: np.zeros((1, f.bands, f.frames), f.dtype) for name, f in one.columns.items()}
+                for one in ensemble.inputs
+            ]
+            features = (TrackFeatures(columns, float("nan"), "") for columns in songs)
+            ensemble.predict_song(SongFeatures(tuple(features)))
 
         yield f"seed {seed}, model {number}: {path.relative_to(copy)}, {what}", predict
         shutil.rmtree(copy)

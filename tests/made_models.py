@@ -1,7 +1,7 @@
 """Untrained models on disk, written by the code that writes trained ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,8 @@ def register_own_family(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Member:
     """An untrained member: its weights are random, and so is its standardisation.
 
-    Members with an equal `standardisation`, a seed, that read the same features share it.
+    Members with an equal `standardisation`, a seed, that read the same features share it;
+    `features`: what this one reads, if it is not what the others do.
     """
 
     family: str
@@ -74,6 +75,7 @@ class Member:
     weight: float
     temperature: float = 1.0
     standardisation: int = 0
+    features: FeatureSet | None = None
 
 
 def write_ensemble(
@@ -88,14 +90,16 @@ def write_ensemble(
     saved, sources = [], []
     for number, member in enumerate(members):
         torch.manual_seed(number)
-        classifier = new_classifier(member.family, member.params, features, len(genres))
+        read = member.features or features
+        classifier = new_classifier(member.family, member.params, read, len(genres))
         generator = torch.Generator().manual_seed(member.standardisation)
         bands = len(classifier.mean)
         classifier.mean.copy_(torch.empty(bands).uniform_(-40, -20, generator=generator))
         classifier.deviation.copy_(torch.empty(bands).uniform_(5, 15, generator=generator))
         epoch = Epoch(1, {"val_track_accuracy": 0.5}, best=True, last=True, classifier=classifier)
         source = folder.with_name(f"{folder.name}-checkpoints") / str(number)
-        save_checkpoint(source, epoch, member.family, member.params, info)
+        of_member = replace(info, features=read)
+        save_checkpoint(source, epoch, member.family, member.params, of_member)
         saved.append(SavedMember(f"member-{number}", member.weight, member.temperature))
         sources.append(source)
     ensemble = EnsembleInfo(

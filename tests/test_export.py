@@ -16,14 +16,15 @@ import soxr
 
 from mgc_ray.config import DatasetConfig
 from mgc_ray.corpus.composer import SAMPLE_RATE, synthesise
-from mgc_ray.data.chunks import Features
 from mgc_ray.data.features import FeatureSet, audio_features, feature_set_from_json
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.features.array import Array
+from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.ensembling.onnx import METADATA, export_onnx, largest_difference
-from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+from mgc_ray.ensembling.saved import SongFeatures, load_ensemble, shipped_model
 from tests.commands import command
 from tests.conftest import GENRES
+from tests.ensembling.made_ensembles import as_song
 from tests.made_models import Member, register_own_family, write_ensemble
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -38,10 +39,10 @@ def song(path: Path, seconds: float, seed: int = 0) -> Path:
     return path
 
 
-def random_features(features: FeatureSet, chunks: int, seed: int = 0) -> Features:
+def random_features(features: FeatureSet, chunks: int, seed: int = 0) -> SongFeatures:
     random = np.random.default_rng(seed)
     shapes = {name: (chunks, f.bands, f.frames) for name, f in features.columns.items()}
-    return {name: random.normal(-30, 10, s).astype(np.float32) for name, s in shapes.items()}
+    return as_song({n: random.normal(-30, 10, s).astype(np.float32) for n, s in shapes.items()})
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +70,13 @@ def test_the_file_alone_gives_the_probabilities_that_predict_gives(folder: Path)
     session = onnxruntime.InferenceSession(str(folder / "genres.onnx"))
     described = session.get_modelmeta().custom_metadata_map
     assert json.loads(described["genres"]) == list(GENRES)
-    features = feature_set_from_json(json.loads(described["features"]))
+    features = feature_set_from_json(json.loads(described["features"])[0])
     path = song(folder / "another.wav", 3.2, seed=5)
     inputs = features.compute(path).columns
     assert {one.name for one in session.get_inputs()} == set(inputs) == {"log_mel", "mfcc"}
     chunks, track = session.run(["chunks", "track"], inputs)
     ensemble = load_ensemble(folder / "ensemble")
-    assert chunks == pytest.approx(ensemble.predict_song(inputs).chunks, abs=1e-5)
+    assert chunks == pytest.approx(ensemble.predict_song(as_song(inputs)).chunks, abs=1e-5)
     assert chunks.shape == (3, len(GENRES))
     expected = ensemble.predict(path)
     for genre, share in expected.items():
@@ -260,10 +261,33 @@ def test_the_metadata_say_everything_in_words_too(folder: Path) -> None:
 
 def test_the_file_takes_any_number_of_chunks(folder: Path) -> None:
     ensemble = load_ensemble(folder / "ensemble")
-    tracks = [random_features(ensemble.features, chunks) for chunks in (1, 3, 8)]
+    tracks = [random_features(ensemble.inputs[0], chunks) for chunks in (1, 3, 8)]
     difference, other_genre = largest_difference(ensemble, folder / "genres.onnx", tracks)
     assert difference == pytest.approx(0, abs=1e-5)
     assert other_genre == 0
+
+
+def test_members_that_read_chunks_of_two_lengths_are_in_one_file(tmp_path: Path) -> None:
+    short, long = (
+        FeatureSet({"log_mel": LogMel(n_mels=8, chunk_samples=22_050 * seconds)}, seconds)
+        for seconds in (1, 2)
+    )
+    members = [
+        Member("gru", {"hidden": 4}, 0.6, temperature=0.7, features=long),
+        Member("cnn", {"blocks": 1, "channels": 4}, 0.4, features=short),
+    ]
+    ensemble = load_ensemble(write_ensemble(tmp_path / "ensemble", short, members, temperature=1.2))
+    export_onnx(ensemble, tmp_path / "m.onnx")
+    songs = [ensemble.compute(song(tmp_path / f"{n}.wav", n, seed=n)) for n in (1, 5, 7)]
+    assert [[one.chunks for one in made.inputs] for made in songs] == [[1, 1], [5, 2], [7, 3]]
+    difference, other_genre = largest_difference(ensemble, tmp_path / "m.onnx", songs)
+    assert difference == pytest.approx(0, abs=1e-5)
+    assert other_genre == 0
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    assert [one.name for one in session.get_inputs()] == ["log_mel", "log_mel_2"]
+    described = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
+    seconds = [one["chunks"]["seconds"] for one in described["inputs"].values()]
+    assert seconds == [1, 2]
 
 
 def test_the_check_finds_a_file_of_another_model(folder: Path) -> None:
@@ -273,7 +297,7 @@ def test_the_check_finds_a_file_of_another_model(folder: Path) -> None:
         [Member("gru", {"hidden": 8}, 1.0, standardisation=9)],
     )
     ensemble = load_ensemble(other)
-    tracks = [random_features(ensemble.features, 4, seed) for seed in range(20)]
+    tracks = [random_features(ensemble.inputs[0], 4, seed) for seed in range(20)]
     difference, _ = largest_difference(ensemble, folder / "genres.onnx", tracks)
     assert difference > 1e-3
 

@@ -1,9 +1,10 @@
 """An ensemble as one ONNX file, for programs without PyTorch.
 
-Inputs: one per feature that the members read, by its name, float32 [chunks, bands, frames];
-outputs `chunks` [chunks, genres], the probabilities of each chunk, and `track` [genres], those of
-the whole song, both calibrated. The file's metadata say all that is needed besides, see METADATA;
-docs/onnx.md has a program that reads them.
+Inputs: one per feature that the members read, by its name, float32 [chunks, bands, frames]. Where
+members read chunks of several lengths, the inputs of the second are named NAME_2 and so on.
+Outputs: `chunks` [chunks, genres], the probabilities of each chunk (of the first inputs, which have
+the shortest chunks), and `track` [genres], those of the whole song, both calibrated. The file's
+metadata say all that is needed besides, see METADATA; docs/onnx.md has a program that reads them.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.data.chunks import Features
 from mgc_ray.data.files import atomic_write, check_output_file
-from mgc_ray.ensembling.saved import Ensemble
+from mgc_ray.ensembling.saved import Ensemble, SongFeatures
 from mgc_ray.models._classifier import Shared
 from mgc_ray.settings import Params, as_json
 
@@ -55,17 +55,34 @@ class _WholeEnsemble(nn.Module):
             classifier.standardisation()  # before tracing, which has no values to compare
         self.classifiers = nn.ModuleList(classifiers)
         self.members, self.temperature = ensemble.info.members, ensemble.info.temperature
-        self.names = list(ensemble.features.columns)
+        self.names = [list(features.columns) for features in ensemble.inputs]
+        self.input_of = ensemble.input_of_member
 
     def forward(self, *features: Tensor) -> tuple[Tensor, Tensor]:
-        batch, shared = dict(zip(self.names, features, strict=True)), Shared()
+        remaining = iter(features)
+        batches = [{name: next(remaining) for name in names} for names in self.names]
+        shared = [Shared() for _ in batches]
+        count = next(iter(batches[0].values())).shape[0]
         chunks, song = [], []
-        for member, classifier in zip(self.members, self.classifiers, strict=True):
-            probs = classifier.probs(batch, shared)  # type: ignore[operator]
-            chunks.append(member.weight * _scaled(probs, member.temperature))
-            song.append(member.weight * _scaled(probs.mean(0), member.temperature))
+        for member, classifier, i in zip(
+            self.members, self.classifiers, self.input_of, strict=True
+        ):
+            probs = classifier.probs(batches[i], shared[i])  # type: ignore[operator]
+            of_song = member.weight * _scaled(probs.mean(0), member.temperature)
+            song.append(of_song)
+            of_chunks = member.weight * _scaled(probs, member.temperature)
+            chunks.append(of_song.expand(count, -1) if i else of_chunks)
         scaled = [_scaled(torch.stack(p).sum(0), self.temperature) for p in (chunks, song)]
         return scaled[0].float(), scaled[1].float()
+
+
+def _names(inputs: Iterable[Iterable[str]]) -> list[str]:
+    """Of all inputs' features, in order."""
+    return [
+        f"{name}_{number}" if number > 1 else name
+        for number, names in enumerate(inputs, 1)
+        for name in names
+    ]
 
 
 def _scaled(probs: Tensor, temperature: float) -> Tensor:
@@ -89,29 +106,40 @@ def export_onnx(ensemble: Ensemble, path: Path) -> None:
     check_onnx(path)
     import onnx
 
-    columns = ensemble.features.columns
-    examples = tuple(torch.zeros(2, f.bands, f.frames) for f in columns.values())
-    chunks = torch.export.Dim("chunks", min=1)
+    names = _names(features.columns for features in ensemble.inputs)
+    examples, shapes = [], []
+    for number, features in enumerate(ensemble.inputs, 1):
+        chunks = torch.export.Dim(f"chunks_{number}" if number > 1 else "chunks", min=1)
+        for feature in features.columns.values():
+            # different numbers, as equal ones would be taken for the same dimension
+            examples.append(torch.zeros(1 + number, feature.bands, feature.frames))
+            shapes.append({0: chunks})
     with _quiet():
         program = torch.onnx.export(
             _WholeEnsemble(ensemble),
-            examples,
+            tuple(examples),
             dynamo=True,
-            dynamic_shapes=(tuple({0: chunks} for _ in columns),),
-            input_names=list(columns),
+            dynamic_shapes=(tuple(shapes),),
+            input_names=names,
             output_names=["chunks", "track"],
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     info = ensemble.info
-    preprocessing = ensemble.features.described() | {"outputs": _OUTPUTS}
+    described_inputs = [features.described() for features in ensemble.inputs]
+    inputs = (one for described in described_inputs for one in described["inputs"].values())
+    preprocessing = {
+        "audio": described_inputs[0]["audio"],
+        "inputs": dict(zip(names, inputs, strict=True)),
+        "outputs": _OUTPUTS,
+    }
     described = {
         "mgc_ray": __version__,
         "genres": json.dumps(info.genres),
         "preprocessing": json.dumps(preprocessing),
         "preprocessing_in_words": in_words(preprocessing),
-        "features": json.dumps(ensemble.features.to_json()),
+        "features": json.dumps([features.to_json() for features in ensemble.inputs]),
         "protocol": info.protocol,
         "trained_on": json.dumps([as_json(one) for one in info.trained_on]),
     }
@@ -125,9 +153,9 @@ def export_onnx(ensemble: Ensemble, path: Path) -> None:
 def in_words(preprocessing: Params) -> str:
     """A description of features as text, one paragraph per step, input and output."""
     parts = [preprocessing["audio"]["in_words"]]
-    if "chunks" in preprocessing:
-        parts.append(preprocessing["chunks"]["in_words"])
     for name, one in preprocessing["inputs"].items():
+        if "chunks" in one and (cut := one["chunks"]["in_words"]) not in parts:
+            parts.append(cut)
         shape = ", ".join(map(str, one["shape"]))
         rate = f", from audio of {one['sample_rate']} Hz" if "sample_rate" in one else ""
         parts.append(f"Input {name}, {one['dtype']} [{shape}]{rate}: {one['in_words']}")
@@ -136,19 +164,21 @@ def in_words(preprocessing: Params) -> str:
 
 
 def largest_difference(
-    ensemble: Ensemble, path: Path, tracks: Sequence[Features]
+    ensemble: Ensemble, path: Path, songs: Sequence[SongFeatures]
 ) -> tuple[float, int]:
-    """How far onnxruntime's probabilities of tracks and chunks are from PyTorch's, at most.
+    """How far onnxruntime's probabilities of songs and chunks are from PyTorch's, at most.
 
-    `tracks`: the features of each. Also: for how many tracks the most probable genre is different.
+    Also: for how many songs the most probable genre is different.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     largest, other = 0.0, 0
-    for features in tracks:
+    for features in songs:
         expected = ensemble.predict_song(features)
-        inputs = {name: chunks.astype(np.float32) for name, chunks in features.items()}
+        columns = [one.columns for one in features.read]
+        values = (chunks.astype(np.float32) for one in columns for chunks in one.values())
+        inputs = dict(zip(_names(columns), values, strict=True))
         chunks, song = session.run(None, inputs)
         differences = [np.abs(chunks - expected.chunks).max(), np.abs(song - expected.song).max()]
         largest = max(largest, *map(float, differences))

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.audio import keep_freed_memory
 from mgc_ray.data.chunks import Features
-from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures
+from mgc_ray.data.features.array import is_array
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models._classifier import Classifier, Shared
 from mgc_ray.results import (
@@ -45,8 +46,39 @@ class SongPrediction:
 
 
 @dataclass(frozen=True)
+class SongFeatures:
+    """The features of one song: one for each of `Ensemble.inputs`, the shortest chunks first.
+
+    None for an input of audio where the song is given as an array.
+    """
+
+    inputs: tuple[TrackFeatures | None, ...]
+
+    @property
+    def read(self) -> list[TrackFeatures]:
+        """Those that are there, at least one."""
+        return [features for features in self.inputs if features]
+
+    @property
+    def shortest(self) -> TrackFeatures:
+        """Those with the shortest chunks, of which chunks' probabilities are given."""
+        return self.read[0]
+
+    @property
+    def too_short(self) -> str:
+        """Why the song is too short for all members; empty where it is not."""
+        reasons = [features.too_short for features in self.read]
+        return reasons[0] if all(reasons) else ""
+
+
+@dataclass(frozen=True)
 class Ensemble:
-    """Classifiers whose calibrated probabilities are averaged with weights that sum to 1."""
+    """Classifiers whose calibrated probabilities are averaged with weights that sum to 1.
+
+    Members may read chunks of several lengths. Then chunks are those of the members with the
+    shortest ones, and the others add to each chunk what they say of the whole song. Where some
+    members read arrays and others audio, an array is predicted by those that can read it.
+    """
 
     checkpoints: list[Checkpoint]
     info: EnsembleInfo
@@ -56,32 +88,100 @@ class Ensemble:
         return self.info.genres
 
     @cached_property
-    def features(self) -> FeatureSet:
-        """What the members read, all together."""
-        return reduce(FeatureSet.joined, [checkpoint.features for checkpoint in self.checkpoints])
+    def inputs(self) -> tuple[FeatureSet, ...]:
+        """What the members read: the features of equal chunks together, shortest chunks first."""
+        return tuple(features for features, _ in self._by_input)
+
+    @cached_property
+    def _by_input(self) -> list[tuple[FeatureSet, list[int]]]:
+        """Each of the inputs with the indices of the members that read it."""
+        found: list[tuple[FeatureSet, list[int]]] = []
+        for index, checkpoint in enumerate(self.checkpoints):
+            own = checkpoint.features
+            for i, (features, members) in enumerate(found):
+                if features.joins(own):
+                    found[i] = features.joined(own), [*members, index]
+                    break
+            else:
+                found.append((own, [index]))
+        if len(found) > 1 and any(not features.takes_audio for features, _ in found):
+            raise RequestError(
+                "members of one ensemble must all read the same arrays, or all take audio, but "
+                f"they read {' and '.join(str(features) for features, _ in found)}"
+            )
+        return sorted(found, key=lambda one: one[0].seconds_of_chunk)
+
+    @property
+    def input_of_member(self) -> list[int]:
+        """Which of the inputs each member reads."""
+        found = {m: i for i, (_, members) in enumerate(self._by_input) for m in members}
+        return [found[m] for m in range(len(self.checkpoints))]
+
+    def decode(self, path: str | Path) -> list[DecodedTrack | None]:
+        """Read a file once, for each of the inputs; UnusableTrackError where it is no track."""
+        decoded: list[DecodedTrack | None] = []
+        for features in self.inputs:
+            if is_array(path) and not features.takes_arrays and len(self.inputs) > 1:
+                decoded.append(None)
+            elif earlier := next((track for track in decoded if track and track.waveform), None):
+                decoded.append(features.recut(earlier))
+            else:
+                decoded.append(features.decode(path))
+        if not any(decoded):  # an array, which no member reads
+            self.inputs[0].decode(path)
+        return decoded
+
+    def features_of(self, decoded: Sequence[DecodedTrack | None]) -> SongFeatures:
+        """The features of a song that `decode` has read."""
+        pairs = zip(self.inputs, decoded, strict=True)
+        return SongFeatures(tuple(track and features.of(track) for features, track in pairs))
+
+    def compute(self, path: str | Path) -> SongFeatures:
+        """Decode a song and compute what the members read; UnusableTrackError as `decode`."""
+        return self.features_of(self.decode(path))
 
     def predict(self, path: str | Path) -> dict[str, float]:
         """Genres of one file with their probabilities, most probable first.
 
         Raises UnusableTrackError with the reason where the file cannot be a track.
         """
-        return self.by_genre(self.predict_song(self.features.compute(path).columns).song)
+        return self.by_genre(self.predict_song(self.compute(path)).song)
 
-    def predict_song(self, features: Features) -> SongPrediction:
-        """Probabilities of a song from its features [chunks, bands, frames]."""
-        count = len(next(iter(features.values())))
-        (song,), chunks = self.predict_tracks(features, np.zeros(count, np.int64))
-        return SongPrediction(song, chunks)
+    def predict_song(self, song: SongFeatures) -> SongPrediction:
+        """Probabilities of a song from its features."""
+        return self.predict_songs([song])[0]
 
-    def predict_tracks(
-        self, features: Features, track: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities of tracks [K, genres] and chunks [N, genres]; `track` [N] is ascending."""
-        classifiers = [checkpoint.classifier for checkpoint in self.checkpoints]
-        probs = member_probs(classifiers, features)
-        _, tracks, chunks = combine(self.info.members, probs, track)
-        scaled = [apply_temperature(p, self.info.temperature) for p in (tracks, chunks)]
-        return scaled[0], scaled[1]
+    def predict_songs(self, songs: Sequence[SongFeatures]) -> list[SongPrediction]:
+        """Probabilities of several songs, whose chunks go through the members together.
+
+        The members that cannot read a song have no part in its prediction.
+        """
+        weight = np.zeros((len(songs), 1))
+        of_song = np.zeros((len(songs), len(self.genres)))
+        of_chunks = [np.zeros((song.shortest.chunks, len(self.genres))) for song in songs]
+        for i, (_, indices) in enumerate(self._by_input):
+            read = {s: found for s, song in enumerate(songs) if (found := song.inputs[i])}
+            if not read:
+                continue
+            own = list(read.values())
+            together = {n: np.concatenate([f.columns[n] for f in own]) for n in own[0].columns}
+            members = [self.info.members[index] for index in indices]
+            probs = member_probs(
+                [self.checkpoints[index].classifier for index in indices], together
+            )
+            song_of = np.repeat([*read], [features.chunks for features in own])
+            rows, by_song, by_chunk = combine(members, probs, song_of)
+            of_song[rows] += by_song
+            weight[rows] += sum(member.weight for member in members)
+            for s, song_probs in zip(rows, by_song, strict=True):
+                is_shortest = read[s] is songs[s].shortest
+                of_chunks[s] += by_chunk[song_of == s] if is_shortest else song_probs
+        return [
+            SongPrediction(
+                *(apply_temperature(p / share, self.info.temperature) for p in (song, chunks))
+            )
+            for song, chunks, share in zip(of_song, of_chunks, weight, strict=True)
+        ]
 
     def by_genre(self, probs: np.ndarray) -> dict[str, float]:
         """Probabilities [genres] by name, most probable first."""
@@ -203,7 +303,7 @@ def load_ensemble(folder: str | Path) -> Ensemble:
                 f"{', '.join(checkpoint.genres)}"
             )
     ensemble = Ensemble(checkpoints, info)
-    _ = ensemble.features  # refuses members that do not agree
+    _ = ensemble.inputs  # refuses members that do not agree
     return ensemble
 
 

@@ -69,22 +69,22 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
     with progress("evaluating", len(tracks), "tracks") as advance:
         for done, track in enumerate(tracks, 1):
             try:
-                decoded = ensemble.features.decode(track.path)
-                features = ensemble.features.of(decoded)
+                decoded = ensemble.decode(track.path)
+                song = ensemble.features_of(decoded)
             except UnusableTrackError as error:
                 skipped.append(Skipped(track.path, str(error)))
                 continue
             finally:
                 advance(done)
-            predicted = ensemble.predict_song(features.columns)
-            content_hashes[track.path] = features.content_hash
-            fingerprints[track.path] = fingerprint(decoded)
+            predicted = ensemble.predict_song(song)
+            content_hashes[track.path] = song.shortest.content_hash
+            fingerprints[track.path] = fingerprint(next(filter(None, decoded)))
             usable.append(track)
             probs.append(predicted.song)
             genre = ensemble.genres.index(track.genre)
             right += int((predicted.chunks.argmax(1) == genre).sum())
-            chunks += features.chunks
-            short += bool(features.too_short)
+            chunks += song.shortest.chunks
+            short += bool(song.too_short)
     if not usable:
         raise RequestError(
             f"none of the {len(tracks)} tracks can be used; the first: {skipped[-1].path}: "

@@ -11,9 +11,8 @@ from mgc_ray.config import ExportConfig
 from mgc_ray.corpus.composer import GENRES
 from mgc_ray.corpus.files import write_track
 from mgc_ray.data.audio import UnusableTrackError
-from mgc_ray.data.chunks import Features
 from mgc_ray.ensembling.onnx import check_onnx, export_onnx, largest_difference
-from mgc_ray.ensembling.saved import Ensemble, load_ensemble, shipped_model
+from mgc_ray.ensembling.saved import Ensemble, SongFeatures, load_ensemble, shipped_model
 from mgc_ray.terminal.command import console, count_of
 
 LARGEST_DIFFERENCE = 1e-4  # of a probability
@@ -66,11 +65,11 @@ def export(config: ExportConfig) -> Exported:
     return Exported(config.onnx, seconds, len(songs), difference, other_genre)
 
 
-def _features(ensemble: Ensemble, songs: Sequence[str]) -> Iterator[Features]:
+def _features(ensemble: Ensemble, songs: Sequence[str]) -> Iterator[SongFeatures]:
     """The features of each song, or of generated ones where none is given."""
     for song in songs:
         try:
-            yield ensemble.features.compute(song).columns
+            yield ensemble.compute(song)
         except UnusableTrackError as error:
             raise RequestError(f"{song}: {error}: give another song to check on") from None
     if songs:
@@ -80,7 +79,7 @@ def _features(ensemble: Ensemble, songs: Sequence[str]) -> Iterator[Features]:
             path = Path(folder) / f"{genre}.wav"
             write_track(path, genre, 0, 0, _SECONDS)
             try:
-                yield ensemble.features.compute(path).columns
+                yield ensemble.compute(path)
             except UnusableTrackError as error:
                 raise RequestError(
                     f"this model takes no audio ({error}), so the file cannot be checked on "

@@ -282,13 +282,13 @@ def _predict(
             row = _row(file, key)
             try:
                 ensemble = shared.get()
-                features = ensemble.features.compute(os.path.join(root, file.path))
+                song = ensemble.compute(os.path.join(root, file.path))
             except UnusableTrackError as error:
                 return row | {"reason": str(error)}
-            genres = ensemble.by_genre(ensemble.predict_song(features.columns).song)
+            genres = ensemble.by_genre(ensemble.predict_song(song).song)
             best = next(iter(genres))
-            row["lost_seconds"] = features.lost_seconds
-            row["short"] = features.too_short or None
+            row["lost_seconds"] = song.shortest.lost_seconds
+            row["short"] = song.too_short or None
             probs = {f"prob_{genre}": share for genre, share in genres.items()}
             return row | {"genre": best, "probability": genres[best]} | probs
 

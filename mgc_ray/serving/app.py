@@ -9,7 +9,6 @@ import base64
 import io
 import os
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mgc_ray import __version__
 from mgc_ray.config import ServeConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
-from mgc_ray.data.chunks import Features
 from mgc_ray.data.features import FeatureSet, TrackFeatures
-from mgc_ray.ensembling.saved import Ensemble, SongPrediction
+from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
 from mgc_ray.results import Metrics, TrainedOn
 from mgc_ray.serving.receiving import FORM, drain, receive_song
@@ -143,15 +141,6 @@ async def _refuse_parameters(_: Request, error: RequestValidationError) -> JSONR
 
 
 # These come before the class, as `ingress` pickles its methods with what is defined by then.
-def predict_together(ensemble: Ensemble, songs: Sequence[Features]) -> list[SongPrediction]:
-    """The prediction of each song; the chunks of all go through the model together."""
-    counts = [len(next(iter(song.values()))) for song in songs]
-    chunks = {name: np.concatenate([song[name] for song in songs]) for name in songs[0]}
-    by_track, by_chunk = ensemble.predict_tracks(chunks, np.repeat(np.arange(len(songs)), counts))
-    parts = np.split(by_chunk, np.cumsum(counts)[:-1])
-    return [SongPrediction(song, chunks) for song, chunks in zip(by_track, parts, strict=True)]
-
-
 def part_times(song: TrackFeatures) -> list[tuple[float | None, float | None]]:
     """Where each chunk starts and ends in the song, in seconds; None for a spectrogram."""
     if song.times is None:
@@ -279,26 +268,30 @@ class Replica:
                 song = await asyncio.to_thread(self._compute_features, copy.name)
             except UnusableTrackError as error:
                 raise HTTPException(415, f"{name} cannot be used: {error}") from None
-        prediction = await self.predict_song(song.columns)
-        is_audio = song.times is not None
+        prediction = await self.predict_song(song)
+        shortest = song.shortest
+        is_audio = shortest.times is not None
         return Prediction(
             file=name,
-            seconds=round(song.seconds, 2) if is_audio else None,
+            seconds=round(shortest.seconds, 2) if is_audio else None,
             genres=self._by_genre(prediction.song),
             parts=[
                 Part(start=start, end=end, genres=self._by_genre(probs))
-                for (start, end), probs in zip(part_times(song), prediction.chunks, strict=True)
+                for (start, end), probs in zip(part_times(shortest), prediction.chunks, strict=True)
             ],
             short=song.too_short or None,
-            picture=await asyncio.to_thread(spectrogram_picture, self._ensemble.features, song)
-            if picture
-            else None,
+            picture=await asyncio.to_thread(self._picture, song) if picture else None,
         )
+
+    def _picture(self, song: SongFeatures) -> str | None:
+        pairs = zip(self._ensemble.inputs, song.inputs, strict=True)
+        pictures = (spectrogram_picture(features, own) for features, own in pairs if own)
+        return next((picture for picture in pictures if picture), None)
 
     def _by_genre(self, probs: np.ndarray) -> dict[str, float]:
         return {genre: round(p, 6) for genre, p in self._ensemble.by_genre(probs).items()}
 
-    def _compute_features(self, path: str) -> TrackFeatures:
+    def _compute_features(self, path: str) -> SongFeatures:
         """The features of a song; HTTPException 413 for one that is too long."""
         try:
             header = soundfile.info(path)
@@ -309,11 +302,11 @@ class Replica:
             raise HTTPException(
                 413, f"a song may be {self._config.max_seconds:g} s long at most: send a part"
             )
-        return self._ensemble.features.compute(path)
+        return self._ensemble.compute(path)
 
     @serve.batch(max_batch_size=_SONGS_AT_A_TIME, batch_wait_timeout_s=0.01)
-    async def predict_song(self, songs: list[Features]) -> list[SongPrediction]:
+    async def predict_song(self, songs: list[SongFeatures]) -> list[SongPrediction]:
         """Called with one song by each request; Serve calls this with those that wait."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._model_thread, predict_together, self._ensemble, songs
+            self._model_thread, self._ensemble.predict_songs, songs
         )

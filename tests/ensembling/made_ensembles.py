@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgc_ray.data.chunks import Chunks
-from mgc_ray.ensembling.saved import save_ensemble
+import numpy as np
+
+from mgc_ray.data.chunks import Chunks, Features
+from mgc_ray.data.features import TrackFeatures
+from mgc_ray.ensembling.saved import Ensemble, SongFeatures, save_ensemble
 from mgc_ray.results import VALID, EnsembleInfo, Member
 from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import save_checkpoint
@@ -49,3 +52,16 @@ def ensemble_of(
     )
     save_ensemble(folder, info, [path for path, _ in members], half)
     return folder
+
+
+def as_song(columns: Features) -> SongFeatures:
+    """The features of a song that one kind of members reads."""
+    return SongFeatures((TrackFeatures(columns, float("nan"), ""),))
+
+
+def predicted(ensemble: Ensemble, chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
+    """An ensemble's probabilities of all tracks and of all chunks, which it reads all alike."""
+    rows = [np.flatnonzero(chunks.track == track) for track in np.unique(chunks.track)]
+    songs = [as_song({name: x[own] for name, x in chunks.features.items()}) for own in rows]
+    found = ensemble.predict_songs(songs)
+    return np.stack([one.song for one in found]), np.concatenate([one.chunks for one in found])

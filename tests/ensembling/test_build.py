@@ -25,7 +25,7 @@ from mgc_ray.results import FAILED, OUT_OF_FOLD, TEST, VALID, TrialRecord, read_
 from mgc_ray.task import Score
 from mgc_ray.training.checkpoint import load_checkpoint
 from tests.conftest import make_chunks
-from tests.ensembling.made_ensembles import SMALL, trained
+from tests.ensembling.made_ensembles import SMALL, predicted, trained
 from tests.made_chunks import chunks_of_three, write_dataset
 
 GENRES = 3
@@ -198,7 +198,7 @@ def test_candidates_with_different_features_are_one_ensemble(made: Path, tmp_pat
         assert probs == pytest.approx(expected, abs=1e-9)
     built = build_ensemble(held, tmp_path / "e")
     ensemble = load_ensemble(tmp_path / "e")
-    tracks, _ = ensemble.predict_tracks(valid.features, valid.track)
+    tracks, _ = predicted(ensemble, valid)
     assert built.predictions[0].probs == pytest.approx(tracks)
 
 
@@ -236,7 +236,7 @@ def test_the_test_part_is_predicted_once_by_each_model(
     assert (table.seed, table.genres, table.fold) == (7, info.genres, "")
 
     test = load_chunks(made / "dataset", ("test",))
-    tracks, by_chunk = load_ensemble(tmp_path / "e").predict_tracks(test.features, test.track)
+    tracks, by_chunk = predicted(load_ensemble(tmp_path / "e"), test)
     found = table.of("ensemble", TEST)
     assert found is not None
     assert found.probs == pytest.approx(tracks)
@@ -277,7 +277,7 @@ def test_half_of_the_size_is_what_is_tested(made: Path, tmp_path: Path) -> None:
     built = build_ensemble(held, tmp_path / "e", half=True)
     _, table = build.test_ensemble(built, made / "dataset", seed=0)
     test = load_chunks(made / "dataset", ("test",))
-    tracks, _ = load_ensemble(tmp_path / "e").predict_tracks(test.features, test.track)
+    tracks, _ = predicted(load_ensemble(tmp_path / "e"), test)
     found = table.of("ensemble", TEST)
     assert found is not None
     assert found.probs == pytest.approx(tracks, abs=1e-12)
@@ -317,7 +317,7 @@ def test_out_of_fold_predictions_are_those_of_the_folds(made: Path, tmp_path: Pa
     assert info.held_out.tracks == len(chunks.tracks)
     assert table.of("ensemble", OUT_OF_FOLD) is not None
     test = load_chunks(made / "dataset", ("test",))
-    tracks, _ = load_ensemble(tmp_path / "e").predict_tracks(test.features, test.track)
+    tracks, _ = predicted(load_ensemble(tmp_path / "e"), test)
     found = table.of("ensemble", TEST)
     assert found is not None
     assert found.probs == pytest.approx(tracks)

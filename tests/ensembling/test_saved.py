@@ -1,5 +1,6 @@
 """The saved ensemble: complete, sufficient by itself, and refused where it is damaged."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,17 +13,22 @@ import torch
 
 from mgc_ray import RequestError
 from mgc_ray.data import features
-from mgc_ray.data.audio import Waveform, read_waveform
+from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.features import DecodedTrack
+from mgc_ray.data.features import DecodedTrack, FeatureSet, chroma
+from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
+from mgc_ray.data.features.array import Array
+from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.ensembling.saved import combine, load_ensemble, member_probs
 from mgc_ray.evaluation.metrics import apply_temperature
 from mgc_ray.models import discriminant
 from mgc_ray.results import Member
 from mgc_ray.training.checkpoint import load_checkpoint
 from tests.conftest import make_chunks
-from tests.ensembling.made_ensembles import ensemble_of, trained
+from tests.ensembling.made_ensembles import SMALL, as_song, ensemble_of, predicted, trained
 from tests.made_chunks import chunks_of_three
+from tests.made_models import Member as MadeMember
+from tests.made_models import write_ensemble
 
 WEIGHTS = {"gru": 0.75, "cnn": 0.25}
 
@@ -79,12 +85,12 @@ def test_an_ensembles_probabilities_are_the_weighted_mean_of_its_members(
     made: Path, chunks: Chunks
 ) -> None:
     ensemble = load_ensemble(made / "ensemble")
-    tracks, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    tracks, by_chunk = predicted(ensemble, chunks)
     expected = sum(weight * _probs(made / name, chunks) for name, weight in WEIGHTS.items())
     assert by_chunk == pytest.approx(expected, abs=1e-7)
     assert tracks[0] == pytest.approx(by_chunk[:3].mean(0))
     assert tracks.sum(1) == pytest.approx(1)
-    song = ensemble.predict_song({"array": chunks.features["array"][:3]})
+    song = ensemble.predict_song(as_song({"array": chunks.features["array"][:3]}))
     assert song.song == pytest.approx(tracks[0])
     assert song.chunks == pytest.approx(by_chunk[:3])
 
@@ -94,7 +100,7 @@ def test_each_member_is_calibrated_before_the_mean(
 ) -> None:
     members = [(made / name, weight) for name, weight in WEIGHTS.items()]
     folder = ensemble_of(tmp_path / "e", members, chunks, temperatures=[2.0, 0.5])
-    _, by_chunk = load_ensemble(folder).predict_tracks(chunks.features, chunks.track)
+    _, by_chunk = predicted(load_ensemble(folder), chunks)
     expected = 0.75 * apply_temperature(_probs(made / "gru", chunks), 2.0)
     expected += 0.25 * apply_temperature(_probs(made / "cnn", chunks), 0.5)
     assert by_chunk == pytest.approx(expected, abs=1e-7)
@@ -127,7 +133,7 @@ def test_a_checkpoint_alone_is_an_ensemble_of_one(made: Path, chunks: Chunks) ->
     assert [(m.weight, m.temperature) for m in ensemble.info.members] == [(1.0, 1.0)]
     assert ensemble.info.test is None
     assert ensemble.genres == chunks.info.genres
-    _, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    _, by_chunk = predicted(ensemble, chunks)
     assert by_chunk == pytest.approx(_probs(made / "gru", chunks), abs=1e-7)
 
 
@@ -148,8 +154,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_members_that_read_different_features_predict_together(mixed: Path) -> None:
     chunks, ensemble = chunks_of_three(), load_ensemble(mixed)
-    assert list(ensemble.features.columns) == ["log_mel", "mfcc", "chroma"]
-    _, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    (features,) = ensemble.inputs
+    assert list(features.columns) == ["log_mel", "mfcc", "chroma"]
+    _, by_chunk = predicted(ensemble, chunks)
     expected = sum(
         member.weight * _probs(mixed / "members" / member.name, chunks)
         for member in ensemble.info.members
@@ -157,7 +164,7 @@ def test_members_that_read_different_features_predict_together(mixed: Path) -> N
     assert by_chunk == pytest.approx(expected, abs=1e-7)
     without = {name: x for name, x in chunks.features.items() if name != "chroma"}
     with pytest.raises(KeyError, match="chroma"):
-        ensemble.predict_tracks(without, chunks.track)
+        ensemble.predict_song(as_song(without))
 
 
 def test_audio_is_decoded_once_and_each_feature_is_computed_once(
@@ -168,7 +175,7 @@ def test_audio_is_decoded_once_and_each_feature_is_computed_once(
     soundfile.write(tmp_path / "song.wav", 0.1 * random.standard_normal(22_050), 22_050)
     ensemble = load_ensemble(mixed)
     calls: dict[str, int] = {}
-    for name, feature in ensemble.features.columns.items():
+    for name, feature in ensemble.inputs[0].columns.items():
         compute = type(feature).compute
 
         def counted(
@@ -192,26 +199,98 @@ def test_audio_is_decoded_once_and_each_feature_is_computed_once(
     assert calls == {"log_mel": 2, "mfcc": 1, "chroma": 1}
 
 
-def test_members_that_mean_different_things_by_a_feature_are_refused(
-    mixed: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(mixed, tmp_path / "ensemble"))
-    path = folder / "members" / "cnn" / "config.json"
-    content = json.loads(path.read_text())
-    content["features"]["columns"]["log_mel"]["top_db"] = 70.0
-    path.write_text(json.dumps(content))
-    with pytest.raises(RequestError, match="must agree on what log_mel is, but they have "):
+# --- members that read chunks of several kinds ---
+
+
+def test_members_that_read_other_chunks_are_one_ensemble(tmp_path: Path) -> None:
+    """Each gives for a song what it gives alone; the shortest chunks are those of the ensemble."""
+    pytest.importorskip("librosa")
+    log_mel = LogMel(n_mels=8, chunk_samples=22_050)
+    quiet = dataclasses.replace(log_mel, top_db=40.0)
+    array = Array(bands=128, frames=387, value_type="uint8", recipe=GTZAN_ARRAYS)
+    made = [
+        # another setting, another length, both features of a member before, an array of audio
+        ("gru", FeatureSet({"log_mel": log_mel}, 1.0)),
+        ("cnn", FeatureSet({"log_mel": quiet}, 1.0)),
+        ("cnn", FeatureSet({"log_mel": dataclasses.replace(log_mel, chunk_samples=55_125)}, 2.5)),
+        ("gru", FeatureSet({"chroma": chroma.Feature(log_mel=log_mel)}, 1.0)),
+        ("cnn", FeatureSet({"array": array}, 1.0)),
+    ]
+    members = [
+        MadeMember(family, SMALL, 0.2, temperature=1.0 + i, features=features)
+        for i, (family, features) in enumerate(made)
+    ]
+    folder = write_ensemble(tmp_path / "ensemble", made[0][1], members, temperature=1.5)
+    ensemble = load_ensemble(folder)
+    assert [list(features.columns) for features in ensemble.inputs] == [
+        ["log_mel", "chroma"],
+        ["log_mel"],
+        ["log_mel"],
+        ["array"],
+    ]
+    seconds = 6
+    noise = 0.1 * np.random.default_rng(0).standard_normal(seconds * 22_050)
+    soundfile.write(tmp_path / "song.wav", noise, 22_050)
+    song = ensemble.compute(tmp_path / "song.wav")
+    assert [one.chunks for one in song.inputs] == [6, 6, 2, 1]
+    alone = [load_ensemble(folder / "members" / f"member-{i}") for i in range(len(made))]
+    found = [one.predict_song(one.compute(tmp_path / "song.wav")) for one in alone]
+    temperatures = [member.temperature for member in members]
+    songs = [apply_temperature(one.song, t) for one, t in zip(found, temperatures, strict=True)]
+    expected = apply_temperature(np.mean(songs, 0), 1.5)
+    prediction = ensemble.predict_song(song)
+    assert prediction.song == pytest.approx(expected, abs=1e-6)
+    # members with other chunks add what they say of the whole song
+    of_chunks = [apply_temperature(found[i].chunks, temperatures[i]) for i in (0, 3)]
+    expected = apply_temperature((sum(of_chunks) + songs[1] + songs[2] + songs[4]) / 5, 1.5)
+    assert prediction.chunks == pytest.approx(expected, abs=1e-6)
+    assert ensemble.predict_songs([song, song])[1].chunks == pytest.approx(expected, abs=1e-6)
+    # an array is predicted by the members that can read it
+    (made_array,) = song.inputs[3].columns["array"]  # type: ignore[union-attr]
+    np.save(tmp_path / "song.npy", made_array)
+    of_array = ensemble.compute(tmp_path / "song.npy")
+    assert of_array.inputs[:3] == (None, None, None)
+    predicted_alone = apply_temperature(songs[4], 1.5)
+    for one in (ensemble.predict_song(of_array), ensemble.predict_songs([song, of_array])[1]):
+        assert one.song == pytest.approx(predicted_alone, abs=1e-6)
+    without = load_ensemble(folder / "members" / "member-0")
+    with pytest.raises(UnusableTrackError, match="takes audio"):
+        without.compute(tmp_path / "song.npy")
+
+
+def test_members_of_arrays_that_no_audio_makes_stand_alone(tmp_path: Path) -> None:
+    arrays = FeatureSet({"array": Array(bands=8, frames=10, value_type="uint8")})
+    audio = FeatureSet({"log_mel": LogMel(n_mels=8)})
+    members = [MadeMember("gru", SMALL, 0.5, features=one) for one in (arrays, audio)]
+    folder = write_ensemble(tmp_path / "ensemble", audio, members)
+    with pytest.raises(RequestError, match="must all read the same arrays, or all take audio"):
         load_ensemble(folder)
 
 
-def test_members_with_chunks_of_other_length_are_refused(mixed: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(mixed, tmp_path / "ensemble"))
-    path = folder / "members" / "cnn" / "config.json"
-    content = json.loads(path.read_text())
-    content["features"]["chunk_seconds"] = 5.0
-    path.write_text(json.dumps(content))
-    with pytest.raises(RequestError, match=r"must take chunks of one length, but they take 0\.12"):
-        load_ensemble(folder)
+def test_songs_predicted_together_get_what_each_gets_alone(tmp_path: Path) -> None:
+    log_mel = LogMel(n_mels=8, chunk_samples=11 * 256)
+    features = FeatureSet({"log_mel": log_mel, "chroma": chroma.Feature(log_mel=log_mel)})
+    members = [
+        MadeMember("gru", {"hidden": 4, "features": "log_mel"}, 0.5, temperature=2.0),
+        MadeMember("cnn", {"blocks": 1, "channels": 2, "features": "all"}, 0.5, temperature=0.5),
+    ]
+    model = load_ensemble(write_ensemble(tmp_path / "ensemble", features, members, 1.5))
+    random = np.random.default_rng(0)
+    columns = [
+        {
+            "log_mel": random.normal(-30, 10, (chunks, 8, 12)).astype(np.float32),
+            "chroma": random.uniform(0, 1, (chunks, 12, 12)).astype(np.float32),
+        }
+        for chunks in (1, 4, 2)
+    ]
+    songs = [as_song(one) for one in columns]
+    together = model.predict_songs(songs)
+    assert [prediction.chunks.shape for prediction in together] == [(1, 3), (4, 3), (2, 3)]
+    for song, prediction in zip(songs, together, strict=True):
+        alone = model.predict_song(song)
+        assert prediction.song == pytest.approx(alone.song, abs=1e-6)
+        assert prediction.chunks == pytest.approx(alone.chunks, abs=1e-6)
+    assert not np.allclose(together[0].song, together[2].song, atol=1e-6)
 
 
 def test_members_that_share_descriptions_compute_them_once(
@@ -233,7 +312,7 @@ def test_members_that_share_descriptions_compute_them_once(
         return describe(x)
 
     monkeypatch.setattr(discriminant.Model, "describe", staticmethod(counted))
-    _, by_chunk = ensemble.predict_tracks(chunks.features, chunks.track)
+    _, by_chunk = predicted(ensemble, chunks)
     assert batches == [54]  # all chunks, once for the three members
     assert by_chunk == pytest.approx(sum(alone) / 4, abs=1e-6)
 
@@ -283,10 +362,8 @@ def test_half_the_size_gives_the_same_predictions(
 
     assert size(tmp_path / "half") < 0.65 * size(made / "ensemble")  # headers, statistics stay
     exact, small = (load_ensemble(path) for path in (made / "ensemble", tmp_path / "half"))
-    expected = exact.predict_tracks(chunks.features, chunks.track)[1]
-    assert small.predict_tracks(chunks.features, chunks.track)[1] == pytest.approx(
-        expected, abs=2e-3
-    )
+    expected = predicted(exact, chunks)[1]
+    assert predicted(small, chunks)[1] == pytest.approx(expected, abs=2e-3)
 
 
 # --- damage ---

@@ -194,6 +194,10 @@ class FeatureSet:
             return DecodedTrack(array=array.read(path))
         return DecodedTrack(read_waveform(path), None, self.chunk_seconds, self.keep_end)
 
+    def recut(self, track: DecodedTrack) -> DecodedTrack:
+        """A track of audio that was decoded for other features, cut as these need it."""
+        return DecodedTrack(track.waveform, None, self.chunk_seconds, self.keep_end)
+
     def compute(self, path: str | Path) -> TrackFeatures:
         """Decode a file once and compute all features; UnusableTrackError as `decode`."""
         return self.of(self.decode(path))
@@ -221,7 +225,7 @@ class FeatureSet:
             (array,) = self.columns.values()
             width, frames = track.array.shape[1], array.frames
             return f"{width} frames, {TOO_SHORT} (of {frames})" if 2 * width < frames else ""
-        chunk = self._array.chunk_seconds if self._array else self.chunk_seconds
+        chunk = self.seconds_of_chunk
         short = 2 * track.seconds < chunk
         return f"{track.seconds:.2f} s, {TOO_SHORT} (of {chunk:.2f} s)" if short else ""
 
@@ -230,31 +234,39 @@ class FeatureSet:
         """The feature of precomputed spectrograms, which is alone where it is one."""
         return next((f for f in self.columns.values() if isinstance(f, Array)), None)
 
+    @property
+    def takes_audio(self) -> bool:
+        """Whether a file of audio can be read; if not, only arrays."""
+        return self._array is None or self._array.recipe is not None
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether a file of a spectrogram can be read."""
+        return self._array is not None
+
+    @property
+    def seconds_of_chunk(self) -> float:
+        """How long a chunk of audio is; NaN where no audio is read."""
+        return self._array.chunk_seconds if self._array else self.chunk_seconds
+
+    def joins(self, other: "FeatureSet") -> bool:
+        """Whether both can be computed together: equal chunks, and no name for two features."""
+        if self._array or other._array:
+            return self._array == other._array
+        shared = self.columns.keys() & other.columns.keys()
+        return (self.chunk_seconds, self.keep_end) == (
+            other.chunk_seconds,
+            other.keep_end,
+        ) and all(self.columns[name] == other.columns[name] for name in shared)
+
     def only(self, names: Sequence[str]) -> "FeatureSet":
         """Some of the features, in this order."""
         chosen = {name: self.columns[name] for name in names}
         return dataclasses.replace(self, columns=chosen)
 
     def joined(self, other: "FeatureSet") -> "FeatureSet":
-        """Both together; RequestError where a name means two things, or chunks would differ."""
-        for name, feature in other.columns.items():
-            if self.columns.get(name, feature) != feature:
-                raise RequestError(
-                    f"members of one ensemble must agree on what {name} is, but they have "
-                    f"{feature} and {self.columns[name]}"
-                )
-        columns = self.columns | other.columns
-        if len({isinstance(feature, Array) for feature in columns.values()}) > 1:
-            raise RequestError(
-                "members of one ensemble must all read arrays, or all features of audio, but they "
-                f"read {', '.join(columns)}: their chunks differ"
-            )
-        if (self.chunk_seconds, self.keep_end) != (other.chunk_seconds, other.keep_end):
-            raise RequestError(
-                f"members of one ensemble must take chunks of one length, but they take "
-                f"{self.chunk_seconds:g} s and {other.chunk_seconds:g} s"
-            )
-        return dataclasses.replace(self, columns=columns)
+        """Both together, which `joins` must allow."""
+        return dataclasses.replace(self, columns=self.columns | other.columns)
 
     @property
     def chunk_bytes(self) -> int:
@@ -268,13 +280,12 @@ class FeatureSet:
         return ", ".join(sizes) + seconds
 
     def described(self) -> Params:
-        """How chunks are computed from a file, with nothing left out, as plain JSON values."""
+        """How chunks are computed from a file, with nothing left out, as plain JSON values.
+
+        {"audio": how files are decoded, "inputs": {name: one feature}}.
+        """
         length = round(self.chunk_seconds * _REFERENCE_RATE)
         end = "the last chunk ends with the song if half a chunk or more would be lost, else "
-        inputs = {
-            name: {"shape": ["chunks", f.bands, f.frames], "dtype": str(f.dtype)} | f.described()
-            for name, f in self.columns.items()
-        }
         audio = {
             "channels": "mean",
             "full_scale": 1.0,
@@ -296,7 +307,14 @@ class FeatureSet:
             f"sample rate). At the end {end if self.keep_end else ''}what fills no chunk is "
             "dropped. A song shorter than a chunk is repeated from its beginning up to one.",
         }
-        return {"audio": audio, "inputs": inputs} | ({} if self._array else {"chunks": chunks})
+        cut = {} if self._array else {"chunks": chunks}
+        inputs = {
+            name: {"shape": ["chunks", f.bands, f.frames], "dtype": str(f.dtype)}
+            | cut
+            | f.described()
+            for name, f in self.columns.items()
+        }
+        return {"audio": audio, "inputs": inputs}
 
     def to_json(self) -> Params:
         """The settings as plain JSON values; `feature_set_from_json` takes them back."""
