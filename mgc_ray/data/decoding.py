@@ -5,11 +5,13 @@ continues behind the damage, found by trying again a little later.
 """
 
 import contextlib
+import ctypes
 import io
 import os
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,23 +41,22 @@ class Decoded(NamedTuple):
 def decode(path: str | Path) -> Decoded:
     """Decode a file; LibsndfileError for what libsndfile cannot open."""
     sys.audit("mgc_ray.decode", str(path))  # for whoever counts
-    with _quiet(path):
-        with _open(path) as file:
-            if file.samplerate not in SAMPLE_RATES:
-                raise UnusableTrackError(
-                    f"sample rate {file.samplerate} Hz is outside "
-                    f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz"
-                )
-            rate, stated = file.samplerate, _stated(path, file)
-            blocks, position = [], 0
-            with contextlib.suppress(*_DAMAGE):  # what is missing shows below
-                while len(block := _read(file, max(1, _BLOCK // file.channels))):
-                    blocks.append(_mono(block))
-                    position += len(block)
-            end, channels = file.frames, file.channels
-            codec = f"{file.format} {file.subtype}"
-        if position < end:
-            blocks += _behind_damage(path, position, end, piece=rate // 16)
+    with open_sound(path) as file:
+        if file.samplerate not in SAMPLE_RATES:
+            raise UnusableTrackError(
+                f"sample rate {file.samplerate} Hz is outside "
+                f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz"
+            )
+        rate, stated = file.samplerate, _stated(path, file)
+        blocks, position = [], 0
+        with contextlib.suppress(*_DAMAGE):  # what is missing shows below
+            while len(block := _read(file, max(1, _BLOCK // file.channels))):
+                blocks.append(_mono(block))
+                position += len(block)
+        end, channels = file.frames, file.channels
+        codec = f"{file.format} {file.subtype}"
+    if position < end:
+        blocks += _behind_damage(path, position, end, piece=rate // 16)
     return Decoded(blocks, rate, stated, codec, channels)
 
 
@@ -67,26 +68,36 @@ def _behind_damage(path: str | Path, position: int, end: int, piece: int) -> lis
     """
     blocks: list[np.ndarray] = []
     file, step = None, piece
-    while position < end:
-        try:
-            if file is None:
-                file = _open(path)
-                file.seek(position)
-            block = _read(file, piece)
-            if not len(block):
-                raise EOFError
-            blocks.append(_mono(block))
-            position += len(block)
-            step = piece
-        except (*_DAMAGE, EOFError):
-            if file:
-                file.close()
-            file = None
-            position += step
-            step *= 2
-    if file:
-        file.close()
+    with contextlib.ExitStack() as opened:
+        while position < end:
+            try:
+                if file is None:
+                    file = opened.enter_context(open_sound(path))
+                    file.seek(position)
+                block = _read(file, piece)
+                if not len(block):
+                    raise EOFError
+                blocks.append(_mono(block))
+                position += len(block)
+                step = piece
+            except (*_DAMAGE, EOFError):
+                opened.close()
+                file = None
+                position += step
+                step *= 2
     return blocks
+
+
+@contextlib.contextmanager
+def open_sound(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """Open a file and close it again, without a word of libmpg123 in between.
+
+    Every file is opened here: which ones libsndfile takes for MP3, by their content or else by
+    their ending, only libsndfile knows. LibsndfileError for what it cannot open,
+    UnusableTrackError for headerless audio.
+    """
+    with _silence, _open(path) as file:
+        yield file
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
@@ -167,37 +178,34 @@ def _mono(block: np.ndarray) -> np.ndarray:
 
 
 class _Silence:
-    """Standard error of the whole process, turned off while any thread needs it to be."""
+    """Turns off the `stderr` of C while any thread needs it to be: libmpg123's notes on damage.
+
+    No option turns them off. The GNU C library lets `stderr` be set like any variable; what Python
+    writes, a dump of a crash too, goes to file descriptor 2 and stays. Elsewhere the notes stay.
+    """
 
     def __init__(self) -> None:
-        self._lock, self._users, self._saved = threading.Lock(), 0, -1
+        self._lock, self._users = threading.Lock(), 0
+        self._stderr, self._nowhere = None, None
+        self._saved: int | None = None
+        with contextlib.suppress(ValueError, OSError):  # without a GNU C library
+            os.confstr("CS_GNU_LIBC_VERSION")
+            library = ctypes.CDLL(None)
+            library.fopen.restype, library.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p] * 2
+            self._stderr = ctypes.c_void_p.in_dll(library, "stderr")
+            self._nowhere = library.fopen(os.fsencode(os.devnull), b"w")
 
     def __enter__(self) -> None:
         with self._lock:
             self._users += 1
-            if self._users == 1:
-                try:
-                    self._saved = os.dup(2)
-                except OSError:  # there is none, as of a service that closed it
-                    self._saved = -1
-                    return
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, 2)
-                os.close(nowhere)
+            if self._users == 1 and self._stderr and self._nowhere:
+                self._saved, self._stderr.value = self._stderr.value, self._nowhere
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users -= 1
-            if not self._users and self._saved >= 0:
-                os.dup2(self._saved, 2)
-                os.close(self._saved)
+            if not self._users and self._stderr and self._nowhere:
+                self._stderr.value = self._saved
 
 
 _silence = _Silence()
-
-
-def _quiet(path: str | Path) -> contextlib.AbstractContextManager[None]:
-    """Keep libmpg123's notes on damaged MP3s, which no option turns off, from standard error."""
-    with open(path, "rb") as file:  # endings may be wrong
-        may_be_mp3 = file.read(4) not in (b"fLaC", b"OggS", b"RIFF", b"FORM", b".snd")
-    return _silence if may_be_mp3 else contextlib.nullcontext()

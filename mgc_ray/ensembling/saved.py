@@ -134,7 +134,7 @@ class Ensemble:
     def features_of(self, decoded: Sequence[DecodedTrack | None]) -> SongFeatures:
         """The features of a song that `decode` has read."""
         pairs = zip(self.inputs, decoded, strict=True)
-        return SongFeatures(tuple(track and features.of(track) for features, track in pairs))
+        return SongFeatures(tuple(features.of(track) if track else None for features, track in pairs))
 
     def compute(self, path: str | Path) -> SongFeatures:
         """Decode a song and compute what the members read; UnusableTrackError as `decode`."""
@@ -166,9 +166,8 @@ class Ensemble:
             own = list(read.values())
             together = {n: np.concatenate([f.columns[n] for f in own]) for n in own[0].columns}
             members = [self.info.members[index] for index in indices]
-            probs = member_probs(
-                [self.checkpoints[index].classifier for index in indices], together
-            )
+            classifiers = [self.checkpoints[index].classifier for index in indices]
+            probs = member_probs(classifiers, together)
             song_of = np.repeat([*read], [features.chunks for features in own])
             rows, by_song, by_chunk = combine(members, probs, song_of)
             of_song[rows] += by_song

@@ -2,11 +2,12 @@
 
 import base64
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from mgc_ray.data.decoding import UnusableTrackError, open_sound
 
 _SECONDS = 10.0
 _RATE = 22_050  # samples per second
@@ -17,7 +18,7 @@ def excerpt(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with open_sound(path) as file:
             frames = round(_SECONDS * file.samplerate)
             file.seek(max(0, (file.frames - frames) // 2))
             samples = file.read(frames, dtype="float32", always_2d=True).mean(1)
@@ -31,6 +32,7 @@ def excerpt(path: Path | None) -> str | None:
         loudest = max(float(np.abs(samples).max()), 1.0)
         mp3 = io.BytesIO()
         soundfile.write(mp3, samples / loudest, _RATE, format="MP3", subtype="MPEG_LAYER_III")
-    except (OSError, RuntimeError, ValueError):  # soundfile's errors are RuntimeErrors
+    # soundfile's errors are RuntimeErrors
+    except (OSError, RuntimeError, ValueError, UnusableTrackError):
         return None
     return f"data:audio/mpeg;base64,{base64.b64encode(mp3.getvalue()).decode()}"

@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mgc_ray import __version__
 from mgc_ray.config import ServeConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
+from mgc_ray.data.decoding import open_sound
 from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
@@ -141,6 +142,16 @@ async def _refuse_parameters(_: Request, error: RequestValidationError) -> JSONR
 
 
 # These come before the class, as `ingress` pickles its methods with what is defined by then.
+def stated_seconds(path: str) -> float:
+    """How long a song is by its header; 0 where that is damaged: decoding reports what is wrong."""
+    try:
+        with open_sound(path) as file:
+            seconds: float = file.frames / file.samplerate
+            return seconds
+    except (soundfile.LibsndfileError, UnusableTrackError, ZeroDivisionError):
+        return 0.0
+
+
 def part_times(song: TrackFeatures) -> list[tuple[float | None, float | None]]:
     """Where each chunk starts and ends in the song, in seconds; None for a spectrogram."""
     if song.times is None:
@@ -293,12 +304,7 @@ class Replica:
 
     def _compute_features(self, path: str) -> SongFeatures:
         """The features of a song; HTTPException 413 for one that is too long."""
-        try:
-            header = soundfile.info(path)
-            seconds = header.frames / header.samplerate
-        except (soundfile.LibsndfileError, TypeError, ZeroDivisionError):
-            seconds = 0.0  # decoding reports what is wrong
-        if seconds > self._config.max_seconds:
+        if stated_seconds(path) > self._config.max_seconds:
             raise HTTPException(
                 413, f"a song may be {self._config.max_seconds:g} s long at most: send a part"
             )

@@ -1,5 +1,6 @@
 """Audio files -> waveforms, and the reason why a file cannot be a track."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ import soundfile
 
 import mgc_ray.data.decoding
 from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable, read_waveform
+from mgc_ray.data.decoding import open_sound
+from mgc_ray.reporting.songs import excerpt
 
 RATE = 22050
 NOBODY = 65534
@@ -233,6 +236,33 @@ def test_what_is_behind_damage_is_decoded(
     path.rename(tmp_path / "other.wav")  # whatever it is called
     read_waveform(tmp_path / "other.wav")
     assert capfd.readouterr().err == ""  # libmpg123 would write what it thinks of it
+
+
+# libsndfile takes the last two for MP3 by their ending, and cannot open the last one
+@pytest.mark.parametrize("head", [b"", b"ID3\4\0\0\0\0\0\0", b"\0" * 4, b"FORM", b"RIFF"])
+def test_libmpg123_is_silent_whatever_a_damaged_mp3_begins_with(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], head: bytes
+) -> None:
+    path = written(tmp_path / "a.mp3", noise(RATE))
+    content = bytearray(head + path.read_bytes())
+    content[2000:2200] = b"\xff" * 200
+    path.write_bytes(content)
+    with contextlib.suppress(soundfile.LibsndfileError):
+        soundfile.read(path)
+    assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err  # what would be written
+    with contextlib.suppress(UnusableTrackError):
+        read_waveform(path)
+    excerpt(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_written_while_an_mp3_is_decoded_is_not_lost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "a.mp3", noise(RATE))
+    with open_sound(path):
+        os.write(2, b"by another thread")
+    assert capfd.readouterr().err == "by another thread"
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000])

@@ -137,5 +137,6 @@ def test_an_excerpt_is_the_middle_ten_seconds(tmp_path: Path) -> None:
 
 def test_what_is_no_audio_has_no_excerpt(tmp_path: Path) -> None:
     (tmp_path / "letter.mp3").write_text("dear reader")
-    for path in (None, tmp_path / "letter.mp3", tmp_path / "gone.mp3"):
+    (tmp_path / "headerless.raw").write_bytes(bytes(10))
+    for path in (None, *(tmp_path / name for name in ("letter.mp3", "gone.mp3", "headerless.raw"))):
         assert excerpt(path) is None

@@ -100,6 +100,26 @@ def test_parts_of_a_song_are_where_the_chunks_are(tmp_path: Path) -> None:
     assert part_times(arrays.compute(tmp_path / "song.npy")) == [(None, None)] * 2
 
 
+def test_the_length_of_a_song_is_stated_by_its_header(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mgc_ray.serving.app import stated_seconds
+
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 44_100)
+    soundfile.write(tmp_path / "a.wav", samples, 22_050)
+    assert stated_seconds(str(tmp_path / "a.wav")) == 2
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = bytes(4)  # as a program writes it that writes to a pipe
+    (tmp_path / "a.wav").write_bytes(content)
+    assert stated_seconds(str(tmp_path / "a.wav")) == 2
+    soundfile.write(tmp_path / "a.mp3", samples, 22_050)
+    (tmp_path / "a.mp3").write_bytes(b"RIFF" + (tmp_path / "a.mp3").read_bytes())
+    assert stated_seconds(str(tmp_path / "a.mp3")) == 0
+    assert capfd.readouterr().err == ""  # libmpg123 would write what it thinks of it
+    (tmp_path / "a.raw").write_bytes(content)
+    assert stated_seconds(str(tmp_path / "a.raw")) == 0
+
+
 def test_head_is_answered_as_get_without_the_body() -> None:
     from fastapi import FastAPI
 
