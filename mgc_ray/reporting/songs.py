@@ -21,7 +21,8 @@ def excerpt(path: Path | None) -> str | None:
         with open_sound(path) as file:
             frames = round(_SECONDS * file.samplerate)
             file.seek(max(0, (file.frames - frames) // 2))
-            samples = file.read(frames, dtype="float32", always_2d=True).mean(1)
+            with np.errstate(over="ignore", invalid="ignore"):  # of corrupt samples
+                samples = file.read(frames, dtype="float32", always_2d=True).mean(1)
             rate = file.samplerate
         if rate != _RATE:
             import soxr

@@ -140,3 +140,10 @@ def test_what_is_no_audio_has_no_excerpt(tmp_path: Path) -> None:
     (tmp_path / "headerless.raw").write_bytes(bytes(10))
     for path in (None, *(tmp_path / name for name in ("letter.mp3", "gone.mp3", "headerless.raw"))):
         assert excerpt(path) is None
+
+
+@pytest.mark.filterwarnings("error")  # numpy would warn of the overflow, on standard error
+def test_absurd_samples_have_no_excerpt(tmp_path: Path) -> None:
+    samples = np.full((22_050, 2), 3e38, np.float32)
+    soundfile.write(tmp_path / "song.wav", samples, 22_050, subtype="FLOAT")
+    assert excerpt(tmp_path / "song.wav") is None
