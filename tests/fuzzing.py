@@ -1,7 +1,7 @@
 """Damaged input of every kind, from seeds, and what the program does with it.
 
 Each case must end with a result or with the program's own refusal: no other exception, no hang, no
-memory without bounds.
+memory without bounds, and nothing on standard error.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import shutil
 import signal
 import struct
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from mgc_ray.data.split.protocols import draw_split
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import read_tracks
 from mgc_ray.ensembling.saved import SongFeatures, load_ensemble
+from mgc_ray.reporting.songs import excerpt
 from mgc_ray.training.checkpoint import load_checkpoint
 from mgc_ray.tuning.space import default_params, load_space
 
@@ -58,8 +60,9 @@ def run_cases(cases: Iterator[Case]) -> tuple[Counter[str], list[str]]:
     wrong = []
     for what, call in cases:
         before = _resident()
+        printed = io.StringIO()
         try:
-            with _limits():
+            with _limits(), _standard_error() as printed:
                 call()
             counts["result"] += 1
         except (UnusableTrackError, RequestError) as error:
@@ -68,6 +71,8 @@ def run_cases(cases: Iterator[Case]) -> tuple[Counter[str], list[str]]:
                 wrong.append(f"{what}: the reason is {str(error)!r}")
         except Exception as error:
             wrong.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
+        if printed.getvalue():
+            wrong.append(f"{what}: printed {printed.getvalue()[:200]!r}")
         if _resident() - before > GIBIBYTE:
             wrong.append(f"{what}: {(_resident() - before) >> 20} MiB")
     return counts, wrong
@@ -89,6 +94,22 @@ def _limits() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
+
+
+@contextmanager
+def _standard_error() -> Iterator[io.StringIO]:
+    """Holds at the end what was written to standard error, by C libraries as well."""
+    printed = io.StringIO()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield printed
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            printed.write(file.read().decode(errors="replace"))
 
 
 # --- audio and arrays ---
@@ -188,7 +209,9 @@ def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
         path.write_bytes(data)
         chosen = draw.choice(features)
 
-        def compute(path: Path = path, chosen: FeatureSet = chosen) -> None:
+        def compute(number: int = number, path: Path = path, chosen: FeatureSet = chosen) -> None:
+            if number % 10 == 0:  # takes four times as long as the rest
+                excerpt(path)
             computed = chosen.compute(path)
             for name, chunks in computed.columns.items():
                 feature = chosen.columns[name]

@@ -134,7 +134,9 @@ class Ensemble:
     def features_of(self, decoded: Sequence[DecodedTrack | None]) -> SongFeatures:
         """The features of a song that `decode` has read."""
         pairs = zip(self.inputs, decoded, strict=True)
-        return SongFeatures(tuple(features.of(track) if track else None for features, track in pairs))
+        return SongFeatures(
+            tuple(features.of(track) if track else None for features, track in pairs)
+        )
 
     def compute(self, path: str | Path) -> SongFeatures:
         """Decode a song and compute what the members read; UnusableTrackError as `decode`."""

@@ -3,17 +3,21 @@
     python tests/benchmarks/bad_input.py --count 10000 --models MODEL ...
 
 MODEL: checkpoints and ensembles to damage, besides results/gtzan/model. Prints how many had a
-result, how many were refused, and each case that had neither, hung or took more than 1 GiB.
+result, how many were refused, and each case that had neither, hung, took more than 1 GiB or wrote
+to standard error.
 """
 
 import argparse
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests import fuzzing
+
+KINDS = ["music", "folders", "tables", "spaces", "models"]
 
 
 def main() -> int:
@@ -21,6 +25,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, nargs="*", default=[])
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     shipped = Path("results/gtzan/model")
     models = [shipped, *(shipped / "members").iterdir(), *args.models]
@@ -32,8 +37,11 @@ def main() -> int:
         "spaces": lambda folder: fuzzing.space_cases(folder, count // 3, seed),
         "models": lambda folder: fuzzing.model_cases(folder, models, count // 3, seed),
     }
+    for category in (RuntimeWarning, UserWarning):
+        warnings.simplefilter("always", category)  # for each case, not only for the first
     failed = False
-    for kind, cases in kinds.items():
+    for kind in args.kinds:
+        cases = kinds[kind]
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             counts, wrong = fuzzing.run_cases(cases(Path(folder)))
