@@ -1,11 +1,11 @@
-"""One ensemble of the best trials of several searches over one dataset."""
+"""One ensemble of the best trials of several searches."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from mgc_ray import RequestError
 from mgc_ray.config import EnsembleCommandConfig
-from mgc_ray.data.dataset import read_info
+from mgc_ray.data.dataset import DatasetInfo, read_info
 from mgc_ray.ensembling.build import (
     build_ensemble,
     candidates_of,
@@ -26,9 +26,9 @@ from mgc_ray.results import (
 def ensemble_of_searches(config: EnsembleCommandConfig) -> EnsembleInfo:
     """Build, save and test; OUT/predictions.parquet has what the figures are made of.
 
-    Raises RequestError where the searches ran on different datasets or were ranked by different
-    metrics: their validation scores could not be compared, and one's validation tracks may be
-    another's training tracks.
+    Searches on different datasets are combined by the tracks that all of them have. Raises
+    RequestError where searches were ranked by different metrics, as their validation scores could
+    not be compared, and where one's validation or test tracks are another's training tracks.
     """
     folders = [folder.resolve() for folder in config.searches]
     names = [folder.name for folder in folders]
@@ -40,7 +40,6 @@ def ensemble_of_searches(config: EnsembleCommandConfig) -> EnsembleInfo:
         )
     searches = [_readable(load_search(folder)) for folder in folders]
     _check_comparable(searches)
-    dataset = searches[0].dataset_folder
     refits = [folder / "refit" for folder in folders if (folder / "refit").is_dir()]
     if refits and len(refits) < len(searches):
         raise RequestError(
@@ -49,22 +48,25 @@ def ensemble_of_searches(config: EnsembleCommandConfig) -> EnsembleInfo:
             "kind"
         )
     prefix = {s.name: f"{s.name}." if len(searches) > 1 else "" for s in searches}
-    if refits:
-        refitted = [
-            replace(one, name=prefix[folder.parent.name] + one.name)
-            for folder in refits
-            for one in read_refitted(folder)
-        ]
-        held = out_of_fold(dataset, refitted)
-    else:
-        candidates = [
-            replace(one, name=prefix[s.name] + one.name)
-            for s in searches
-            for one in candidates_of(s.folder, s.records)
-        ]
-        held = validation(dataset, candidates, config.top_k)
+    held = []
+    for group in _by_dataset(searches):
+        dataset = group[0].dataset_folder
+        if refits:
+            refitted = [
+                replace(one, name=prefix[s.name] + one.name)
+                for s in group
+                for one in read_refitted(s.folder / "refit")
+            ]
+            held.append(out_of_fold(dataset, refitted))
+        else:
+            candidates = [
+                replace(one, name=prefix[s.name] + one.name)
+                for s in group
+                for one in candidates_of(s.folder, s.records)
+            ]
+            held.append(validation(dataset, candidates, config.top_k))
     built = build_ensemble(held, config.out, config.half)
-    info, predictions = test_ensemble(built, dataset, searches[0].config.seed)
+    info, predictions = test_ensemble(built, searches[0].config.seed)
     write_predictions(config.out / PREDICTIONS, predictions)
     return info
 
@@ -80,7 +82,6 @@ def _readable(search: SearchResult) -> SearchResult:
 
 def _check_comparable(searches: Sequence[SearchResult]) -> None:
     first, *others = searches
-    dataset = read_info(first.dataset_folder)
     for other in others:
         if other.config.metric != first.config.metric:
             raise RequestError(
@@ -88,9 +89,17 @@ def _check_comparable(searches: Sequence[SearchResult]) -> None:
                 f"{first.config.metric} and {other.folder} by {other.config.metric}: run one of "
                 "them again by the other's --metric"
             )
-        if not read_info(other.dataset_folder).holds_the_same_as(dataset):
-            raise RequestError(
-                f"searches must have run on one dataset, but {first.folder} has "
-                f"{first.dataset_folder} and {other.folder} has {other.dataset_folder}: run them "
-                "again on the same tracks, protocol and seed"
-            )
+
+
+def _by_dataset(searches: Sequence[SearchResult]) -> list[list[SearchResult]]:
+    """The searches that have equal datasets together."""
+    groups: list[tuple[DatasetInfo, list[SearchResult]]] = []
+    for search in searches:
+        info = read_info(search.dataset_folder)
+        for other, group in groups:
+            if info.holds_the_same_as(other):
+                group.append(search)
+                break
+        else:
+            groups.append((info, [search]))
+    return [group for _, group in groups]

@@ -125,8 +125,8 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
             if not earlier and not (folder / "trials").exists():
                 shutil.rmtree(folder)  # nothing has come of it, and its name is free again
             raise
-        built = build_ensemble(held, folder / ENSEMBLE)
-        ensemble, predictions = test_ensemble(built, Path(result.dataset), config.seed)
+        built = build_ensemble([held], folder / ENSEMBLE)
+        ensemble, predictions = test_ensemble(built, config.seed)
         write_predictions(folder / PREDICTIONS, predictions)
         seconds = round(time.monotonic() - started, 1)
         result = replace(result, ensemble=ensemble, seconds=seconds, finished=True).write()

@@ -85,7 +85,7 @@ def _held(made: Path, probs: Sequence[np.ndarray], models: int = 1) -> HeldOut:
         )
         for i in range(len(probs))
     ]
-    return HeldOut(VALID, tuple(candidates), valid, [p.repeat(3, 0) for p in probs])
+    return HeldOut(VALID, tuple(candidates), valid, [p.repeat(3, 0) for p in probs], made)
 
 
 def _sure(right: Sequence[int], of_true: float = 0.99) -> np.ndarray:
@@ -101,7 +101,7 @@ THREE_OF_FOUR = [1, 1, 1, 0] * GENRES
 
 
 def test_one_candidate_is_calibrated_and_has_all_the_weight(made: Path, tmp_path: Path) -> None:
-    built = build_ensemble(_held(made, [_sure(THREE_OF_FOUR)]), tmp_path / "e")
+    built = build_ensemble([_held(made, [_sure(THREE_OF_FOUR)])], tmp_path / "e")
     (member,) = built.info.members
     assert (member.name, member.weight) == ("gru-0000", 1.0)
     # towards the 75 % that are right (odds of 6 instead of 198), as far as 12 tracks allow
@@ -124,7 +124,7 @@ def test_one_candidate_is_calibrated_and_has_all_the_weight(made: Path, tmp_path
 def test_two_that_complement_each_other_share_the_weight(made: Path, tmp_path: Path) -> None:
     first, second = (_sure([1] * 12, 0.9) for _ in range(2))
     first[:6], second[6:] = 1 / 3, 1 / 3
-    built = build_ensemble(_held(made, [first, second]), tmp_path / "e")
+    built = build_ensemble([_held(made, [first, second])], tmp_path / "e")
     weights = {member.name: member.weight for member in built.info.members}
     assert weights == {"gru-0000": 0.5, "gru-0001": 0.5}
     # what is sure is always right, but twelve tracks are too few to make it surer
@@ -138,14 +138,14 @@ def test_two_that_complement_each_other_share_the_weight(made: Path, tmp_path: P
 
 
 def test_equal_candidates_tie_to_the_better_trial(made: Path, tmp_path: Path) -> None:
-    built = build_ensemble(_held(made, [_sure(THREE_OF_FOUR)] * 2), tmp_path / "e")
+    built = build_ensemble([_held(made, [_sure(THREE_OF_FOUR)] * 2)], tmp_path / "e")
     assert [member.name for member in built.info.members] == ["gru-0000"]
     assert built.info.candidates == ("gru-0000", "gru-0001")
 
 
 def test_each_family_is_selected_alone_as_well(made: Path, tmp_path: Path) -> None:
     best, good, cnn = ([1] * 11 + [0], [1, 1, 0, 0] * 3, [1, 1, 1, 0] * 3)
-    built = build_ensemble(_held(made, [_sure(good), _sure(best), _sure(cnn)]), tmp_path / "e")
+    built = build_ensemble([_held(made, [_sure(good), _sure(best), _sure(cnn)])], tmp_path / "e")
     assert list(built.info.models) == ["ensemble", "gru", "cnn"]
     assert {m.name for m in built.members["cnn"]} == {"gru-0002"}
     assert max(built.members["gru"], key=lambda member: member.weight).name == "gru-0001"
@@ -161,7 +161,7 @@ def test_each_family_is_selected_alone_as_well(made: Path, tmp_path: Path) -> No
 def test_each_fold_of_a_configuration_has_an_equal_share_of_its_weight(
     made: Path, tmp_path: Path
 ) -> None:
-    built = build_ensemble(_held(made, [_sure(THREE_OF_FOUR)], models=3), tmp_path / "e")
+    built = build_ensemble([_held(made, [_sure(THREE_OF_FOUR)], models=3)], tmp_path / "e")
     names = [f"gru-0000-fold{fold}" for fold in (1, 2, 3)]
     assert [member.name for member in built.info.members] == names
     assert [member.weight for member in built.info.members] == pytest.approx([1 / 3] * 3)
@@ -173,7 +173,7 @@ def test_each_fold_of_a_configuration_has_an_equal_share_of_its_weight(
 
 
 def test_predictions_have_the_tracks_they_are_of(made: Path, tmp_path: Path) -> None:
-    built = build_ensemble(_held(made, [_sure(THREE_OF_FOUR)]), tmp_path / "e")
+    built = build_ensemble([_held(made, [_sure(THREE_OF_FOUR)])], tmp_path / "e")
     assert [(one.model, one.part) for one in built.predictions] == [
         ("ensemble", VALID),
         ("gru", VALID),
@@ -196,7 +196,7 @@ def test_candidates_with_different_features_are_one_ensemble(made: Path, tmp_pat
         classifier = load_checkpoint(candidate.models[0]).classifier
         (expected,) = member_probs([classifier], valid.features)
         assert probs == pytest.approx(expected, abs=1e-9)
-    built = build_ensemble(held, tmp_path / "e")
+    built = build_ensemble([held], tmp_path / "e")
     ensemble = load_ensemble(tmp_path / "e")
     tracks, _ = predicted(ensemble, valid)
     assert built.predictions[0].probs == pytest.approx(tracks)
@@ -218,9 +218,8 @@ def test_a_tie_of_scores_goes_to_the_lower_loss(made: Path) -> None:
 def test_the_test_part_is_predicted_once_by_each_model(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = build_ensemble(
-        build.validation(made / "dataset", _candidates(made, *ALL), 5), tmp_path / "e"
-    )
+    held = build.validation(made / "dataset", _candidates(made, *ALL), 5)
+    built = build_ensemble([held], tmp_path / "e")
     calls: Counter[str] = Counter()
     probs = Classifier.probs
 
@@ -230,7 +229,7 @@ def test_the_test_part_is_predicted_once_by_each_model(
 
     with monkeypatch.context() as patched:
         patched.setattr(Classifier, "probs", counted)
-        info, table = build.test_ensemble(built, made / "dataset", seed=7)
+        info, table = build.test_ensemble(built, seed=7)
     used = {m.name for own in built.members.values() for m in own}
     assert calls.total() == len(calls) == len(used) >= 2
     assert (table.seed, table.genres, table.fold) == (7, info.genres, "")
@@ -265,22 +264,123 @@ def test_without_a_test_part_there_are_no_test_metrics(tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", chunks)
     trained(tmp_path / "gru-0000", "gru", chunks)
     held = build.validation(tmp_path / "dataset", _candidates(tmp_path, "gru-0000"), 5)
-    info, table = build.test_ensemble(
-        build_ensemble(held, tmp_path / "e"), tmp_path / "dataset", seed=0
-    )
+    info, table = build.test_ensemble(build_ensemble([held], tmp_path / "e"), seed=0)
     assert info.test is None
     assert {one.part for one in table.predictions} == {VALID}
 
 
 def test_half_of_the_size_is_what_is_tested(made: Path, tmp_path: Path) -> None:
     held = build.validation(made / "dataset", _candidates(made, "gru-0000"), 5)
-    built = build_ensemble(held, tmp_path / "e", half=True)
-    _, table = build.test_ensemble(built, made / "dataset", seed=0)
+    built = build_ensemble([held], tmp_path / "e", half=True)
+    _, table = build.test_ensemble(built, seed=0)
     test = load_chunks(made / "dataset", ("test",))
     tracks, _ = predicted(load_ensemble(tmp_path / "e"), test)
     found = table.of("ensemble", TEST)
     assert found is not None
     assert found.probs == pytest.approx(tracks, abs=1e-12)
+
+
+# --- of several datasets ---
+
+
+def _longer_chunks(chunks: Chunks, *left_out: str) -> Chunks:
+    """Other chunks of the same tracks, two of each, without some of them."""
+    features = replace(chunks.info.features, chunk_seconds=5.0)
+    names = [chunks.tracks[i].track_id for i in chunks.track]
+    rows = [i for i, name in enumerate(names) if i % 3 < 2 and name not in left_out]
+    return replace(
+        chunks,
+        info=replace(chunks.info, features=features),
+        track=chunks.track[rows],
+        split=chunks.split[rows],
+        features={name: x[rows] * 0.9 for name, x in chunks.features.items()},
+    )
+
+
+def test_searches_on_other_chunks_of_the_same_tracks_are_one_ensemble(
+    made: Path, tmp_path: Path
+) -> None:
+    chunks = _with_test_part(chunks_of_three(12))
+    left_out = next(track.track_id for track in chunks.tracks if track.split == "test")
+    write_dataset(tmp_path / "longer", _longer_chunks(chunks, left_out))
+    parts = load_chunks(tmp_path / "longer", ("train", "valid"))
+    trained(tmp_path / "cnn-0000", "cnn", parts, features="log_mel")
+    others = [Candidate("cnn-0000", "cnn", (tmp_path / "cnn-0000",), Score(0.5, -1.0))]
+    held = [
+        build.validation(tmp_path / "longer", others, 5),
+        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
+    ]
+    built = build_ensemble(held, tmp_path / "e")
+    info, table = build.test_ensemble(built, seed=0)
+    assert built.datasets == (made / "dataset", tmp_path / "longer")  # shorter chunks first
+    expected = {}
+    for name, dataset, checkpoint in (
+        ("gru", built.datasets[0], made / "gru-0000"),
+        ("cnn", built.datasets[1], tmp_path / "cnn-0000"),
+    ):
+        part = load_chunks(dataset, ("test",))
+        (probs,) = member_probs([load_checkpoint(checkpoint).classifier], part.features)
+        (member,) = built.members[name]
+        calibrated = apply_temperature(track_probs(probs, part.track)[1], member.temperature)
+        ids = [part.tracks[i].track_id for i in np.unique(part.track)]
+        expected[name] = dict(zip(ids, calibrated, strict=True))
+    assert set(expected["gru"]) - set(expected["cnn"]) == {left_out}
+    for name, by_id in expected.items():
+        found = table.of(name, TEST)
+        assert found is not None
+        assert set(found.track_id) == set(expected["cnn"])  # those that both have
+        assert found.probs == pytest.approx(np.stack([by_id[one] for one in found.track_id]))
+    mixed = table.of("ensemble", TEST)
+    assert mixed is not None
+    mean = sum(
+        member.weight
+        * np.stack([expected[member.name.partition("-")[0]][one] for one in mixed.track_id])
+        for member in info.members
+    )
+    assert mixed.probs == pytest.approx(apply_temperature(np.asarray(mean), info.temperature))
+    assert info.models["gru"].test is not None
+    assert info.models["gru"].test.chunks == 3 * len(mixed.track_id)
+    assert info.models["cnn"].test is not None
+    assert info.models["cnn"].test.chunks == 2 * len(mixed.track_id)
+    assert len(load_ensemble(tmp_path / "e").inputs) == len(info.members)
+
+
+@pytest.mark.parametrize("what", ["track_id", "group"])
+def test_what_another_dataset_is_trained_on_is_not_tested(
+    what: str, made: Path, tmp_path: Path
+) -> None:
+    """Neither the track itself, nor one of the same artist."""
+    chunks = _with_test_part(chunks_of_three(12))
+    wrong = next(track for track in chunks.tracks if track.split == "test")
+    tracks = list(chunks.tracks)
+    at = next(i for i, t in enumerate(tracks) if t.split == "train" and t.genre == wrong.genre)
+    tracks[at] = replace(tracks[at], **{what: getattr(wrong, what)})
+    info = replace(chunks.info, split_id="fedcba9876543210")
+    write_dataset(tmp_path / "other", _longer_chunks(replace(chunks, tracks=tracks, info=info)))
+    parts = load_chunks(tmp_path / "other", ("train", "valid"))
+    trained(tmp_path / "cnn-0000", "cnn", parts, features="log_mel")
+    others = [Candidate("cnn-0000", "cnn", (tmp_path / "cnn-0000",), Score(0.5, -1.0))]
+    held = [
+        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
+        build.validation(tmp_path / "other", others, 5),
+    ]
+    with pytest.raises(RequestError, match="1 tracks that .* tests or validates .* given"):
+        build_ensemble(held, tmp_path / "e")
+
+
+def test_datasets_without_common_tracks_make_no_ensemble(made: Path, tmp_path: Path) -> None:
+    chunks = _with_test_part(chunks_of_three(12))
+    blues = [track.track_id for track in chunks.tracks if track.genre == "blues"]
+    write_dataset(tmp_path / "other", _longer_chunks(chunks, *blues))
+    parts = load_chunks(made / "dataset", ("train", "valid"))
+    trained(tmp_path / "cnn-0000", "cnn", _longer_chunks(parts), features="log_mel")
+    others = [Candidate("cnn-0000", "cnn", (tmp_path / "cnn-0000",), Score(0.5, -1.0))]
+    held = [
+        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
+        build.validation(tmp_path / "other", others, 5),
+    ]
+    with pytest.raises(RequestError, match="in common, of 2 of 3 genres: .*track_id"):
+        build_ensemble(held, tmp_path / "e")
 
 
 # --- of refitted configurations ---
@@ -311,8 +411,8 @@ def test_out_of_fold_predictions_are_those_of_the_folds(made: Path, tmp_path: Pa
             assert isinstance(chunks, Chunks)
             features = {name: x[rows] for name, x in chunks.features.items()}
             assert probs[rows] == pytest.approx(member_probs([classifier], features)[0], abs=1e-6)
-    built = build_ensemble(held, tmp_path / "e")
-    info, table = build.test_ensemble(built, made / "dataset", seed=0)
+    built = build_ensemble([held], tmp_path / "e")
+    info, table = build.test_ensemble(built, seed=0)
     assert info.selected_on == OUT_OF_FOLD
     assert info.held_out.tracks == len(chunks.tracks)
     assert table.of("ensemble", OUT_OF_FOLD) is not None
@@ -329,14 +429,14 @@ def test_what_was_made_on_another_split_is_refused(made: Path, tmp_path: Path) -
     dataset = tmp_path / "dataset"
     shutil.copytree(made / "dataset", dataset)
     held = build.validation(dataset, _candidates(made, "gru-0000"), 1)
-    built = build_ensemble(held, tmp_path / "e")
+    built = build_ensemble([held], tmp_path / "e")
     plan = RefitPlan("gru", full_params("gru", SMALL), epochs=1, folds=2, score=Score(0.5, -1.0))
     refitted = [Refitted("gru-0000", plan, (tmp_path / "fold-1", tmp_path / "fold-2"))]
     replace(read_info(dataset), split_id="0123456789abcdef").write(dataset)
     for refused in (
         lambda: build.validation(dataset, _candidates(made, "gru-0000"), 1),
         lambda: build.out_of_fold(dataset, refitted),
-        lambda: build.test_ensemble(built, dataset, seed=0),
+        lambda: build.test_ensemble(built, seed=0),
     ):
         with pytest.raises(
             RequestError, match="older version, but .* holds 0123456789abcdef, where other tracks"
@@ -405,4 +505,4 @@ def test_a_folder_with_other_things_is_refused_before_anything_is_computed(
 ) -> None:
     (tmp_path / "cat.jpg").touch()
     with pytest.raises(RequestError, match="holds other things: give a new folder"):
-        build_ensemble(_held(made, [_sure(THREE_OF_FOUR)]), tmp_path)
+        build_ensemble([_held(made, [_sure(THREE_OF_FOUR)])], tmp_path)
