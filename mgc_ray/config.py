@@ -159,8 +159,19 @@ class TrainConfig:
     batch_size: int = setting(32, "Chunks per step.", ge=1, le=65_536)
     features: str = setting(
         "all",
-        "Which features of the dataset the model reads, e.g. log_mel+chroma, or "
-        "musicnn[mean,tags] for some groups of outputs.",
+        "Which features of the dataset the model reads, e.g. log_mel+chroma, "
+        "musicnn[mean,tags] for some groups of outputs, or log_mel+musicnn for a network with two "
+        "inputs.",
+    )
+    embedding_width: int = setting(
+        64,
+        "Of a network on spectrograms with an embedding as a second input: the values of the "
+        "embedding's linear projection, which the last layer takes.",
+        ge=1,
+        le=16_384,
+    )
+    embedding_dropout: float = setting(
+        0.5, "Dropout on the embedding, where it is a second input.", ge=0, lt=1
     )
     optimizer: Literal["adam", "adamw"] = setting("adam", "The optimiser.")
     lr: float = setting(1e-3, "Learning rate at its highest.", gt=0)

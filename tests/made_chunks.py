@@ -7,7 +7,7 @@ import numpy as np
 
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.dataset import TrackPlace, finish, shard_path, write_shard, write_tracks
-from mgc_ray.data.features import Feature, FeatureSet, TrackFeatures, chroma, mfcc
+from mgc_ray.data.features import Feature, FeatureSet, TrackFeatures, chroma, mfcc, musicnn
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel
 from tests.conftest import make_chunks
@@ -44,6 +44,29 @@ def chunks_of_three(tracks_per_genre: int = 6) -> Chunks:
         "mfcc": random.normal(-7, 0.5, (count, 20, 6)).astype(np.float32),
     }
     return replace(plain, info=replace(plain.info, features=three_features()), features=features)
+
+
+def two_kinds() -> FeatureSet:
+    """mfcc [20, 12], and an embedding [562, 2] between it and log_mel [20, 12]."""
+    log_mel = LogMel(n_mels=20, chunk_samples=11 * 256)
+    columns: dict[str, Feature] = {
+        "mfcc": mfcc.Feature(log_mel=log_mel),
+        "musicnn:MTT_vgg": musicnn.Feature(model="MTT_vgg", chunk_samples=2 * 187 * 256),
+        "log_mel": log_mel,
+    }
+    return FeatureSet(columns, chunk_seconds=11 * 256 / 22_050)
+
+
+def chunks_of_two_kinds(tracks_per_genre: int = 6) -> Chunks:
+    """Only `tags` of the embedding tell the genre: the first three, one each; all else is noise."""
+    plain = make_chunks(tracks_per_genre)
+    random, count = np.random.default_rng(7), len(plain.track)
+    features = {
+        name: random.normal(size=(count, f.bands, f.frames)).astype(np.float32)
+        for name, f in two_kinds().columns.items()
+    }
+    features["musicnn:MTT_vgg"][np.arange(count), 512 + plain.genre] += 4
+    return replace(plain, info=replace(plain.info, features=two_kinds()), features=features)
 
 
 def write_dataset(folder: Path, chunks: Chunks, tracks_per_shard: int = 2) -> Path:

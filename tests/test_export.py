@@ -25,6 +25,7 @@ from mgc_ray.ensembling.saved import SongFeatures, load_ensemble, shipped_model
 from tests.commands import command
 from tests.conftest import GENRES
 from tests.ensembling.made_ensembles import as_song
+from tests.made_chunks import two_kinds
 from tests.made_models import Member, register_own_family, write_ensemble
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -257,6 +258,23 @@ def test_the_metadata_say_everything_in_words_too(folder: Path) -> None:
 
 
 # --- the file ---
+
+
+def test_a_member_with_a_second_input_is_exported(tmp_path: Path) -> None:
+    size = {"blocks": 1, "channels": 4, "hidden": 8}
+    members = [
+        Member("gru", size | {"crop": 0.5, "features": "log_mel+musicnn:MTT_vgg[tags]"}, 0.5),
+        Member("linear", {}, 0.3, temperature=1.5),
+        Member("cnn", size | {"features": "log_mel"}, 0.2),
+    ]
+    write_ensemble(tmp_path / "ensemble", two_kinds(), members)
+    ensemble = load_ensemble(tmp_path / "ensemble")
+    export_onnx(ensemble, tmp_path / "genres.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "genres.onnx"))
+    for chunks in (1, 3):
+        song_features = random_features(ensemble.inputs[0], chunks)
+        found, _ = session.run(["chunks", "track"], song_features.shortest.columns)
+        assert found == pytest.approx(ensemble.predict_song(song_features).chunks, abs=1e-5)
 
 
 def test_the_file_takes_any_number_of_chunks(folder: Path) -> None:

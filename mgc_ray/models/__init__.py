@@ -8,6 +8,8 @@ linear layer that knows the genres; what comes before can be trained without gen
 Optional in the file:
 
 - `READS`: the kinds of features that the model takes, ("spectrogram",) where it does not say;
+- `SECOND_INPUT`: kinds that it also takes where a dataset has both, ("embedding",): they come in
+  before the last layer, see `LateFusion` in _layers.py;
 - `TRAINING`: a dict of other defaults for the shared settings of training (`TrainConfig`);
 - `initialise(classifier, config)`: called once, before training;
 - `lr_shares(classifier, config)`: [(parameters, share of the learning rate)], all of them once;
@@ -172,6 +174,12 @@ def family_class(name: str) -> tuple[Any, Params]:
 def kinds_read(name: str) -> tuple[str, ...]:
     """The kinds of features that a family reads, the same way."""
     kinds: tuple[str, ...] = getattr(_settings_of(name), "READS", ("spectrogram",))
+    return kinds
+
+
+def second_kinds(name: str) -> tuple[str, ...]:
+    """The kinds of features that a family takes as a second input, the same way."""
+    kinds: tuple[str, ...] = getattr(_settings_of(name), "SECOND_INPUT", ())
     return kinds
 
 

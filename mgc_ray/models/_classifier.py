@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mgc_ray import RequestError, task
 from mgc_ray.config import TrainConfig
 from mgc_ray.data.features import FeatureSet
-from mgc_ray.models import configure, family_module, kinds_read
+from mgc_ray.models import configure, family_module, kinds_read, second_kinds
+from mgc_ray.models._layers import LateFusion
 from mgc_ray.settings import Params
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ Batch = dict[str, Tensor]  # chunks [B, bands, frames] by feature
 # log_mel+musicnn[mean,tags]: names of features, of embeddings with some of their groups
 _PLUS = re.compile(r"\+(?![^\[]*\])")
 _NAME_AND_GROUPS = re.compile(r"(?P<column>[^\[\]]+)(\[(?P<groups>[^\[\]]+)\])?")
+_DEFAULTS = TrainConfig()
+_FURTHEST = 5.0  # deviations of a value of the second input
 
 
 class Shared:
@@ -45,7 +48,8 @@ class Classifier(nn.Module):
     `forward` takes chunks [B, bands, frames] by feature, any real type, and gives logits
     [B, genres]. The features that it reads are stacked along the bands, of an embedding only the
     `groups` that are given for it; one with another frame rate is first interpolated to the frames
-    of the first. `mean` and `deviation` are those of each band in the training part, [bands].
+    of the first. Features that are the family's second input come last, as their means over the
+    frames. `mean` and `deviation` are those of each band in the training part, [bands].
 
     Where training showed the network only a share of each chunk's frames (`crop` below 1),
     prediction goes over the whole chunk in windows of that length, each overlapping the next one by
@@ -61,23 +65,30 @@ class Classifier(nn.Module):
         config: Any,
         reads: FeatureSet,
         genres: int,
-        crop: float = 1.0,
-        overlap: float = 0.5,
+        settings: TrainConfig = _DEFAULTS,
         groups: Mapping[str, Sequence[str]] = types.MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self.family, self.crop, self.overlap = family, crop, overlap
+        self.family, self.crop, self.overlap = family, settings.crop, settings.overlap
         self.reads = reads
         self._chosen = {
             name: _bands_of(reads.columns[name], given) for name, given in groups.items()
         }
-        bands = sum(
-            len(self._chosen[name]) if name in self._chosen else feature.bands
-            for name, feature in reads.columns.items()
+        self._second = [
+            name for name, feature in reads.columns.items() if feature.kind in second_kinds(family)
+        ]
+        self._first = [name for name in reads.columns if name not in self._second]
+        bands, values = (
+            sum(len(self._chosen.get(name, range(reads.columns[name].bands))) for name in names)
+            for names in (self._first, self._second)
         )
-        self.register_buffer("mean", torch.zeros(bands))
-        self.register_buffer("deviation", torch.ones(bands))
+        self.register_buffer("mean", torch.zeros(bands + values))
+        self.register_buffer("deviation", torch.ones(bands + values))
         self.network: nn.Module = family_module(family).Model(config, bands, genres)
+        if values:
+            self.network = LateFusion(
+                self.network, values, genres, settings.embedding_width, settings.embedding_dropout
+            )
 
     @property
     def names(self) -> list[str]:
@@ -95,16 +106,31 @@ class Classifier(nn.Module):
         first = next(iter(self.reads.columns.values()))
         return first.bands if first.pitched else 0
 
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the network takes: what `standardise` gives, and its second input where it has one.
+
+        That is float32 [B, values], mean 0 and deviation 1 in training, without outliers.
+        """
+        x = self.standardise(batch)
+        if not self._second:
+            return (x,)
+        parts = [self.chosen(name, batch[name]).float().mean(2) for name in self._second]
+        values = torch.cat(parts, 1)
+        first = len(self.mean) - values.shape[1]
+        values = (values - self.mean[first:]) / self.deviation[first:]
+        return x, values.clamp(-_FURTHEST, _FURTHEST)
+
     def standardise(self, batch: Batch) -> Tensor:
         """Float32 [B, bands, frames], mean 0 and deviation 1 in each band in training."""
-        parts = [self.chosen(name, batch[name]).float() for name in self.names]
+        parts = [self.chosen(name, batch[name]).float() for name in self._first]
         frames = parts[0].shape[2]
         stacked = [
             part if part.shape[2] == frames else F.interpolate(part, frames, mode="linear")
             for part in parts
         ]
         x = torch.cat(stacked, 1) if len(stacked) > 1 else stacked[0]
-        return (x - self.mean[:, None]) / self.deviation[:, None]
+        bands = x.shape[1]
+        return (x - self.mean[:bands, None]) / self.deviation[:bands, None]
 
     def chosen(self, name: str, values: Tensor) -> Tensor:
         """Those of a feature's bands that the network reads: [bands] or [B, bands, frames]."""
@@ -114,7 +140,7 @@ class Classifier(nn.Module):
         return values.index_select(0 if values.ndim == 1 else 1, bands)
 
     def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.network(self.standardise(batch))
+        logits: Tensor = self.network(*self.inputs(batch))
         return logits
 
     def length(self, frames: int) -> int:
@@ -128,7 +154,7 @@ class Classifier(nn.Module):
         """
         source = self.standardisation() if shared else ""
         shared = shared or Shared()
-        x = shared.once(source, lambda: self.standardise(batch))
+        x, *second = shared.once(source, lambda: self.inputs(batch))
         frames = int(x.shape[2])
         length = self.length(frames)
         hop = max(1.0, length * (1 - self.overlap))
@@ -138,14 +164,16 @@ class Classifier(nn.Module):
         for start in starts:
             window = x[:, :, start : start + length]
             windows.append(
-                task.probabilities(self._logits(window, shared, (source, start, length)))
+                task.probabilities(self._logits(window, second, shared, (source, start, length)))
             )
         return torch.stack(windows).mean(0)
 
-    def _logits(self, window: Tensor, shared: Shared, key: Hashable) -> Tensor:
+    def _logits(
+        self, window: Tensor, second: Sequence[Tensor], shared: Shared, key: Hashable
+    ) -> Tensor:
         describe = getattr(type(self.network), "describe", None)
         if describe is None:
-            logits: Tensor = self.network(window)
+            logits: Tensor = self.network(window, *second)
             return logits
         description = shared.once((key, describe), lambda: describe(window))
         return self.network.classify(description)  # type: ignore[operator]
@@ -166,11 +194,11 @@ def new_classifier(family: str, params: Params, features: FeatureSet, genres: in
     """
     config, settings = configure(family, params)
     reads, groups = features_read(family, settings, features)
-    return Classifier(family, config, reads, genres, settings.crop, settings.overlap, groups)
+    return Classifier(family, config, reads, genres, settings, groups)
 
 
-def readable(family: str, features: FeatureSet) -> FeatureSet:
-    """Those of a dataset's features that a family can read; RequestError where it has none."""
+def first_input(family: str, features: FeatureSet) -> FeatureSet:
+    """Those of a dataset's features that a family needs; RequestError where it has none."""
     kinds = kinds_read(family)
     names = [name for name, feature in features.columns.items() if feature.kind in kinds]
     if not names:
@@ -181,6 +209,13 @@ def readable(family: str, features: FeatureSet) -> FeatureSet:
     return features.only(names)
 
 
+def readable(family: str, features: FeatureSet) -> FeatureSet:
+    """All that a family can read, those of its second input last; RequestError as above."""
+    first, kinds = first_input(family, features), second_kinds(family)
+    second = [name for name, feature in features.columns.items() if feature.kind in kinds]
+    return features.only([*first.columns, *second])
+
+
 def features_read(
     family: str, settings: TrainConfig, features: FeatureSet
 ) -> tuple[FeatureSet, dict[str, tuple[str, ...]]]:
@@ -188,7 +223,7 @@ def features_read(
 
     RequestError for what the dataset lacks.
     """
-    known = readable(family, features)
+    known, first = readable(family, features), first_input(family, features)
     if settings.features == "all":
         return known, {}
     wanted = [_NAME_AND_GROUPS.fullmatch(part) for part in _PLUS.split(settings.features)]
@@ -198,6 +233,11 @@ def features_read(
             f"features must be some of the dataset's, each once, or all: it has "
             f"{', '.join(known.columns)} for family {family!r}, but features is "
             f"{settings.features!r}"
+        )
+    if not set(names) & set(first.columns):
+        raise RequestError(
+            f"features must have one of {', '.join(first.columns)}, as family {family!r} takes "
+            f"the others only beside it, but it is {settings.features!r}"
         )
     groups = {m["column"]: tuple(m["groups"].split(",")) for m in wanted if m and m["groups"]}
     for name, given in groups.items():

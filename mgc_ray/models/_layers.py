@@ -1,5 +1,6 @@
 """Parts that several families share."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -78,6 +79,36 @@ class ConvRecurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.embed(x))
+        return logits
+
+
+class LateFusion(nn.Module):
+    """A family's network with embeddings as a second input, which join it before the last layer.
+
+    x[B, bands, frames], values[B, values], standardised -> logits[B, genres]. The last layer takes
+    what the network's own would take, beside a projection of the values, [B, width].
+    """
+
+    def __init__(
+        self, network: nn.Module, values: int, genres: int, width: int, dropout: float
+    ) -> None:
+        super().__init__()
+        head = network.head
+        *before, last = head if isinstance(head, nn.Sequential) else [head]
+        assert isinstance(last, nn.Linear)
+        network.head = nn.Sequential(*before)
+        self.backbone = network
+        self.project = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(values, width), nn.LayerNorm(width)
+        )
+        self.head = nn.Linear(last.in_features + width, genres)
+
+    def embed(self, x: Tensor, values: Tensor) -> Tensor:
+        """What the last layer takes."""
+        return torch.cat([self.backbone(x), self.project(values)], 1)
+
+    def forward(self, x: Tensor, values: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.embed(x, values))
         return logits
 
 

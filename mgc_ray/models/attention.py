@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from mgc_ray.models._layers import ConvBlocks, as_images
 from mgc_ray.settings import configuration, setting
 
+SECOND_INPUT = ("embedding",)
+
 
 @configuration
 class Config:

@@ -4,6 +4,7 @@ x is float32 [B, bands, frames]; 0 is the mean of a band, so a masked part is se
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -127,15 +128,15 @@ def _ranges(
     return ((position >= start) & (position < start + width)).any(0)
 
 
-def mixup(x: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend each spectrogram and its label [B, genres] with the one before it in the batch.
+def mixup(parts: Sequence[Tensor], share: Tensor) -> list[Tensor]:
+    """Blend each sample, its spectrogram, label [B, genres] and others, with the one before it.
 
     `share` [] of the first remains, the same for the whole batch; see `mixup_shares`. A batch is in
     random order, so the one before is any other. (A share for each sample was
     worse, see results/benchmarks.md.)
     Source: H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
     """
-    return torch.lerp(x.roll(1, 0), x, share), torch.lerp(target.roll(1, 0), target, share)
+    return [torch.lerp(part.roll(1, 0), part, share) for part in parts]
 
 
 def mixup_shares(alpha: float, count: int, random: np.random.Generator) -> Tensor:

@@ -98,22 +98,22 @@ class Training:
         """Batches in an epoch over these chunks."""
         return math.ceil(len(rows) * self.settings.crops / self.settings.batch_size)
 
-    def batches(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the network sees in one epoch over these chunks: x and target [B, genres]."""
+    def batches(self, rows: np.ndarray) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        """What the network sees in one epoch over these chunks: its inputs, target [B, genres]."""
         settings, genres = self.settings, len(self.chunks.info.genres)
         shares = mixup_shares(settings.mixup, self.steps(rows), self.random).to(self.device)
         drawn = self.source.shuffled(
             np.repeat(rows, settings.crops), settings.batch_size, self.generator
         )
         for step, (batch, features) in enumerate(drawn):
-            x = self.classifier.standardise(features)
+            x, *second = self.classifier.inputs(features)
             x = augment(x, self._frames, settings, self.classifier.pitched_bands, self.generator)
             target = F.one_hot(self._genre[batch], genres).float()
             if settings.mixup:
-                x, target = mixup(x, target, shares[step])
+                x, target, *second = mixup([x, target, *second], shares[step])
             if not self._seen:
                 self._seen.append(x[:EXAMPLES])
-            yield x, target
+            yield (x, *second), target
 
     @property
     def examples(self) -> np.ndarray:

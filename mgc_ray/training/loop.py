@@ -64,12 +64,12 @@ def _by_steps(
     averaged = descent.averaged
     evaluated: Classifier = averaged.module if averaged else classifier  # type: ignore[assignment]
 
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor | None:
-        x, target = batch
-        if len(x) == 1 and steps > 1:
+    def loss_of(batch: tuple[tuple[Tensor, ...], Tensor]) -> Tensor | None:
+        inputs, target = batch
+        if len(target) == 1 and steps > 1:
             return None  # batch norm cannot take the deviation of one
         with descent.precision:
-            logits = classifier.network(x)
+            logits = classifier.network(*inputs)
         return task.loss(logits, target, settings.label_smoothing)
 
     modules: dict[str, torch.nn.Module] = {"classifier": classifier}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.models import configure, family_module
-from mgc_ray.models._classifier import Batch, Classifier, new_classifier
+from mgc_ray.models._classifier import Batch, Classifier, first_input, new_classifier
 from mgc_ray.settings import Params
 from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import Batches, batches
@@ -43,7 +43,10 @@ DEFAULTS: Params = {
     "tilt": 0.3,
 }
 # settings of training
-UNUSED = ("patience", "label_smoothing", "mixup", "overlap", "averaging", "folds")
+UNUSED = (
+    *("patience", "label_smoothing", "mixup", "overlap", "averaging", "folds"),
+    *("embedding_width", "embedding_dropout"),
+)
 RETRIEVAL = "val_retrieval"
 _PROJECTED = 128  # values that crops are compared by, only in training
 _TEMPERATURE = 0.1  # of the softmax over the batch
@@ -96,7 +99,8 @@ def pretrain(
             raise RequestError(f"pre-training needs 2 {split} chunks or more, not {len(indices)}")
     torch.manual_seed(settings.seed)
     generator = torch.Generator(device).manual_seed(settings.seed)
-    classifier = new_classifier(family, params, chunks.info.features, genres=1)
+    features = first_input(family, chunks.info.features)
+    classifier = new_classifier(family, params, features, genres=1)
     set_statistics(classifier, chunks.band_statistics)
     classifier = classifier.to(device)
     frames = classifier.length(classifier.frames)

@@ -69,5 +69,6 @@ def _fit(training: Training, rows: np.ndarray) -> tuple[float, float]:
     started = time.perf_counter()
     training.classifier.train()
     network = training.classifier.network
-    loss: float = training.hooks.fit(network, training.config, training.batches(rows))
+    batches = ((x, target) for (x, *_), target in training.batches(rows))
+    loss: float = training.hooks.fit(network, training.config, batches)
     return loss, len(rows) * training.settings.crops / (time.perf_counter() - started)

@@ -44,7 +44,7 @@ def test_no_masks_changes_nothing() -> None:
 def test_mixup_blends_pairs_and_their_labels_by_the_same_share() -> None:
     # chunk i holds the value i, so the blended value shows both partners' shares
     x = torch.arange(64)[:, None, None].float().expand(64, 2, 3)
-    mixed, target = mixup(x, torch.eye(64), torch.tensor(0.75))
+    mixed, target = mixup([x, torch.eye(64)], torch.tensor(0.75))
     expected = target @ torch.arange(64.0)
     assert torch.allclose(mixed[:, 0, 0], expected, atol=1e-4)
     assert target.diagonal().eq(0.75).all()
@@ -54,7 +54,7 @@ def test_mixup_blends_pairs_and_their_labels_by_the_same_share() -> None:
 def test_without_mixup_all_of_the_first_remains() -> None:
     assert mixup_shares(0.0, 4, np.random.default_rng(0)).tolist() == [1, 1, 1, 1]
     x, target = torch.randn(4, 2, 3), torch.eye(4)
-    mixed, labels = mixup(x, target, torch.tensor(1.0))
+    mixed, labels = mixup([x, target], torch.tensor(1.0))
     assert torch.allclose(mixed, x)
     assert labels.equal(target)
 
