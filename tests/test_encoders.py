@@ -27,6 +27,16 @@ def test_a_search_on_embeddings_beside_spectrograms(tmp_path: Path) -> None:
     (linear,) = (record for record in result.records if record.family == "linear")
     assert FOLDS not in linear.best  # scored on the validation part, as the others are
     assert "Traceback" not in searched.stderr
+    song = next((tmp_path / "results/corpora").rglob("*.wav"))
+    trials = tmp_path / "results/both/trials"
+    for record in result.records:
+        config = json.loads((trials / record.trial / "checkpoint/config.json").read_text())
+        reads_both = set(config["features"]["columns"]) == {"log_mel", "musicnn"}
+        assert reads_both == (record.family in ("cnn", "lstm", "gru", "attention")), record.family
+    (gru,) = (record.trial for record in result.records if record.family == "gru")
+    for model in ("results/both/ensemble", f"results/both/trials/{gru}/checkpoint"):
+        done = command("predict", "--model", model, str(song), "--json", cwd=tmp_path)
+        assert sum(json.loads(done.stdout)[0]["genres"].values()) == pytest.approx(1, abs=1e-3)
 
     command(
         "search",
@@ -42,7 +52,6 @@ def test_a_search_on_embeddings_beside_spectrograms(tmp_path: Path) -> None:
     )
     (first, *_) = load_search(tmp_path / "results/one").records
     assert first.best[FOLDS] == first.epochs
-    song = next((tmp_path / "results/corpora").rglob("*.wav"))
     ensemble = "results/one/ensemble"
     done = command("predict", "--model", ensemble, str(song), "--json", cwd=tmp_path)
     (predicted,) = json.loads(done.stdout)

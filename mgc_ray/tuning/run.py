@@ -8,7 +8,7 @@ from ray import tune
 from mgc_ray.config import SearchConfig
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.storage import SharedFolder
-from mgc_ray.models import full_params, own_families, params_of
+from mgc_ray.models import full_params, own_families, params_of, second_kinds
 from mgc_ray.models._classifier import readable
 from mgc_ray.results import JOURNAL, LEADERBOARD, TrialRecord, TrialResources, write_leaderboard
 from mgc_ray.settings import Params
@@ -49,7 +49,8 @@ def run_trials(
     tuning, features = config.tuning, chunks.info.features
     spaces = {
         family: with_fixed(
-            with_features(space, readable(family, features)), params_of(family, config.train)
+            with_features(space, readable(family, features), second_kinds(family)),
+            params_of(family, config.train),
         )
         for family, space in spaces.items()
     }

@@ -3,7 +3,7 @@
 import importlib
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any, cast
 
@@ -47,25 +47,41 @@ def load_space(family: str) -> Suggest:
     return suggest
 
 
-def with_features(suggest: Suggest, features: FeatureSet) -> Suggest:
+def with_features(
+    suggest: Suggest, features: FeatureSet, second_kinds: Sequence[str] = ()
+) -> Suggest:
     """The space, and which of the features that the family can read a trial reads.
 
     All of them; of spectrograms the first with any of the others, or one alone; of embeddings any,
-    or some groups of the outputs of one.
+    or some groups of the outputs of one. Each of these also with embeddings as a second input,
+    where the family takes some: with any of them, or one layer of one that has many.
     """
+    second = [name for name, f in features.columns.items() if f.kind in second_kinds]
+    first = features.only([name for name in features.columns if name not in second])
     choices = [
-        *_spectrograms([n for n, f in features.columns.items() if f.kind == "spectrogram"]),
-        *_embeddings({n: [*f.groups] for n, f in features.columns.items() if hasattr(f, "groups")}),
+        *_spectrograms([n for n, f in first.columns.items() if f.kind == "spectrogram"]),
+        *_embeddings(_groups(first)),
     ]
+    besides = _second_inputs(_groups(features.only(second)))
+    choices += [f"{one}+{beside}" for one in choices for beside in besides]
     everything = "+".join(features.columns)
     choices = ["all", *(choice for choice in choices if choice != everything)]
     if len(choices) < 2:
         return suggest
 
     def suggest_with_features(trial: optuna.Trial) -> Params:
-        return {**suggest(trial), "features": trial.suggest_categorical("features", choices)}
+        params = {**suggest(trial), "features": trial.suggest_categorical("features", choices)}
+        names = {part.partition("[")[0] for part in params["features"].split("+")}
+        if second and names & {"all", *second}:
+            params["embedding_dropout"] = trial.suggest_float("embedding_dropout", 0.0, 0.8)
+        return params
 
     return suggest_with_features
+
+
+def _groups(features: FeatureSet) -> dict[str, list[str]]:
+    """The groups of outputs of each embedding."""
+    return {n: [*f.groups] for n, f in features.columns.items() if hasattr(f, "groups")}
 
 
 def _spectrograms(names: Sequence[str]) -> list[str]:
@@ -75,13 +91,21 @@ def _spectrograms(names: Sequence[str]) -> list[str]:
     return ["+".join((first, *subset)) for subset in _subsets(others)] + others
 
 
+def _second_inputs(groups: dict[str, list[str]]) -> list[str]:
+    many = {name: own for name, own in groups.items() if len(own) > _FEW}
+    return _together(groups) + [f"{name}[{group}]" for name, own in many.items() for group in own]
+
+
+def _together(names: Iterable[str]) -> list[str]:
+    return ["+".join(subset) for subset in _subsets(list(names)) if subset]
+
+
 def _embeddings(groups: dict[str, list[str]]) -> list[str]:
-    together = ["+".join(subset) for subset in _subsets(list(groups)) if subset]
     alone = []
     for name, own in groups.items():
         some = _subsets(own) if len(own) <= _FEW else [(group,) for group in own]
         alone += [f"{name}[{','.join(one)}]" for one in some if 0 < len(one) < len(own)]
-    return together + alone
+    return _together(groups) + alone
 
 
 def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -5,8 +5,8 @@ import pytest
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
-from mgc_ray.data.features import FeatureSet, audio_features, musicnn
-from mgc_ray.models import params_of, shared_params
+from mgc_ray.data.features import FeatureSet, audio_features, hf, musicnn
+from mgc_ray.models import params_of, second_kinds, shared_params
 from mgc_ray.tuning.space import (
     Suggest,
     check_space,
@@ -39,6 +39,40 @@ def test_a_trial_reads_some_groups_of_outputs_of_an_embedding() -> None:
     found = suggested(with_features(load_space("linear"), features("musicnn", "musicnn:MTT_vgg")))
     assert {"all", "musicnn", "musicnn:MTT_vgg", "musicnn:MTT_vgg[mean,tags]"} < found
     assert len(found) == 3 + 2 * (2**4 - 2)
+
+
+def test_a_network_on_spectrograms_is_offered_an_embedding_as_a_second_input() -> None:
+    kinds = second_kinds("gru")
+    suggest = with_features(load_space("gru"), features("log_mel", "musicnn"), kinds)
+    assert suggested(suggest) == {"all", "log_mel"}
+    assert default_params("gru", suggest)["features"] == "all"
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for params in (suggest(study.ask()) for _ in range(20)):
+        assert ("embedding_dropout" in params) == (params["features"] == "all")
+    several = features("log_mel", "mfcc", "musicnn", "musicnn:MTT_vgg")
+    found = suggested(with_features(load_space("gru"), several, kinds))
+    first = {"log_mel", "log_mel+mfcc", "mfcc"}
+    besides = {"musicnn", "musicnn:MTT_vgg", "musicnn+musicnn:MTT_vgg"}
+    both = {f"{one}+{beside}" for one in first for beside in besides}
+    assert found == {"all"} | first | both - {"log_mel+mfcc+musicnn+musicnn:MTT_vgg"}
+    check_space("gru", suggest)
+
+
+def test_of_an_embedding_of_many_layers_a_second_input_is_all_or_one() -> None:
+    columns = features("log_mel").columns | {"hf:tiny": hf.Feature(layers=5, width=4)}
+    suggest = with_features(load_space("cnn"), FeatureSet(columns), second_kinds("cnn"))
+    layers = {f"log_mel+hf:tiny[layer{number}]" for number in range(5)}
+    assert suggested(suggest) == {"all", "log_mel"} | layers
+
+
+def test_a_fixed_choice_of_features_decides_on_the_settings_of_a_second_input() -> None:
+    kinds = second_kinds("gru")
+    suggest = with_features(load_space("gru"), features("log_mel", "musicnn"), kinds)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for given, has in (("log_mel", False), ("log_mel+musicnn[mean,max]", True)):
+        params = with_fixed(suggest, {"features": given})(study.ask())
+        assert ("embedding_dropout" in params) == has
+        assert params["features"] == given
 
 
 def features(*names: str) -> FeatureSet:
