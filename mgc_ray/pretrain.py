@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     read_finished_info(config.dataset)
     # imports PyTorch, which takes seconds: a wrong setting or path should not
     from mgc_ray.data.chunks import open_chunks
+    from mgc_ray.data.device import best_device
     from mgc_ray.pipeline.train import best_so_far, keep_best
     from mgc_ray.training.checkpoint import save_checkpoint
-    from mgc_ray.training.epoch import best_device
     from mgc_ray.training.pretraining import DEFAULTS, RETRIEVAL, check_pretraining, pretrain
 
     on_stop(lambda: best_so_far(config.out))

@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_initial(config.init_from)
     # imports PyTorch, which takes seconds: a wrong setting or path should not
     from mgc_ray.data.chunks import open_chunks
+    from mgc_ray.data.device import best_device
     from mgc_ray.pipeline.train import best_so_far, keep_best
     from mgc_ray.training.checkpoint import save_checkpoint
-    from mgc_ray.training.epoch import Epoch, best_device
+    from mgc_ray.training.epoch import Epoch
     from mgc_ray.training.initial import check_features, initial_params
     from mgc_ray.training.loop import train
 

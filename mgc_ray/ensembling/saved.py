@@ -17,6 +17,7 @@ import torch
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.audio import keep_freed_memory
 from mgc_ray.data.chunks import Features
+from mgc_ray.data.device import best_device
 from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures
 from mgc_ray.data.features.array import is_array
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
@@ -32,7 +33,6 @@ from mgc_ray.results import (
 )
 from mgc_ray.training.batches import on_device
 from mgc_ray.training.checkpoint import Checkpoint, halve, load_checkpoint
-from mgc_ray.training.epoch import best_device
 
 _CHUNKS_AT_A_TIME = 64  # bounds memory; no slower than more
 

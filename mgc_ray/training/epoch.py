@@ -153,8 +153,3 @@ def predict_probs(classifier: Classifier, source: Batches, rows: np.ndarray) -> 
     with torch.inference_mode():
         probs = [classifier.probs(batch) for _, batch in source.in_order(rows)]
         return torch.cat(probs).cpu().numpy()
-
-
-def best_device() -> torch.device:
-    """CUDA where there is a GPU that this process may use, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

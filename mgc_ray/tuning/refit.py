@@ -15,6 +15,7 @@ from ray.exceptions import RayTaskError
 
 from mgc_ray.config import SearchConfig
 from mgc_ray.data.chunks import ChunkTable
+from mgc_ray.data.device import best_device
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.storage import SharedFolder
 from mgc_ray.ensembling.refit import (
@@ -33,7 +34,6 @@ from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
 from mgc_ray.training.descent import NonFiniteLossError
-from mgc_ray.training.epoch import best_device
 from mgc_ray.tuning.run import fixed_params
 from mgc_ray.tuning.trial import fetch_initial
 

@@ -15,6 +15,7 @@ from ray import tune
 
 from mgc_ray.config import Metric
 from mgc_ray.data.chunks import ChunkTable
+from mgc_ray.data.device import best_device
 from mgc_ray.data.files import atomic_write
 from mgc_ray.data.storage import SharedFolder, use_copy
 from mgc_ray.models import register_source
@@ -22,7 +23,7 @@ from mgc_ray.results import EpochMetrics
 from mgc_ray.settings import Params
 from mgc_ray.task import WORST, score
 from mgc_ray.training.checkpoint import save_checkpoint
-from mgc_ray.training.epoch import Epoch, best_device
+from mgc_ray.training.epoch import Epoch
 from mgc_ray.training.loop import train
 from mgc_ray.training.state import StateError, read_progress
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mgc_ray import RequestError
+from mgc_ray.data.device import best_device, frozen
 from mgc_ray.data.hugging_face import read_encoder, stated_licence, stated_training
 from mgc_ray.settings import Params, configuration, setting
 
@@ -90,7 +91,7 @@ class Feature:
                 sampling_rate=self.sample_rate,
                 return_tensors="pt",
             )
-            with torch.inference_mode():
+            with frozen():
                 states = network(**prepared.to(device), output_hidden_states=True).hidden_states
                 layers = torch.stack(states, 1).float()  # [B, layers, time, width]
                 parts = [layers.mean(2), layers.std(2, correction=0)]
@@ -102,15 +103,13 @@ class Feature:
 @functools.cache
 def _network(feature: Feature) -> tuple[Any, Any, Any]:
     """The feature extractor, the network and the device that it is on."""
-    import torch
-
     extractor, network = read_encoder(feature.source)
     if weights_hash(network) != feature.weights:
         raise RequestError(
             f"{feature.source} must have the weights that the features were made with, but it has "
             "others: put those back, or make dataset and model again"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     return extractor, network.eval().to(device), device
 
 

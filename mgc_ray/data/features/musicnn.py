@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from mgc_ray import RequestError
+from mgc_ray.data.device import best_device, frozen
 from mgc_ray.data.features._tf_checkpoint import read_tensors
 from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.settings import Params, configuration, setting
@@ -121,7 +122,7 @@ def _outputs(model: str, patches: np.ndarray) -> np.ndarray:
     import torch
 
     network, device = _network(model)
-    with torch.inference_mode():
+    with frozen():
         found = [
             torch.cat([*network(torch.from_numpy(part).to(device)).values()], 1).cpu().numpy()
             for part in np.split(patches, range(_BATCH, len(patches), _BATCH))
@@ -132,13 +133,11 @@ def _outputs(model: str, patches: np.ndarray) -> np.ndarray:
 @functools.cache
 def _network(model: str) -> tuple[Any, Any]:
     """The network with its weights, and the device that it is on."""
-    import torch
-
     from mgc_ray.data.features._musicnn_networks import MusicNN, Vgg
 
     network = (Vgg if model.endswith("vgg") else MusicNN)().eval()
     load_weights(network, model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     return network.to(device), device
 
 
