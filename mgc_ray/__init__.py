@@ -12,7 +12,8 @@ as a page), serving (an ensemble behind HTTP), corpus (the built-in music), term
 share).
 
 As a library: `run_search` is the main job, `load_search` reads its results, `load_ensemble` gives
-what predicts; `evaluate` and `compare` are the commands of these names.
+what predicts; `evaluate` and `compare` are the commands of these names. `register_family` and
+`register_feature` make a file of your own known, as `--family` and `--features` do.
 """
 
 import importlib
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from mgc_ray.config import EnsembleConfig as EnsembleConfig
     from mgc_ray.config import SearchConfig as SearchConfig
     from mgc_ray.config import TuneConfig as TuneConfig
+    from mgc_ray.data.features import register_feature as register_feature
     from mgc_ray.ensembling.saved import load_ensemble as load_ensemble
     from mgc_ray.ensembling.saved import shipped_model as shipped_model
     from mgc_ray.evaluate import evaluate as evaluate
+    from mgc_ray.models import register_family as register_family
     from mgc_ray.results import load_search as load_search
     from mgc_ray.search import run_search as run_search
 
@@ -50,6 +53,8 @@ _LIBRARY = {
     "load_search": "mgc_ray.results",
     "load_ensemble": "mgc_ray.ensembling.saved",
     "shipped_model": "mgc_ray.ensembling.saved",
+    "register_family": "mgc_ray.models",
+    "register_feature": "mgc_ray.data.features",
     "SearchConfig": "mgc_ray.config",
     "DatasetConfig": "mgc_ray.config",
     "TuneConfig": "mgc_ray.config",

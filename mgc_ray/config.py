@@ -51,6 +51,10 @@ def _column(what: str, flag: bool = False) -> Any:
     return setting("", text, flag=flag, metavar="NAME", compared=False)
 
 
+def _feature_files() -> Any:
+    return setting((), "Files of features of your own.", flag="--features", metavar="FILE")
+
+
 def _seed(help: str, compared: bool = True, flag: bool = True) -> Any:
     return setting(0, help, flag=flag, compared=compared, ge=0, le=2**31 - 1)
 
@@ -92,7 +96,7 @@ class DatasetConfig:
         "What is computed from audio, one or several of log_mel, chroma, contrast, tempogram, mfcc "
         "and other files in data/features; musicnn for the outputs of a pre-trained music tagger, "
         "hf:MODEL for those of a Hugging Face audio encoder; ast:MODEL for what a Hugging Face "
-        "Audio Spectrogram Transformer expects.",
+        "Audio Spectrogram Transformer expects; a feature of your own as a path, ./my_encoder.py.",
         flag=True,
         metavar="FEATURE",
     )
@@ -378,6 +382,7 @@ class TrainCommandConfig:
     """One configuration, trained without Ray."""
 
     family: str = setting(..., "A model family, or the path of your own.", flag=True)
+    feature_files: Names = _feature_files()
     dataset: Path = setting(..., "What preprocess wrote.", flag=True, metavar="DIR")
     out: Path | None = setting(None, "Where to write the checkpoint.", flag=True, metavar="DIR")
     init_from: str = setting(
@@ -394,6 +399,7 @@ class PretrainConfig:
     """Weights learnt from recordings without genres."""
 
     family: str = setting("gru", "A model family, or the path of your own.", flag=True)
+    feature_files: Names = _feature_files()
     dataset: Path = setting(
         ..., "What preprocess --protocol unlabelled wrote.", flag=True, metavar="DIR"
     )
@@ -415,6 +421,7 @@ class EvaluateConfig:
     artist_column: str = _column("the artists")
     split_column: str = _column("the split")
     family: Names = setting((), "Files of families of your own.", flag=True)
+    feature_files: Names = _feature_files()
 
 
 @configuration
@@ -428,6 +435,7 @@ class EnsembleCommandConfig:
     top_k: int = setting(5, "Trials that the ensemble is selected from.", flag=True, ge=1)
     half: bool = setting(False, "Save weights in 16 bits: half the size.", flag=True)
     family: Names = setting((), "Files of families of your own.", flag=True)
+    feature_files: Names = _feature_files()
 
 
 @configuration
@@ -469,6 +477,7 @@ class PredictConfig:
     )
     address: str = setting("", "With --out: a Ray cluster, e.g. ray-head:6379.", flag=True)
     family: Names = setting((), "Files of families of your own.", flag=True)
+    feature_files: Names = _feature_files()
 
 
 @configuration
@@ -498,6 +507,7 @@ class ServeConfig:
         flag=True,
     )
     family: Names = setting((), "Files of families of your own.", flag=True)
+    feature_files: Names = _feature_files()
 
 
 @configuration
@@ -510,6 +520,7 @@ class ExportConfig:
     model: str = setting("", _MODEL_HELP, flag=True, metavar="DIR")
     onnx: Path = setting(..., "Where to write the file.", flag=True, metavar="FILE")
     family: Names = setting((), "Files of families of your own.", flag=True)
+    feature_files: Names = _feature_files()
 
 
 @configuration

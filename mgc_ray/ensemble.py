@@ -6,8 +6,7 @@ python -m mgc_ray.ensemble results/cnn-001 results/gru-001 --out results/both
 from collections.abc import Sequence
 
 from mgc_ray.config import EnsembleCommandConfig
-from mgc_ray.models import family_names
-from mgc_ray.pipeline.checks import check_ensemble
+from mgc_ray.pipeline.checks import check_ensemble, register_files
 from mgc_ray.settings import as_json
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print ensemble.json on standard output.",
     )
     config = parsed.config
-    family_names(config.family)
+    register_files(config.family, config.feature_files)
     check_ensemble(config.searches, config.out)
     on_stop(start_again)
     from mgc_ray.pipeline.ensemble import ensemble_of_searches

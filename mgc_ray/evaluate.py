@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mgc_ray.config import EvaluateConfig
-from mgc_ray.models import family_names
+from mgc_ray.pipeline.checks import register_files
 from mgc_ray.settings import as_json, configured_by
 from mgc_ray.terminal.command import console, count_of, print_json, print_warnings, run
 from mgc_ray.terminal.options import parse
@@ -26,7 +26,7 @@ def evaluate(config: EvaluateConfig) -> "Evaluation":
     """
     from mgc_ray.pipeline.evaluate import evaluate_model
 
-    family_names(config.family)
+    register_files(config.family, config.feature_files)
     return evaluate_model(config)
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Accuracy with interval, macro-F1 and confusion matrix on labelled tracks.",
         json_help="Print all figures on standard output.",
     )
-    family_names(parsed.config.family)
+    register_files(parsed.config.family, parsed.config.feature_files)
     # imports SciPy, for features, which takes a while: a wrong option should not
     from mgc_ray.pipeline.evaluate import confusion_table, evaluate_model
 

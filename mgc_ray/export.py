@@ -10,8 +10,7 @@ generated song of each built-in genre.
 from collections.abc import Sequence
 
 from mgc_ray.config import ExportConfig
-from mgc_ray.models import family_names
-from mgc_ray.pipeline.checks import check_export
+from mgc_ray.pipeline.checks import check_export, register_files
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop, start_again
@@ -27,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print the figures as one line.",
     )
     config = parsed.config
-    family_names(config.family)
+    register_files(config.family, config.feature_files)
     check_export(config.model, config.onnx, config.songs)
     on_stop(start_again)
     from mgc_ray.pipeline.export import LARGEST_DIFFERENCE, export

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING
 from mgc_ray import RequestError
 from mgc_ray.config import PredictConfig
 from mgc_ray.data.names import as_text, is_utf8, one_line
-from mgc_ray.models import family_names
-from mgc_ray.pipeline.checks import check_given_model, check_library
+from mgc_ray.pipeline.checks import check_given_model, check_library, register_files
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console, print_json, print_line, run
 from mgc_ray.terminal.options import parse
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_help="Print one line: a list of {file, genres, short} or {file, error}.",
     )
     config = parsed.config
-    family_names(config.family)
+    register_files(config.family, config.feature_files)
     if config.out:
         if len(config.files) != 1:
             raise RequestError(f"--out is for one folder, but {len(config.files)} are given")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from mgc_ray.config import PretrainConfig, memory_bytes
 from mgc_ray.models import checked_params, one_family
+from mgc_ray.pipeline.checks import check_checkpoint_folder, register_files
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop
@@ -32,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config = parsed.config
     family = one_family(config.family)
+    register_files((), config.feature_files)
     given = checked_params(family, config.train)
     from mgc_ray.data.dataset import read_finished_info
-    from mgc_ray.pipeline.checks import check_checkpoint_folder
 
     check_checkpoint_folder(config.out)
     read_finished_info(config.dataset)

@@ -6,6 +6,7 @@
     results/NAME/leaderboard.csv       one row per trial, best first
     results/NAME/predictions.parquet   one row per model, part and track (see `PREDICTIONS`)
     results/NAME/study.journal         Optuna's study
+    results/NAME/code/                 copies of the files of families and features of one's own
     results/NAME/ensemble/             EnsembleInfo in ensemble.json, and the members' checkpoints
 
 `load_search("results/NAME")` reads it. Accuracies are shares, 0..1.
@@ -451,6 +452,7 @@ class SearchResult:
     versions: dict[str, str]
     commit: str | None = None
     family_files: tuple[str, ...] = ()  # of families outside the package
+    feature_files: tuple[str, ...] = ()  # of features outside the package
     resumed: bool = False
     finished: bool = False
     failure: str = ""

@@ -13,8 +13,7 @@ from typing import NoReturn
 
 from mgc_ray import RequestError
 from mgc_ray.config import ServeConfig
-from mgc_ray.models import family_names
-from mgc_ray.pipeline.checks import check_given_model
+from mgc_ray.pipeline.checks import check_given_model, register_files
 from mgc_ray.terminal.command import console, print_stop, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop
@@ -25,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, serve until Ctrl-C or SIGTERM; to be stopped is no failure."""
     description = "Serve an ensemble by HTTP, with a page, until Ctrl-C or SIGTERM."
     config = parse(ServeConfig, argv, "serve", description).config
-    family_names(config.family)
+    register_files(config.family, config.feature_files)
     try:
         import fastapi  # noqa: F401
         import multipart  # noqa: F401  of python-multipart, which reads forms

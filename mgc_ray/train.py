@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mgc_ray import RequestError
 from mgc_ray.config import TrainCommandConfig, memory_bytes
 from mgc_ray.models import checked_params, one_family
+from mgc_ray.pipeline.checks import check_checkpoint_folder, register_files
 from mgc_ray.terminal.command import console, print_json, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config = parsed.config
     family = one_family(config.family)
+    register_files((), config.feature_files)
     if (family == "transfer") != bool(config.init_from):
         raise RequestError(
             "--init-from MODEL and --family transfer need one another, but the family is "
@@ -32,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     given = checked_params(family, config.train)
     from mgc_ray.data.dataset import read_finished_info
-    from mgc_ray.pipeline.checks import check_checkpoint_folder
     from mgc_ray.training.initial import check_initial
 
     check_checkpoint_folder(config.out)

@@ -28,6 +28,7 @@ WRITTEN = sorted(path.stem for path in PAGES.glob("*.md"))
 GUIDES = [  # with commands to copy
     ROOT / "README.md",
     DOCS / "own_music.md",
+    DOCS / "encoders.md",
     ROOT / "cluster" / "README.md",
     ROOT / "results" / "README.md",
     ROOT / "results" / "benchmarks.md",

@@ -35,6 +35,7 @@ from mgc_ray.data.features import (
     no_fingerprint,
 )
 from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
+from mgc_ray.data.own_files import MissingFileError
 from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
@@ -133,6 +134,8 @@ def read_info(folder: str | Path) -> DatasetInfo:
             split_id=str(content["split_id"]),
             finished=bool(content["finished"]),
         )
+    except MissingFileError as error:
+        raise MissingFileError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(
             f"{folder} was made by another version of this program ({error}): {_REMEDY}"

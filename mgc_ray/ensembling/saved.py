@@ -2,6 +2,9 @@
 
 DIR/ensemble.json        members and weights, genres, protocol, metrics (results.EnsembleInfo)
 DIR/members/NAME/        one checkpoint each (see training/checkpoint.py)
+DIR/code/                copies of the files of families and features of one's own that it needs
+
+Nothing in it is executed: such a file is given by --family and --features.
 """
 
 import os
@@ -18,9 +21,11 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.audio import keep_freed_memory
 from mgc_ray.data.chunks import Features
 from mgc_ray.data.device import best_device
-from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures
+from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.features.array import is_array
+from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
+from mgc_ray.models import own_families
 from mgc_ray.models._classifier import Classifier, Shared
 from mgc_ray.results import (
     ENSEMBLE_JSON,
@@ -32,7 +37,13 @@ from mgc_ray.results import (
     read_ensemble_info,
 )
 from mgc_ray.training.batches import on_device
-from mgc_ray.training.checkpoint import Checkpoint, halve, load_checkpoint
+from mgc_ray.training.checkpoint import (
+    Checkpoint,
+    CheckpointConfig,
+    halve,
+    load_checkpoint,
+    read_checkpoint_config,
+)
 
 _CHUNKS_AT_A_TIME = 64  # bounds memory; no slower than more
 
@@ -260,11 +271,21 @@ def save_ensemble(
             shutil.copytree(source, place, ignore=shutil.ignore_patterns("held.npz"))
             if half:
                 halve(place)
+            _copy_own_files(temporary, read_checkpoint_config(place))
         info.write(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy_own_files(folder: Path, config: CheckpointConfig) -> None:
+    """Write the files of one's own that a member needs beside the members, to be given again."""
+    families = {name: source for name, (_, source) in own_families().items()}
+    if config.family in families:
+        write_copies(folder, FAMILIES, {config.family: families[config.family]})
+    features = feature_set_from_json(config.features).own_sources
+    write_copies(folder, FEATURES, {name: source for name, (_, source) in features.items()})
 
 
 def load_ensemble(folder: str | Path) -> Ensemble:
@@ -296,7 +317,11 @@ def load_ensemble(folder: str | Path) -> Ensemble:
             f"{folder}/{ENSEMBLE_JSON}: temperatures must be above 0, but they are {temperatures}: "
             f"{MODEL_REMEDY}"
         )
-    checkpoints = [load_checkpoint(folder / "members" / name) for name in names]
+    try:
+        checkpoints = [load_checkpoint(folder / "members" / name) for name in names]
+    except MissingFileError as error:
+        copy = f"; {folder / CODE} has a copy: read what it does first"
+        raise MissingFileError(f"{error}{copy if (folder / CODE).is_dir() else ''}") from None
     for name, checkpoint in zip(names, checkpoints, strict=True):
         if checkpoint.genres != info.genres:
             raise RequestError(

@@ -41,6 +41,7 @@ from typing import Any
 
 from mgc_ray import RequestError
 from mgc_ray.config import TrainConfig
+from mgc_ray.data.own_files import execute, is_path, read_source
 from mgc_ray.settings import (
     Option,
     Params,
@@ -73,7 +74,7 @@ def family_names(given: Sequence[str]) -> tuple[str, ...]:
     """The families that `--family` gives: names, `all`, or paths of files, which are registered."""
     if list(given) == ["all"]:
         return tuple(families())
-    names = [register_family(Path(one)) if _is_path(one) else one for one in given]
+    names = [register_family(Path(one)) if is_path(one) else one for one in given]
     for name in names:
         check_family(name)
     return tuple(dict.fromkeys(names))
@@ -86,16 +87,14 @@ def one_family(given: str) -> str:
     return family_names([given])[0]
 
 
-def register_family(path: Path) -> str:
+def register_family(path: str | Path, source: str | None = None) -> str:
     """Make the family in a Python file known by the file's name; that name.
 
-    Raises RequestError for a file that cannot be read, is no Python, or has a family's name.
+    `source`: its content, where that is not what the file holds now. Raises RequestError for a file
+    that cannot be read, is no Python, or has a family's name.
     """
-    try:
-        source = path.read_text("utf-8")
-        ast.parse(source)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RequestError(f"--family {path} cannot be read as Python: {error}") from None
+    path = Path(path)
+    source = read_source(path, "--family") if source is None else source
     name = path.stem
     if not name.isidentifier() or (name not in _own and name in families()):
         raise RequestError(
@@ -142,27 +141,14 @@ def family_module(name: str) -> Any:
 @functools.cache
 def _own_module(name: str) -> types.ModuleType:
     path, source = _own[name]
-    module = types.ModuleType(f"mgc_ray_family_{name}")
-    module.__file__ = path
-    sys.modules[module.__name__] = module  # so that it can be pickled within this process
-    try:
-        exec(compile(source, path, "exec"), module.__dict__)
-    except Exception as error:  # whatever its author wrote
-        raise RequestError(f"{path} cannot be used: {type(error).__name__}: {error}") from None
-    for part in ("Config", "Model"):
-        if not hasattr(module, part):
-            raise RequestError(f"{path} must have a class {part}: see mgc_ray/models/__init__.py")
-    return module
+    contract = "mgc_ray/models/__init__.py"
+    return execute(f"mgc_ray_family_{name}", path, source, ("Config", "Model"), contract)
 
 
 @functools.cache
 def _installed() -> dict[str, str]:
     """Families of other installed packages: name -> module."""
     return {point.name: point.value for point in entry_points(group=_GROUP)}
-
-
-def _is_path(given: str) -> bool:
-    return given.endswith(".py") or "/" in given
 
 
 def family_class(name: str) -> tuple[Any, Params]:

@@ -6,13 +6,25 @@ Imports neither PyTorch nor Ray, which take seconds; what they read themselves i
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.config import SearchConfig
 from mgc_ray.data.files import check_output_file, check_output_folder
+from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.models import family_names
 from mgc_ray.results import check_ensemble_folder, check_model, load_search
 from mgc_ray.tuning.address import check_address
+
+
+def register_files(families: Sequence[str], features: Sequence[str]) -> None:
+    """Make known what `--family` and `--features` give as files; RequestError for what is none."""
+    family_names(families)
+    if features:
+        from mgc_ray.data.features import named_features  # imports SciPy
+
+        named_features(features)
 
 
 def check_checkpoint_folder(out: Path | None) -> None:
@@ -28,8 +40,9 @@ def check_dataset_folder(folder: Path) -> None:
     """Refuse a place where no dataset can be written, unless it has a finished one."""
     from mgc_ray.data.dataset import read_info  # imports SciPy
 
-    if not (os.path.exists(folder / "dataset.json") and read_info(folder).finished):
-        check_output_folder("--dataset", folder)
+    with suppress(MissingFileError):  # of a feature that will be known when --features is read
+        if not (os.path.exists(folder / "dataset.json") and read_info(folder).finished):
+            check_output_folder("--dataset", folder)
 
 
 def check_ensemble(searches: Sequence[Path], out: Path) -> None:

@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, SearchConfig
-from mgc_ray.data.features import kinds_of
+from mgc_ray.data.features import kinds_of, named_features, own_features, register_feature
 from mgc_ray.data.files import LOCK, check_output_folder
 from mgc_ray.data.layouts import gives_split
+from mgc_ray.data.own_files import FAMILIES, FEATURES, source_of
 from mgc_ray.data.storage import Storage
-from mgc_ray.models import check_family, family_names, kinds_read, shared_params
+from mgc_ray.models import (
+    check_family,
+    family_names,
+    kinds_read,
+    own_families,
+    register_family,
+    shared_params,
+)
 from mgc_ray.pipeline.checks import check_gpus
 from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
@@ -85,6 +93,8 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     if config.resume:
         check_output_folder("--results", Path(config.results) / config.name)
         return replace(config, resume="")
+    features = named_features(config.dataset.features)
+    config = replace(config, dataset=replace(config.dataset, features=features))
     if not config.family:
         raise RequestError("--family is needed, e.g. --family gru (or --resume NAME)")
     families = family_names(config.family)
@@ -191,6 +201,7 @@ def _resumed(given: Params) -> Params:
     wanted = validated(SearchConfig, given)
     earlier = _earlier(wanted).config
     settings = as_json(earlier) | {"resume": wanted.resume, "results": wanted.results}
+    begun_with = _own_sources()
     for path in _given(SearchConfig, given):
         name = ".".join(path)
         if name in ("resume", "results") or name == "train":
@@ -198,6 +209,8 @@ def _resumed(given: Params) -> Params:
         new, old = (_at(config, path) for config in (wanted, earlier))
         if name == "family":
             new, old = (" ".join(sorted(names)) for names in (family_names(new), old))
+        elif name == "dataset.features":
+            new = named_features(new)
         elif name == "dataset.tracks":
             new, old = (path and os.path.abspath(path) for path in (new, old))
         if name in _MAY_CHANGE:
@@ -208,7 +221,20 @@ def _resumed(given: Params) -> Params:
     for name, value in shared_params(earlier.family, wanted.train).items():
         if earlier.train.get(name) != value:
             raise _refused(earlier.name, name, earlier.train.get(name, "searched"), value)
+    for name, source in _own_sources().items():
+        if begun_with.get(name, source) != source:
+            raise RequestError(
+                f"--resume {earlier.name} continues it with the {Path(name).name}.py that it began "
+                "with, but the one that is given has changed since: leave it out, or search under "
+                "another --name"
+            )
     return settings
+
+
+def _own_sources() -> dict[str, str]:
+    """The content of all files of one's own that are known, by their names."""
+    own = {f"{FAMILIES}/{name}": source for name, (_, source) in own_families().items()}
+    return own | {f"{FEATURES}/{name}": source for name, (_, source) in own_features().items()}
 
 
 def _refused(search: str, name: str, old: Any, new: Any) -> RequestError:
@@ -237,8 +263,16 @@ def _earlier(config: SearchConfig) -> SearchResult:
             f"{folder} has ended already: nothing is left to resume; a new search starts from its "
             f"results with --warm-start {name}"
         )
-    family_names(earlier.family_files)
+    _register_files(earlier)
     return earlier
+
+
+def _register_files(search: SearchResult) -> None:
+    """Make known the families and features of one's own that a search began with, as they were."""
+    for path in search.family_files:
+        register_family(path, source_of(search.folder, FAMILIES, path, "--family"))
+    for path in search.feature_files:
+        register_feature(path, source_of(search.folder, FEATURES, path, "--features"))
 
 
 def _given(config: Any, values: Params) -> Iterator[tuple[str, ...]]:

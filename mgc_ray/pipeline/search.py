@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mgc_ray import RequestError, __version__
-from mgc_ray.config import memory_bytes
+from mgc_ray.config import SearchConfig, memory_bytes
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.dataset import DatasetInfo, read_info
-from mgc_ray.data.features import audio_features
+from mgc_ray.data.features import audio_features, feature_arguments, own_features
 from mgc_ray.data.files import delete_partial_files, exclusive_lock
+from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.ensembling.build import (
@@ -105,6 +106,7 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         versions=_versions(),
         commit=_commit(),
         family_files=tuple(path for path, _ in own_families().values()),
+        feature_files=tuple(path for path, _ in _own_features(config).values()),
         resumed=earlier is not None,
         dataset=earlier.dataset if earlier else "",
         split_id=earlier.split_id if earlier else "",
@@ -114,6 +116,7 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         delete_partial_files(folder)
         storage = Storage(config.cluster.storage) if config.cluster.storage else None
         shared = SharedFolder(folder, storage, config.name)
+        _copy_own_files(config, shared)
         result = _save(result, shared)  # so that it can be resumed from its first moment on
         try:
             console.print(
@@ -200,9 +203,24 @@ def _train(
     return result, validation(dataset, candidates, config.ensemble.top_k)
 
 
+def _own_features(config: SearchConfig) -> dict[str, tuple[str, str]]:
+    """Path and source of those of the dataset's features that were given as files."""
+    used = {name.partition(":")[0] for name in config.dataset.features}
+    return {name: source for name, source in own_features().items() if name in used}
+
+
+def _copy_own_files(config: SearchConfig, shared: SharedFolder) -> None:
+    """Keep the families and features of one's own as they are now, for --resume."""
+    for kind, own in ((FAMILIES, own_families()), (FEATURES, _own_features(config))):
+        write_copies(shared.folder, kind, {name: source for name, (_, source) in own.items()})
+    shared.send(CODE)
+
+
 def _save(result: SearchResult, shared: SharedFolder) -> SearchResult:
-    family = family_arguments(result.config.family)
-    write_config(result.folder / CONFIG, replace(result.config, family=family))
+    config = result.config
+    dataset = replace(config.dataset, features=feature_arguments(config.dataset.features))
+    family = family_arguments(config.family)
+    write_config(result.folder / CONFIG, replace(config, family=family, dataset=dataset))
     result.write()
     for name in (CONFIG, SEARCH):
         shared.send(name)
@@ -284,7 +302,10 @@ def _check_refit(info: DatasetInfo, chunks: ChunkTable, folds: int) -> None:
 
 def _warm_start(earlier: SearchResult, search: SearchResult, info: DatasetInfo) -> WarmStart:
     same_metric = earlier.config.metric == search.config.metric
-    comparable = same_metric and read_info(earlier.dataset_folder).holds_the_same_as(info)
+    try:
+        comparable = same_metric and read_info(earlier.dataset_folder).holds_the_same_as(info)
+    except MissingFileError:  # features of a file that has changed since, or is not used here
+        comparable = False
     other = "dataset" if same_metric else "metric"
     use = "its results are known" if comparable else f"another {other}, its best settings first"
     console.print(f"starting from {earlier.name}: {use}", markup=False)

@@ -49,6 +49,7 @@ def print_summary(result: SearchResult) -> None:
     predict = f"python -m mgc_ray.predict --model {shlex.quote(str(folder / 'ensemble'))} "
     predict += shlex.quote(_example(Path(result.dataset)))
     predict += f" --family {shlex.join(files)}" if files else ""
+    predict += "".join(f" --features {shlex.quote(path)}" for path in result.feature_files)
     again = (
         ""
         if result.config.dataset.tracks

@@ -15,7 +15,7 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig, EvaluateConfig
-from mgc_ray.data.features import FeatureSet, audio_features
+from mgc_ray.data.features import FeatureSet, audio_features, named_features
 from mgc_ray.data.features.array import RECIPES, Array, array_shape, is_transposed
 from mgc_ray.data.more_tracks import exclude_artists, read_more_tracks
 from mgc_ray.data.names import one_line
@@ -136,6 +136,7 @@ def check_config(config: DatasetConfig) -> None:
 
 def read_tables(config: DatasetConfig) -> Tables:
     """Read and check the tracks; RequestError for what no content of their files could mend."""
+    config = replace(config, features=named_features(config.features))
     check_config(config)
     names = column_names(config)
     table = read_tracks(config.tracks, config.labelled, names)

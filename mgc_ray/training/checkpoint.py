@@ -19,6 +19,7 @@ from mgc_ray import RequestError, __version__
 from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.features import FeatureSet, feature_set_from_json
 from mgc_ray.data.files import atomic_write, write_json
+from mgc_ray.data.own_files import MissingFileError
 from mgc_ray.models import families, full_params
 from mgc_ray.models._classifier import Classifier, new_classifier
 from mgc_ray.results import EpochMetrics, TrainedOn, read_typed
@@ -159,7 +160,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     folder = Path(folder)
     config = read_checkpoint_config(folder)
     if config.family not in families():
-        raise RequestError(
+        raise MissingFileError(
             f"{folder}: its family is {config.family!r}{nearest(config.family, families())}, which "
             f"is none of this program: add --family FILE, the {config.family}.py that it was "
             "trained with"
@@ -180,7 +181,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         metrics: EpochMetrics = json.loads(header["metrics"])
         epoch = int(header["epoch"])
     except RequestError as error:
-        raise RequestError(f"{folder}: {error}") from None
+        raise type(error)(f"{folder}: {error}") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RequestError(
             f"{folder} is no {_WHAT} that can be read "

@@ -11,24 +11,26 @@ import pytest
 import soundfile
 import torch
 
-from mgc_ray import RequestError
+from mgc_ray import RequestError, models
+from mgc_ray.config import DatasetConfig
 from mgc_ray.data import features
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.features import DecodedTrack, FeatureSet, chroma
+from mgc_ray.data.features import DecodedTrack, FeatureSet, _own, chroma
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.ensembling.saved import combine, load_ensemble, member_probs
 from mgc_ray.evaluation.metrics import apply_temperature
 from mgc_ray.models import discriminant
-from mgc_ray.results import Member
+from mgc_ray.results import Member as SavedMember
 from mgc_ray.training.checkpoint import load_checkpoint
 from tests.conftest import make_chunks
+from tests.data.features.made_own import write_encoder
 from tests.ensembling.made_ensembles import SMALL, as_song, ensemble_of, predicted, trained
 from tests.made_chunks import chunks_of_three
 from tests.made_models import Member as MadeMember
-from tests.made_models import write_ensemble
+from tests.made_models import register_own_family, write_ensemble
 
 WEIGHTS = {"gru": 0.75, "cnn": 0.25}
 
@@ -58,8 +60,8 @@ def _probs(checkpoint: Path, chunks: Chunks) -> np.ndarray:
     return probs
 
 
-def _members(*values: tuple[str, float, float]) -> list[Member]:
-    return [Member(*one) for one in values]
+def _members(*values: tuple[str, float, float]) -> list[SavedMember]:
+    return [SavedMember(*one) for one in values]
 
 
 # --- combining ---
@@ -326,6 +328,36 @@ def test_the_folder_is_all_that_is_needed(made: Path, saved: Path, tmp_path: Pat
     saved.rename(moved)
     assert sorted(path.name for path in moved.iterdir()) == ["ensemble.json", "members"]
     assert len(load_ensemble(moved).checkpoints) == 2
+
+
+def test_a_family_and_a_feature_of_ones_own_are_kept_and_run_only_where_they_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_versions", "_current"):
+        monkeypatch.setattr(_own, name, {})
+    family, encoder = register_own_family(tmp_path, monkeypatch), write_encoder(tmp_path)
+    reads = features.audio_features(DatasetConfig(features=("log_mel", str(encoder))))
+    own = {"features": "log_mel"}
+    members = [MadeMember("my_family", own, 0.5), MadeMember("linear", {}, 0.5)]
+    folder = write_ensemble(tmp_path / "ensemble", reads, members)
+    code = folder / "code"
+    assert (code / "families/my_family.py").read_text() == family.read_text()
+    assert (code / "features/my_encoder.py").read_text() == encoder.read_text()
+    load_ensemble(folder)
+
+    monkeypatch.setattr(models, "_own", {})
+    hint = f"; {code} has a copy: read what it does first"
+    with pytest.raises(RequestError, match="add --family FILE, the my_family.py that it") as error:
+        load_ensemble(folder)
+    assert str(error.value).endswith(hint)
+    models.register_family(code / "families/my_family.py")
+    _own._versions.clear()
+    _own._current.clear()
+    with pytest.raises(RequestError, match="add --features FILE, the my_encoder.py") as error:
+        load_ensemble(folder)
+    assert str(error.value).endswith(hint)
+    features.register_feature(code / "features/my_encoder.py")
+    assert list(load_ensemble(folder).inputs[0].columns) == ["log_mel", "my_encoder"]
 
 
 def test_saving_replaces_an_earlier_ensemble_but_nothing_else(

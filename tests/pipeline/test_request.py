@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mgc_ray import RequestError
+from mgc_ray import RequestError, models
 from mgc_ray.config import DatasetConfig, SearchConfig
+from mgc_ray.data.features import _own, own_features
+from mgc_ray.data.own_files import write_copies
+from mgc_ray.models import full_params
 from mgc_ray.pipeline.request import complete_search, read_request, search_defaults
 from mgc_ray.pipeline.search import search
 from mgc_ray.results import SearchResult
 from mgc_ray.terminal.options import parse
+from tests.data.features.made_own import write_encoder
+from tests.made_models import OWN_FAMILY
 
 DATASET = [
     *("--tracks", "music.csv", "--protocol", "cross-validation", "--fold", "2/5"),
@@ -130,6 +135,38 @@ def test_a_search_is_not_resumed_with_other_settings(options: list[str], reason:
     _begin(_requested(["--family", "gru", "--name", "mine", "--set", "lr=0.01"]))
     with pytest.raises(RequestError, match=reason):
         _requested(["--resume", "mine", *options])
+
+
+def test_a_search_is_resumed_with_the_family_and_the_encoder_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_own", {})
+    for name in ("_versions", "_current"):
+        monkeypatch.setattr(_own, name, {})
+    family, encoder = tmp_path / "my_family.py", write_encoder(tmp_path)
+    family.write_text(OWN_FAMILY)
+    files = ["--family", "linear", "./my_family.py", "--features", "log_mel", "./my_encoder.py"]
+    config = _requested([*files, "--name", "mine"])
+    assert config.dataset.features == ("log_mel", "my_encoder")
+    paths = {"family_files": (str(family),), "feature_files": (str(encoder),)}
+    result = SearchResult("mine", config, "command", "", {}, **paths)  # type: ignore[arg-type]
+    (tmp_path / "results/mine").mkdir(parents=True)
+    result.write()
+    assert _requested(["--resume", "mine", *files]) == config  # as it was before there were copies
+    for kind, path in (("families", family), ("features", encoder)):
+        write_copies(result.folder, kind, {path.stem: path.read_text()})
+    hidden = full_params("my_family", {})["hidden"]
+    models._own.clear()
+    _own._current.clear()
+    family.write_text(OWN_FAMILY.replace(f"setting({hidden}", f"setting({hidden + 1}"))
+    encoder.unlink()
+    assert _requested(["--resume", "mine"]) == config
+    assert full_params("my_family", {})["hidden"] == hidden
+    assert own_features()["my_encoder"][0] == str(encoder)
+    with pytest.raises(
+        RequestError, match=r"with the my_family.py that it began with, but the one"
+    ):
+        _requested(["--resume", "mine", *files[:3]])
 
 
 def test_a_resumed_search_may_run_on_another_cluster() -> None:

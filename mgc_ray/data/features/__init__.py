@@ -14,11 +14,15 @@ an embedding also
 - `groups`: {name: how many of the bands}, the kinds of outputs in their order;
 - `provenance`: the network with the licence of its weights, and what it has learnt, two texts;
 
-and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls. A file that
-needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which; one that can take one lists
-them in `CHOICES`. `column(argument)` is the name of a column, NAME where there is no such
-function, else NAME:... A feature that sets the length of a chunk itself has `chunk_seconds`. Files
-that start with an underscore hold parts that features share.
+and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls (`Feature()` where
+there is none). A file that needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which;
+one that can take one lists them in `CHOICES`. `column(argument)` is the name of a column, NAME
+where there is no such function, else NAME:... A feature that sets the length of a chunk itself has
+`chunk_seconds`. Files that start with an underscore hold parts that features share; an encoder that
+takes nothing but waveforms can inherit most of this from `Embedding`.
+
+A feature may live outside of this package, in a file that is given as `--features ./my_encoder.py`
+or by `register_feature`; the hash of that file is part of what its columns are.
 
 A dataset has one column per feature. A track is decoded once for all of them (`DecodedTrack`).
 """
@@ -28,7 +32,8 @@ import functools
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Hashable, Sequence
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -39,7 +44,10 @@ from mgc_ray import RequestError
 from mgc_ray.config import CHUNK_SECONDS, DatasetConfig
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
 from mgc_ray.data.confounds import Properties
+from mgc_ray.data.features import _own
+from mgc_ray.data.features._embedding import Embedding as Embedding
 from mgc_ray.data.features.array import Array, is_array
+from mgc_ray.data.own_files import own_code, read_source
 from mgc_ray.settings import Params, as_json, nearest, validated
 
 T = TypeVar("T")
@@ -48,6 +56,8 @@ _REFERENCE_RATE = 22_050  # Hz, at which the chunks of a track are counted
 _LONGEST = 3600  # s; a damaged number would ask for all memory
 _SHORTEST = 1024  # samples at that rate, 46 ms: one FFT window
 _NOT_FOR_AUDIO = ("array",)
+_RESERVED = ("all", "chunk", "track_id")  # the word for all, and other columns of a dataset
+_FILE = re.compile(r"(?P<path>.*?\.py)(:(?P<argument>.*))?")  # of one's own, in --features
 TOO_SHORT = "shorter than half a chunk"
 
 
@@ -181,11 +191,15 @@ class TrackFeatures:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The features of a dataset, or those that a model reads, by name."""
+    """The features of a dataset, or those that a model reads, by name.
+
+    `files`: the hash of each file of one's own that computes some of them, by its name.
+    """
 
     columns: dict[str, Feature]
     chunk_seconds: float = CHUNK_SECONDS  # of audio
     keep_end: bool = False
+    files: dict[str, str] = field(default_factory=dict)
 
     def decode(self, path: str | Path) -> DecodedTrack:
         """Read a file; raise UnusableTrackError with the reason where it can be no track."""
@@ -205,7 +219,7 @@ class FeatureSet:
     def of(self, track: DecodedTrack) -> TrackFeatures:
         """The features of a decoded track."""
         columns = {
-            name: track.once(feature, lambda feature=feature: feature.compute(track))  # type: ignore[misc]
+            name: track.once(feature, functools.partial(self._compute, name, track))
             for name, feature in self.columns.items()
         }
         array, waveform, times = self._array, track.waveform, None
@@ -219,6 +233,16 @@ class FeatureSet:
             times,
             self._too_short(track),
         )
+
+    def _compute(self, name: str, track: DecodedTrack) -> np.ndarray:
+        feature, file = self.columns[name], _file_of(name)
+        if file not in self.files:
+            return feature.compute(track)
+        path, _ = _own.version(file, self.files[file])
+        with own_code(path, UnusableTrackError):
+            values = feature.compute(track)
+        _own.check_values(path, feature, values)
+        return values
 
     def _too_short(self, track: DecodedTrack) -> str:
         if track.array is not None:
@@ -254,19 +278,35 @@ class FeatureSet:
         if self._array or other._array:
             return self._array == other._array
         shared = self.columns.keys() & other.columns.keys()
-        return (self.chunk_seconds, self.keep_end) == (
-            other.chunk_seconds,
-            other.keep_end,
-        ) and all(self.columns[name] == other.columns[name] for name in shared)
+        return (
+            (self.chunk_seconds, self.keep_end) == (other.chunk_seconds, other.keep_end)
+            and all(self.columns[name] == other.columns[name] for name in shared)
+            and all(self.files.get(name, digest) == digest for name, digest in other.files.items())
+        )
 
     def only(self, names: Sequence[str]) -> "FeatureSet":
         """Some of the features, in this order."""
         chosen = {name: self.columns[name] for name in names}
-        return dataclasses.replace(self, columns=chosen)
+        kept = {_file_of(name) for name in names}
+        files = {name: digest for name, digest in self.files.items() if name in kept}
+        return dataclasses.replace(self, columns=chosen, files=files)
 
     def joined(self, other: "FeatureSet") -> "FeatureSet":
         """Both together, which `joins` must allow."""
-        return dataclasses.replace(self, columns=self.columns | other.columns)
+        return dataclasses.replace(
+            self, columns=self.columns | other.columns, files=self.files | other.files
+        )
+
+    @property
+    def own_sources(self) -> dict[str, tuple[str, str]]:
+        """Path and source of each file of one's own that computes some of them, by its name."""
+        return {name: _own.version(name, digest) for name, digest in self.files.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To be pickled: another process knows a file of one's own by its source alone."""
+        if not self.files:
+            return FeatureSet, (self.columns, self.chunk_seconds, self.keep_end)
+        return _unpickled, (self.own_sources, self.to_json())
 
     @property
     def chunk_bytes(self) -> int:
@@ -319,18 +359,24 @@ class FeatureSet:
     def to_json(self) -> Params:
         """The settings as plain JSON values; `feature_set_from_json` takes them back."""
         columns = {name: as_json(feature) for name, feature in self.columns.items()}
-        return {
+        content = {
             "chunk_seconds": self.chunk_seconds,
             "keep_end": self.keep_end,
             "columns": columns,
         }
+        return content | ({"files": dict(self.files)} if self.files else {})
 
 
 def feature_set_from_json(content: Any) -> FeatureSet:
-    """The features that `to_json` described; RequestError for anything else."""
+    """The features that `to_json` described.
+
+    Raises RequestError for anything else, and MissingFileError for features of a file of somebody's
+    own that was not given here, or not in this version.
+    """
     try:
+        files = {str(name): str(digest) for name, digest in content.get("files", {}).items()}
         columns = {
-            str(name): validated(_module(name).Feature, settings)
+            str(name): validated(_module(name, files).Feature, settings)
             for name, settings in content["columns"].items()
         }
         if not columns:
@@ -338,7 +384,7 @@ def feature_set_from_json(content: Any) -> FeatureSet:
         chunk_seconds = float(content["chunk_seconds"])
         if not 0 < chunk_seconds < _LONGEST:
             raise ValueError(f"chunks of {chunk_seconds:g} s")
-        return FeatureSet(columns, chunk_seconds, bool(content["keep_end"]))
+        return FeatureSet(columns, chunk_seconds, bool(content["keep_end"]), files)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RequestError):
             raise
@@ -347,16 +393,73 @@ def feature_set_from_json(content: Any) -> FeatureSet:
         ) from None
 
 
+def _unpickled(sources: dict[str, tuple[str, str]], content: Params) -> FeatureSet:
+    for name, source in sources.items():
+        _own.add_version(name, *source)
+    return feature_set_from_json(content)
+
+
 def feature_names() -> list[str]:
     """The names of all features of audio, sorted."""
+    return sorted({*_shipped(), *_own.names()})
+
+
+def _shipped() -> list[str]:
     found = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
     return sorted(name for name in found if name not in _NOT_FOR_AUDIO)
 
 
+def register_feature(path: str | Path, source: str | None = None) -> str:
+    """Make the feature in a Python file known by the file's name; that name.
+
+    `source`: its content, where that is not what the file holds now. Raises RequestError for a file
+    that cannot be read, is no Python, or has a feature's name.
+    """
+    path = Path(path)
+    source = read_source(path, "--features") if source is None else source
+    name, others = path.stem, [*_shipped(), *_NOT_FOR_AUDIO, *_RESERVED]
+    if not name.isidentifier() or name in others:
+        raise RequestError(
+            f"--features {path} must be named like a Python variable, and unlike "
+            f"{', '.join(others)}: rename the file"
+        )
+    _own.register_source(name, str(path.resolve()), source)
+    return name
+
+
+def named_features(given: Sequence[str]) -> tuple[str, ...]:
+    """The features that `--features` gives: names, or paths of files, which are registered.
+
+    An argument may follow either, after a colon.
+    """
+    return tuple(map(_named, given))
+
+
+def _named(given: str) -> str:
+    file = _FILE.fullmatch(given)
+    if not file or given.partition(":")[0] in feature_names():
+        return given
+    name = register_feature(file["path"])
+    return f"{name}:{file['argument']}" if file["argument"] else name
+
+
+def feature_arguments(names: Sequence[str]) -> tuple[str, ...]:
+    """What `--features` takes for these: the path where it was given as a file."""
+    own = own_features()
+    parts = [name.partition(":") for name in names]
+    return tuple((own[n][0] if n in own else n) + colon + rest for n, colon, rest in parts)
+
+
+def own_features() -> dict[str, tuple[str, str]]:
+    """Path and source of each feature that was given as a file."""
+    return {name: _own.version(name, _own.current(name)) for name in _own.names()}
+
+
 def kinds_of(config: DatasetConfig) -> set[str]:
     """The kinds of features that a configuration asks for; those that are unknown left out."""
-    names = {spec.partition(":")[0] for spec in config.features}
-    return {_module(name).Feature.kind for name in names & set(feature_names())}
+    names = {_file_of(spec) for spec in named_features(config.features)}
+    kinds = {getattr(_module(name).Feature, "kind", "") for name in names & set(feature_names())}
+    return kinds - {""}
 
 
 def audio_features(config: DatasetConfig) -> FeatureSet:
@@ -365,22 +468,21 @@ def audio_features(config: DatasetConfig) -> FeatureSet:
     Raises RequestError for a feature that is unknown or given twice.
     """
     # in one order, whatever the order in the request
-    specs = sorted(config.features, key=lambda spec: (spec != "log_mel", spec))
+    specs = sorted(named_features(config.features), key=lambda spec: (spec != "log_mel", spec))
     makers = {}
     for spec in specs:
         name, _, argument = spec.partition(":")
         _check_argument(name, argument)
-        module = _module(name)
-        column = module.column(argument) if hasattr(module, "column") else name
-        makers[column] = functools.partial(module.make, argument)
+        makers[_column(name, argument)] = functools.partial(_make, name, argument)
     if len(makers) < max(1, len(specs)):
         raise RequestError(
             f"--features must be one or several, each once, but it is {' '.join(config.features)!r}"
         )
     columns = {name: make(config.chunk_seconds) for name, make in makers.items()}
     lengths = {n: f.chunk_seconds for n, f in columns.items() if hasattr(f, "chunk_seconds")}
+    files = {name: _own.current(name) for name in map(_file_of, columns) if name in _own.names()}
     if not lengths:
-        return FeatureSet(columns, config.chunk_seconds)
+        return FeatureSet(columns, config.chunk_seconds, files=files)
     chunk_seconds = next(iter(lengths.values()))
     if config.chunk_seconds not in (CHUNK_SECONDS, chunk_seconds):
         raise RequestError(
@@ -388,15 +490,42 @@ def audio_features(config: DatasetConfig) -> FeatureSet:
             f"{chunk_seconds:g} s, but it is {config.chunk_seconds:g}"
         )
     columns |= {n: make(chunk_seconds) for n, make in makers.items() if n not in lengths}
-    return FeatureSet(columns, chunk_seconds, keep_end=True)
+    return FeatureSet(columns, chunk_seconds, keep_end=True, files=files)
+
+
+def _column(name: str, argument: str) -> str:
+    """The name of a feature's column; of a file of one's own it is checked."""
+    module = _module(name)
+    if not hasattr(module, "column"):
+        return name
+    if name not in _own.names():
+        return str(module.column(argument))
+    with own_code(module.__file__):
+        column = module.column(argument)
+    if column != name and not (isinstance(column, str) and column.startswith(f"{name}:")):
+        raise RequestError(
+            f"{module.__file__}: column must give {name}, or {name}:..., but it gave {column!r}"
+        )
+    return str(column)
+
+
+def _make(name: str, argument: str, chunk_seconds: float) -> Any:
+    module = _module(name)
+    if name not in _own.names():
+        return module.make(argument, chunk_seconds)
+    with own_code(module.__file__):
+        make = getattr(module, "make", lambda argument, chunk_seconds: module.Feature())
+        feature = make(argument, chunk_seconds)
+        _own.check_feature(module.__file__, feature)
+        return _own.identified(feature)
 
 
 def _check_argument(name: str, argument: str) -> None:
     """Raise RequestError for `--features NAME:ARGUMENT` where there is no such thing."""
     if name not in feature_names():
         raise RequestError(
-            f"--features must be among {', '.join(feature_names())}, but it is {name!r}"
-            f"{nearest(name, feature_names())}"
+            f"--features must be among {', '.join(feature_names())}, or the path of a file, but it "
+            f"is {name!r}{nearest(name, feature_names())}"
         )
     needed, choices = (getattr(_module(name), what, "") for what in ("ARGUMENT", "CHOICES"))
     if needed and not argument:
@@ -423,9 +552,21 @@ def sample_count(waveform: Waveform, sample_rate: int, shortest: int) -> int:
     return samples
 
 
-def _module(column: str) -> Any:
-    """The file of a feature, by the name of its column."""
-    name = column.partition(":")[0] if isinstance(column, str) else column
-    if not isinstance(name, str) or name not in [*feature_names(), *_NOT_FOR_AUDIO]:
+def _file_of(column: Any) -> Any:
+    """The name of a feature's file, by that of its column."""
+    return column.partition(":")[0] if isinstance(column, str) else column
+
+
+def _module(column: str, files: Mapping[str, str] | None = None) -> Any:
+    """The file of a feature, by the name of its column.
+
+    `files`: the hashes of files of one's own, where these are not what was given here last.
+    """
+    name = _file_of(column)
+    if files and name in files:
+        return _own.module(name, files[name])
+    if files is None and name in _own.names():
+        return _own.module(name, _own.current(name))
+    if not isinstance(name, str) or name not in [*_shipped(), *_NOT_FOR_AUDIO]:
         raise RequestError(f"there is no feature {name!r}: {', '.join(feature_names())}")
     return importlib.import_module(f"{__name__}.{name}")

@@ -7,7 +7,6 @@ the deviation over the time of the chunk. Code that comes with a model is never 
 """
 
 import functools
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +15,7 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.data.device import best_device, frozen
+from mgc_ray.data.features._embedding import weights_hash
 from mgc_ray.data.hugging_face import read_encoder, stated_licence, stated_training
 from mgc_ray.settings import Params, configuration, setting
 
@@ -111,15 +111,6 @@ def _network(feature: Feature) -> tuple[Any, Any, Any]:
         )
     device = best_device()
     return extractor, network.eval().to(device), device
-
-
-def weights_hash(network: Any) -> str:
-    """Sixteen digits that change with each weight."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def make(argument: str, chunk_seconds: float) -> Feature:

@@ -64,8 +64,8 @@ def test_seconds_become_samples() -> None:
     [
         (
             ("log_mell",),
-            f"--features must be among {', '.join(feature_names())}, but it is 'log_mell' "
-            "(nearest: log_mel)",
+            f"--features must be among {', '.join(feature_names())}, or the path of a file, but it "
+            "is 'log_mell' (nearest: log_mel)",
         ),
         (("array",), "--features must be among ast, "),
         (("_librosa",), "--features must be among ast, "),
