@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
-from mgc_ray.data.features import TrackFeatures
+from mgc_ray.data.features import DecodedTrack, TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, check_output_folder, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings
@@ -52,7 +52,7 @@ from mgc_ray.pipeline.findings import (
 )
 from mgc_ray.pipeline.tables import Tables, report_left_out
 from mgc_ray.settings import options
-from mgc_ray.terminal.command import console
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
 
 Shards = dict[int, Sequence[Track]]
@@ -64,6 +64,9 @@ _PATHS = (
     *("path_column", "genre_column", "artist_column", "split_column"),
 )
 _TRACKS_PER_TASK = 64  # at most
+_LARGEST = (
+    64 << 20
+)  # bytes of waveforms that are sent to a GPU: some 17 min; a shard's are one object
 _SYNTHETIC_SECONDS = 30.0  # at most: the length that generated songs are made for
 
 
@@ -224,45 +227,98 @@ def write_shards(
         shared.fetch(_name(shard))
     missing = _missing(shared.folder, shards)
 
-    def write(item: tuple[int, Sequence[Track]]) -> int:
+    from mgc_ray.tuning.tasks import free_gpus, parallel_map, parallel_map_on_gpus
+
+    gpus = free_gpus() if missing and info.features.from_chunks else 0
+    networks = info.features.from_chunks if gpus else {}
+
+    def compute(item: tuple[int, Sequence[Track]]) -> _Computed:
         keep_freed_memory()
         shard, tracks = item
         usable, skipped = [], []
         for track in tracks:
             try:
                 with fetcher(track.path) as path:
-                    features = _features(path, info)
+                    features, rest = _features(path, info, networks)
                 if features.too_short:
                     raise UnusableTrackError(features.too_short)
-                usable.append((track, features))
+                usable.append((track, features, rest))
             except UnusableTrackError as error:
                 skipped.append(Skipped(track.path, str(error)))
+        return _Computed(shard, usable, skipped)
+
+    def write(computed: _Computed) -> int:
+        shard = computed.shard
+        usable = [(t, _complete(info, features, rest)) for t, features, rest in computed.usable]
         dataset = shared.on_this_node()
-        write_shard(dataset.folder / _name(shard), info, usable, skipped)
+        write_shard(dataset.folder / _name(shard), info, usable, computed.skipped)
         dataset.send(_name(shard))
         dataset.clear(_name(shard))
         return shard
 
-    from mgc_ray.tuning.tasks import parallel_map
-
     items = [(shard, shards[shard]) for shard in missing]
     total, done = sum(map(len, shards.values())), 0
     done = total - sum(len(tracks) for _, tracks in items)
-    at_most = max(1, _TRACKS_PER_TASK // TRACKS_PER_SHARD)
+    if gpus:
+        console.print(f"computing {', '.join(networks)} on {count_of(gpus, 'GPU')}", markup=False)
+        written = parallel_map_on_gpus(items, compute, write, gpus)
+    else:
+        at_most = max(1, _TRACKS_PER_TASK // TRACKS_PER_SHARD)
+        written = parallel_map(items, lambda item: write(compute(item)), 1, at_most)
     with progress("computing features of", total, "tracks") as advance:
-        for shard in parallel_map(items, write, 1, at_most):
+        for shard in written:
             shared.fetch(_name(shard))
             done += len(shards[shard])
             advance(done)
 
 
-def _features(path: str, info: DatasetInfo) -> TrackFeatures:
+@dataclass(frozen=True)
+class _Computed:
+    """The features of a shard's tracks, without those that are left to a GPU.
+
+    `usable`: of each track also the waveforms from which that computes the rest, if any.
+    """
+
+    shard: int
+    usable: list[tuple[Track, TrackFeatures, DecodedTrack | None]]
+    skipped: list[Skipped]
+
+
+def _features(
+    path: str, info: DatasetInfo, networks: dict[str, int]
+) -> tuple[TrackFeatures, DecodedTrack | None]:
+    """The features of a file but those of `networks`, and what these take (their sample rates)."""
     track = info.features.decode(path)
-    return replace(
-        info.features.of(track),
+    rest = track.only_chunks(networks.values()) if networks else None
+    if rest and rest.nbytes > _LARGEST:
+        rest = None
+    now = [name for name in info.features.columns if not rest or name not in networks]
+    features = replace(
+        info.features.only(now).of(track),
         fingerprint=fingerprint(track),
         properties=properties_of(track.waveform) if track.waveform else Properties(),
     )
+    return features, rest
+
+
+def _complete(
+    info: DatasetInfo, features: TrackFeatures, rest: DecodedTrack | None
+) -> TrackFeatures:
+    """With the features that are still missing, in the order of the dataset's columns."""
+    if rest is None:
+        return features
+    missing = [name for name in info.features.columns if name not in features.columns]
+    try:
+        columns = features.columns | {name: info.features.column(name, rest) for name in missing}
+    except (RequestError, RuntimeError) as error:  # PyTorch's is a RuntimeError
+        if "out of memory" not in str(error):
+            raise
+        raise RequestError(
+            f"{' and '.join(missing)} must fit into a GPU's memory several times, but this is full "
+            f"({str(error).splitlines()[0]}): make the dataset without GPUs, by "
+            "CUDA_VISIBLE_DEVICES= before the command, or --num-gpus=0 where Ray is started"
+        ) from None
+    return replace(features, columns={name: columns[name] for name in info.features.columns})
 
 
 def track_places(contents: dict[int, ShardContent]) -> dict[str, TrackPlace]:

@@ -124,7 +124,7 @@ def _connect(address: str) -> None:
     """Connect to a cluster that answers; RequestError with the cause where it does not take us."""
     with tempfile.TemporaryFile() as file:
         try:
-            with own_signals(), _stderr_into(file):
+            with own_signals(), stderr_into(file):
                 ray.init(
                     address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=_code()
                 )
@@ -135,7 +135,7 @@ def _connect(address: str) -> None:
 
 
 @contextmanager
-def _stderr_into(file: IO[bytes]) -> Iterator[None]:
+def stderr_into(file: IO[bytes]) -> Iterator[None]:
     """Write there what Ray's C++ libraries print, once for each of twenty attempts."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -13,6 +13,8 @@ an embedding also
 
 - `groups`: {name: how many of the bands}, the kinds of outputs in their order;
 - `provenance`: the network with the licence of its weights, and what it has learnt, two texts;
+- `sample_rate`, in Hz, where `compute` takes nothing of a track but `track.chunks(sample_rate)`: it
+  can then be computed on a GPU, in another process than the one that decodes;
 
 and `make(argument, chunk_seconds) -> Feature`, which `--features NAME` calls (`Feature()` where
 there is none). A file that needs an argument, `--features NAME:ARGUMENT`, says in `ARGUMENT` which;
@@ -33,7 +35,7 @@ import hashlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -129,6 +131,17 @@ class DecodedTrack:
         """Waveforms float32 [chunks, samples] at a sample rate in Hz."""
         return self.once(("chunks", sample_rate), lambda: self._cut(sample_rate))
 
+    def only_chunks(self, sample_rates: Iterable[int]) -> "DecodedTrack":
+        """Its waveforms at these rates and nothing else, to be sent to another process."""
+        alone = DecodedTrack()
+        alone._computed = {("chunks", rate): self.chunks(rate) for rate in sample_rates}
+        return alone
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what `only_chunks` has kept."""
+        return sum(chunks.nbytes for chunks in self._computed.values())
+
     @property
     def times(self) -> np.ndarray:
         """Where each chunk starts and ends, in seconds, float64 [chunks, 2].
@@ -218,10 +231,7 @@ class FeatureSet:
 
     def of(self, track: DecodedTrack) -> TrackFeatures:
         """The features of a decoded track."""
-        columns = {
-            name: track.once(feature, functools.partial(self._compute, name, track))
-            for name, feature in self.columns.items()
-        }
+        columns = {name: self.column(name, track) for name in self.columns}
         array, waveform, times = self._array, track.waveform, None
         if waveform:
             times = array.times(waveform) if array else track.times
@@ -233,6 +243,10 @@ class FeatureSet:
             times,
             self._too_short(track),
         )
+
+    def column(self, name: str, track: DecodedTrack) -> np.ndarray:
+        """One of the features of a decoded track."""
+        return track.once(self.columns[name], lambda: self._compute(name, track))
 
     def _compute(self, name: str, track: DecodedTrack) -> np.ndarray:
         feature, file = self.columns[name], _file_of(name)
@@ -283,6 +297,16 @@ class FeatureSet:
             and all(self.columns[name] == other.columns[name] for name in shared)
             and all(self.files.get(name, digest) == digest for name, digest in other.files.items())
         )
+
+    @property
+    def from_chunks(self) -> dict[str, int]:
+        """Which are computed by networks from a track's chunks alone; the sample rate of each."""
+        rates = {name: getattr(one, "sample_rate", None) for name, one in self.columns.items()}
+        return {
+            name: rate
+            for name, rate in rates.items()
+            if rate and self.columns[name].kind == "embedding"
+        }
 
     def only(self, names: Sequence[str]) -> "FeatureSet":
         """Some of the features, in this order."""

@@ -70,6 +70,10 @@ class Feature:
         return _GROUPS[self._kind]
 
     @property
+    def sample_rate(self) -> int:
+        return _MEL.sample_rate
+
+    @property
     def bands(self) -> int:
         return sum(self.groups.values())
 

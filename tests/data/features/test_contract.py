@@ -134,6 +134,18 @@ def test_the_same_file_gives_the_same_values(features: FeatureSet, track: Path) 
     np.testing.assert_array_equal(column_of(features, track), column_of(features, track))
 
 
+def test_a_network_that_names_its_sample_rate_needs_nothing_but_chunks(
+    features: FeatureSet, track: Path
+) -> None:
+    decoded = features.decode(track)
+    alone = decoded.only_chunks(features.from_chunks.values()) if features.from_chunks else None
+    for name in features.from_chunks:
+        assert alone
+        np.testing.assert_array_equal(
+            features.column(name, alone), features.of(decoded).columns[name]
+        )
+
+
 def test_settings_are_plain_json(features: FeatureSet) -> None:
     content = features.to_json()
     assert json.loads(json.dumps(content)) == content
