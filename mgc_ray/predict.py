@@ -22,7 +22,6 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mgc_ray import RequestError
 from mgc_ray.config import PredictConfig
@@ -32,9 +31,6 @@ from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console, print_json, print_line, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop
-
-if TYPE_CHECKING:
-    from mgc_ray.ensembling.saved import Ensemble
 
 _SHOWN = 3
 _REASONS_SHOWN = 5
@@ -71,11 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _files(config: PredictConfig, as_json: bool) -> int:
     check_given_model(config.model)
     from mgc_ray.data.audio import UnusableTrackError
-    from mgc_ray.pipeline.songs import find_songs
+    from mgc_ray.pipeline.songs import find_songs, load_model
 
     songs = find_songs(config.files, config.path_column)
     # imports PyTorch, which takes seconds: missing files alone do not need it
-    ensemble = _load(config) if any(os.path.exists(file) for file, _ in songs.files) else None
+    ensemble = (
+        load_model(config.model) if any(os.path.exists(file) for file, _ in songs.files) else None
+    )
     predictions: list[Params] = []
     unread = 0
     for file, reason in songs.files:
@@ -101,12 +99,6 @@ def _files(config: PredictConfig, as_json: bool) -> int:
     if as_json:
         print_json(predictions)
     return 1 if unread else 0
-
-
-def _load(config: PredictConfig) -> "Ensemble":
-    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
-
-    return load_ensemble(config.model or shipped_model())
 
 
 def _library(config: PredictConfig, as_json: bool) -> int:

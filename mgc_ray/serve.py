@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(config: ServeConfig) -> NoReturn:
-    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+    from mgc_ray.pipeline.songs import load_model
     from mgc_ray.serving.run import serving
 
-    ensemble = load_ensemble(config.model or shipped_model())
+    ensemble = load_model(config.model)
     console.print("starting Ray", style="dim")
     with serving(ensemble, config) as (address, replicas):
         console.print(

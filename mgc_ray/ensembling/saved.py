@@ -10,7 +10,7 @@ Nothing in it is executed: such a file is given by --family and --features.
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,12 +28,15 @@ from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models import own_families
 from mgc_ray.models._classifier import Classifier, Shared
 from mgc_ray.results import (
+    ENSEMBLE,
     ENSEMBLE_JSON,
     MODEL_REMEDY,
+    TEST,
     VALID,
     EnsembleInfo,
     Member,
     check_ensemble_folder,
+    in_words,
     read_ensemble_info,
 )
 from mgc_ray.training.batches import on_device
@@ -93,6 +96,7 @@ class Ensemble:
 
     checkpoints: list[Checkpoint]
     info: EnsembleInfo
+    left_out: str = ""  # why some members are not here, and what that costs
 
     @property
     def genres(self) -> tuple[str, ...]:
@@ -288,10 +292,11 @@ def _copy_own_files(folder: Path, config: CheckpointConfig) -> None:
     write_copies(folder, FEATURES, {name: source for name, (_, source) in features.items()})
 
 
-def load_ensemble(folder: str | Path) -> Ensemble:
+def load_ensemble(folder: str | Path, partly: bool = False) -> Ensemble:
     """Read an ensemble, or a single checkpoint as an ensemble of one.
 
-    Raises RequestError for what is neither or is damaged.
+    `partly`: where something is not installed that some members need, the others predict alone
+    (see `Ensemble.left_out`). Raises RequestError for what is no ensemble or is damaged.
     """
     keep_freed_memory()  # it is going to predict
     folder = Path(folder)
@@ -328,9 +333,35 @@ def load_ensemble(folder: str | Path) -> Ensemble:
                 f"{folder}: all members need the ensemble's genres, but those of {name} are "
                 f"{', '.join(checkpoint.genres)}"
             )
-    ensemble = Ensemble(checkpoints, info)
+    if partly:
+        ensemble = _of_those_that_can_be_computed(checkpoints, info)
+    else:
+        ensemble = Ensemble(checkpoints, info)
     _ = ensemble.inputs  # refuses members that do not agree
     return ensemble
+
+
+def _of_those_that_can_be_computed(
+    checkpoints: Sequence[Checkpoint], info: EnsembleInfo
+) -> Ensemble:
+    """Without the members whose features cannot be computed here, if there are others."""
+    missing = [checkpoint.features.missing for checkpoint in checkpoints]
+    kept = [i for i, reason in enumerate(missing) if not reason]
+    if len(kept) == len(checkpoints) or not kept:
+        return Ensemble(list(checkpoints), info)
+    total = sum(info.members[i].weight for i in kept)
+    members = tuple(replace(info.members[i], weight=info.members[i].weight / total) for i in kept)
+    reasons = "; ".join(dict.fromkeys(reason for reason in missing if reason))
+    words = f"a smaller model is used: {reasons}"
+    families = {checkpoints[i].config.family for i in kept}
+    if len(families) == 1 and (alone := info.models.get(families.pop())):
+        small, whole = (one.test or one.held_out for one in (alone, info.models[ENSEMBLE]))
+        part = in_words(TEST if alone.test else info.selected_on)
+        words += (
+            f". Its accuracy is {small.track_accuracy:.1%}, that of the whole model "
+            f"{whole.track_accuracy:.1%} ({part})"
+        )
+    return Ensemble([checkpoints[i] for i in kept], replace(info, members=members), words)
 
 
 def _of_one(checkpoint: Checkpoint) -> Ensemble:

@@ -14,6 +14,7 @@ from mgc_ray.data.split.groups import assign_groups
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import Skipped, Track, read_tracks, with_one_spelling
 from mgc_ray.pipeline.checks import check_given_model
+from mgc_ray.pipeline.songs import load_model
 from mgc_ray.pipeline.tables import column_names, print_notes
 from mgc_ray.results import Metrics, short_hash
 from mgc_ray.terminal.progress import progress
@@ -47,10 +48,9 @@ def evaluate_model(config: EvaluateConfig) -> Evaluation:
             "split, a folder subfolders train, valid and test)"
         )
     # imports PyTorch, which takes seconds: a wrong path or table should not
-    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
     from mgc_ray.task import measure
 
-    ensemble = load_ensemble(config.model or shipped_model())
+    ensemble = load_model(config.model)
     table = with_one_spelling(replace(table, tracks=tracks), ensemble.genres)
     print_notes(table)
     tracks = table.tracks

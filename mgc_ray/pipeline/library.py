@@ -27,10 +27,11 @@ from mgc_ray.data.features import TOO_SHORT
 from mgc_ray.data.files import atomic_write, delete_partial_files, exclusive_lock
 from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
-from mgc_ray.ensembling.saved import Ensemble, load_ensemble
+from mgc_ray.ensembling.saved import Ensemble
 from mgc_ray.models import own_families, register_sources
 from mgc_ray.pipeline.checks import check_library
 from mgc_ray.pipeline.playlists import write_playlists
+from mgc_ray.pipeline.songs import load_model
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import count_of
 from mgc_ray.terminal.progress import progress
@@ -109,13 +110,13 @@ def predict_library(
     something else.
     """
     check_library(folder, out, playlists, address)
-    ensemble = load_ensemble(model)
+    ensemble = load_model(model)
     found = walk(folder)
     files = [_file(folder, path) for path in found.files]
     if not files:
         others = no_audio_in_words(found.no_audio) or "it is empty"
         raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
-    key, schema = _model_key(Path(model)), _schema(ensemble)
+    key, schema = _model_key(Path(model), ensemble.left_out), _schema(ensemble)
     earlier = _earlier(out, schema)
     parts = out.with_name(f"{out.name}.parts")
     parts.mkdir(exist_ok=True)
@@ -178,9 +179,9 @@ def _row(file: File, key: str) -> Params:
     }
 
 
-def _model_key(model: Path) -> str:
+def _model_key(model: Path, left_out: str) -> str:
     """A hash that changes with everything that decides a prediction."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(left_out.encode())
     for path in sorted(model.rglob("*")):
         if path.suffix in (".json", ".safetensors"):
             digest.update(path.read_bytes())

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mgc_ray import RequestError
 from mgc_ray.data.tracks import ColumnNames, read_tracks
 from mgc_ray.data.walk import Walk, no_audio_in_words, walk
 from mgc_ray.pipeline.tables import print_notes
 from mgc_ray.terminal.command import console
+
+if TYPE_CHECKING:
+    from mgc_ray.ensembling.saved import Ensemble
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
@@ -22,6 +26,19 @@ class Songs:
 
     files: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+def load_model(model: str | Path | None) -> "Ensemble":
+    """The ensemble that predicts, by default the one that comes with the program.
+
+    Prints a line where members are left out, as something that they need is not installed.
+    """
+    from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+
+    ensemble = load_ensemble(model or shipped_model(), partly=True)
+    if ensemble.left_out:
+        console.print(ensemble.left_out, markup=False, soft_wrap=True)
+    return ensemble
 
 
 def find_songs(given: Sequence[str], path_column: str = "") -> Songs:

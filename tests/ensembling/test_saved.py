@@ -16,7 +16,7 @@ from mgc_ray.config import DatasetConfig
 from mgc_ray.data import features
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.features import DecodedTrack, FeatureSet, _own, chroma
+from mgc_ray.data.features import DecodedTrack, FeatureSet, _own, chroma, musicnn
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel
@@ -258,6 +258,34 @@ def test_members_that_read_other_chunks_are_one_ensemble(tmp_path: Path) -> None
     without = load_ensemble(folder / "members" / "member-0")
     with pytest.raises(UnusableTrackError, match="takes audio"):
         without.compute(tmp_path / "song.npy")
+
+
+def test_members_that_need_what_is_not_installed_are_left_out_where_others_can_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("librosa")
+    tagger = musicnn.Feature(model="MTT_vgg", chunk_samples=48_000)
+    log_mel = FeatureSet({"log_mel": LogMel(n_mels=8, chunk_samples=22_050)}, 1.0)
+    members = [
+        MadeMember("linear", {}, 0.6, features=FeatureSet({"musicnn:MTT_vgg": tagger}, 3.0)),
+        MadeMember("gru", SMALL, 0.3),
+        MadeMember("gru", SMALL, 0.1),
+    ]
+    folder = write_ensemble(tmp_path / "ensemble", log_mel, members)
+    monkeypatch.setenv("MUSICNN", str(tmp_path / "nowhere"))
+    ensemble = load_ensemble(folder, partly=True)
+    assert "a smaller model is used: the variable MUSICNN names" in ensemble.left_out
+    assert [member.weight for member in ensemble.info.members] == pytest.approx([0.75, 0.25])
+    soundfile.write(tmp_path / "song.wav", np.random.default_rng(0).normal(size=44_100), 22_050)
+    assert sum(ensemble.predict(tmp_path / "song.wav").values()) == pytest.approx(1)
+    with pytest.raises(RequestError, match="MUSICNN names"):  # where all members are asked for
+        load_ensemble(folder).predict(tmp_path / "song.wav")
+    # and nothing is left out where nothing would be left
+    alone = write_ensemble(
+        tmp_path / "alone", log_mel, [dataclasses.replace(members[0], weight=1.0)]
+    )
+    with pytest.raises(RequestError, match="MUSICNN names"):
+        load_ensemble(alone, partly=True).predict(tmp_path / "song.wav")
 
 
 def test_members_of_arrays_that_no_audio_makes_stand_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ A feature's file holds `Feature`, a frozen dataclass of the settings that identi
 an embedding also
 
 - `groups`: {name: how many of the bands}, the kinds of outputs in their order;
+- `missing`, if it needs something that may not be installed: what, and how to install it, else "";
 - `provenance`: the network with the licence of its weights, and what it has learnt, two texts;
 - `sample_rate`, in Hz, where `compute` takes nothing of a track but `track.chunks(sample_rate)`: it
   can then be computed on a GPU, in another process than the one that decodes;
@@ -271,6 +272,12 @@ class FeatureSet:
     def _array(self) -> Array | None:
         """The feature of precomputed spectrograms, which is alone where it is one."""
         return next((f for f in self.columns.values() if isinstance(f, Array)), None)
+
+    @property
+    def missing(self) -> str:
+        """What must be installed before they can be computed, and how; empty for nothing."""
+        reasons = (getattr(feature, "missing", "") for feature in self.columns.values())
+        return next((reason for reason in reasons if reason), "")
 
     @property
     def takes_audio(self) -> bool:

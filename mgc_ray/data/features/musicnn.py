@@ -86,6 +86,15 @@ class Feature:
         return np.dtype(np.float32)
 
     @property
+    def missing(self) -> str:
+        """How to install the weights where they are not there."""
+        try:
+            _package()
+        except RequestError as error:
+            return str(error)
+        return ""
+
+    @property
     def provenance(self) -> tuple[str, str]:
         """The network with the licence of its weights, and what it has learnt."""
         return f"{self.model} of musicnn 0.1.0, ISC licence", _DATA[self.model[:3]]
@@ -163,6 +172,8 @@ def load_weights(network: Any, model: str) -> None:
 def _package() -> Path:
     """Where the package is: a folder, or a wheel."""
     if given := os.environ.get("MUSICNN"):
+        if not os.path.exists(given):
+            raise RequestError(f"the variable MUSICNN names {given}, which does not exist")
         return Path(given)
     found = importlib.util.find_spec("musicnn")  # which does not import it
     if found is None or not found.submodule_search_locations:
