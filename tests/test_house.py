@@ -53,7 +53,8 @@ READ_FILES = {
     "data/tables/file.py",  # track tables, as Parquet
     "ensembling/refit.py",  # refit.json, held.npz
     "evaluation/runs.py",  # comparison.parquet
-    "pipeline/library.py",  # predictions for a library
+    "pipeline/library.py",  # the parts of a table that is not finished
+    "pipeline/library_table.py",  # predictions for a library
     "terminal/options.py",  # --config
     "training/checkpoint.py",
     "training/initial.py",  # checkpoints

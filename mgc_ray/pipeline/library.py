@@ -5,7 +5,6 @@ is identified by its path, size and time of change: only what is new or has chan
 again, also by a later run over the same OUT.
 """
 
-import hashlib
 import os
 import shutil
 from collections import Counter
@@ -16,7 +15,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 
@@ -24,29 +22,19 @@ from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.features import TOO_SHORT
-from mgc_ray.data.files import atomic_write, delete_partial_files, exclusive_lock
+from mgc_ray.data.files import delete_partial_files, exclusive_lock
 from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.saved import Ensemble
 from mgc_ray.models import own_families, register_sources
 from mgc_ray.pipeline.checks import check_library
+from mgc_ray.pipeline.library_table import model_key, read_earlier, table_schema, write_table
 from mgc_ray.pipeline.playlists import write_playlists
 from mgc_ray.pipeline.songs import load_model
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import count_of
 from mgc_ray.terminal.progress import progress
 
-OWN_COLUMNS = {
-    "path": pa.string(),  # below the folder; bytes that are not UTF-8 as \xNN
-    "genre": pa.string(),
-    "probability": pa.float64(),
-    "reason": pa.string(),  # why there is no genre
-    "lost_seconds": pa.float64(),  # of a damaged file, of which the rest was used
-    "short": pa.string(),  # that it is shorter than half a chunk
-    "size": pa.int64(),  # bytes
-    "modified_ns": pa.int64(),
-    "model": pa.string(),  # a hash
-}
 _ROWS_PER_PART = 256
 _FILES_PER_TASK = (4, 64)
 
@@ -105,9 +93,8 @@ def predict_library(
 ) -> Library:
     """Predict every song below a folder; write one row per file to `out` (.parquet or .csv).
 
-    Columns: OWN_COLUMNS, and `prob_GENRE` for each genre. `playlists`: a folder for one playlist
-    per genre. Raises RequestError for a folder without such files, and for an `out` that is
-    something else.
+    Columns: see library_table.py. `playlists`: a folder for one playlist per genre. Raises
+    RequestError for a folder without such files, and for an `out` that is something else.
     """
     check_library(folder, out, playlists, address)
     ensemble = load_model(model)
@@ -116,8 +103,8 @@ def predict_library(
     if not files:
         others = no_audio_in_words(found.no_audio) or "it is empty"
         raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
-    key, schema = _model_key(Path(model), ensemble.left_out), _schema(ensemble)
-    earlier = _earlier(out, schema)
+    key, schema = model_key(Path(model), ensemble.left_out), table_schema(ensemble.genres)
+    earlier = read_earlier(out, schema)
     parts = out.with_name(f"{out.name}.parts")
     parts.mkdir(exist_ok=True)
     with exclusive_lock(parts, lambda holder: _refuse_second(out, holder)):
@@ -135,7 +122,7 @@ def predict_library(
         )
         read = pa.concat_tables([known, new])
         table = pa.concat_tables([read, left_out]).sort_by("path")
-        _write(out, table)
+        write_table(out, table)
     shutil.rmtree(parts)
     if playlists:
         on_disk = {file.shown: file.path for file in files}
@@ -179,53 +166,8 @@ def _row(file: File, key: str) -> Params:
     }
 
 
-def _model_key(model: Path, left_out: str) -> str:
-    """A hash that changes with everything that decides a prediction."""
-    digest = hashlib.sha256(left_out.encode())
-    for path in sorted(model.rglob("*")):
-        if path.suffix in (".json", ".safetensors"):
-            digest.update(path.read_bytes())
-    for _, source in own_families().values():
-        digest.update(source.encode())
-    return digest.hexdigest()[:16]
-
-
-def _schema(ensemble: Ensemble) -> pa.Schema:
-    probs = [(f"prob_{genre}", pa.float32()) for genre in ensemble.genres]
-    return pa.schema([*OWN_COLUMNS.items(), *probs])
-
-
 def _refuse_second(out: Path, holder: str) -> None:
     raise RequestError(f"{out} is being written by {holder}: wait for it, or choose another --out")
-
-
-def _earlier(out: Path, schema: pa.Schema) -> pa.Table:
-    """The table of an earlier run, empty where that had other genres.
-
-    RequestError where `out` is something else, which must not be overwritten.
-    """
-    if not out.exists():
-        return schema.empty_table()
-    try:
-        if out.suffix.lower() == ".parquet":
-            table = pq.read_table(out)
-        else:
-            options = pa.csv.ConvertOptions(
-                column_types=schema,
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,  # a genre may be called NA
-            )
-            lines = pa.csv.ParseOptions(newlines_in_values=True)
-            table = pa.csv.read_csv(out, parse_options=lines, convert_options=options)
-        if set(OWN_COLUMNS) <= set(table.column_names):
-            same = table.column_names == schema.names
-            return table.cast(schema) if same else schema.empty_table()
-    except (OSError, pa.ArrowException):
-        pass
-    raise RequestError(
-        f"--out {out} exists already, and is not a table of genres that this program wrote: give "
-        "another, or delete it"
-    )
 
 
 def _read_parts(parts: Path, schema: pa.Schema) -> list[pa.Table]:
@@ -266,7 +208,7 @@ def _predict(
     from mgc_ray.tuning.cluster import nodes_without, ray_cluster
     from mgc_ray.tuning.tasks import Shared, parallel_map
 
-    root, schema, own = os.path.abspath(folder), _schema(model), own_families()
+    root, schema, own = os.path.abspath(folder), table_schema(model.genres), own_families()
     cluster = ray_cluster(ClusterConfig(address=address))
     with cluster, progress("predicting", len(files), "files") as advance:
         if nodes := nodes_without(root):
@@ -298,14 +240,7 @@ def _predict(
         for done, row in enumerate(parallel_map(files, predict, *_FILES_PER_TASK), start=1):
             rows.append(row)
             if len(rows) == _ROWS_PER_PART or done == len(files):
-                _write(parts / f"{number:06d}.parquet", pa.Table.from_pylist(rows, schema=schema))
+                part = pa.Table.from_pylist(rows, schema=schema)
+                write_table(parts / f"{number:06d}.parquet", part)
                 number, rows = number + 1, []
             advance(done)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    with atomic_write(path) as temporary:
-        if path.suffix.lower() == ".csv":
-            pa.csv.write_csv(table, temporary)
-        else:
-            pq.write_table(table, temporary)
