@@ -475,6 +475,9 @@ class PredictConfig:
     playlists: Path | None = setting(
         None, "With --out: write one M3U playlist per genre there.", flag=True, metavar="DIR"
     )
+    embeddings: bool = setting(
+        False, "With --out: add each song's embedding, which `similar` needs.", flag=True
+    )
     address: str = setting("", "With --out: a Ray cluster, e.g. ray-head:6379.", flag=True)
     family: Names = setting((), "Files of families of your own.", flag=True)
     feature_files: Names = _feature_files()

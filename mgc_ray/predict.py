@@ -4,6 +4,7 @@
     python -m mgc_ray.predict --model results/gru-001/ensemble album/*
     python -m mgc_ray.predict tracks.csv
     python -m mgc_ray.predict MUSIC --out genres.parquet --playlists playlists
+    python -m mgc_ray.predict MUSIC --out songs.parquet --embeddings
 
 Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, all
 files of folders, and those that tables list are predicted in this process, without Ray; a folder
@@ -16,6 +17,15 @@ The table of --out has one row per file: path (below the folder), genre, probabi
 each genre, short, and the reason where a file could not be read. When run again, it predicts what
 is new or has changed, and tries again what could not be read; the exit status is 1 while any file
 cannot be read.
+
+With --embeddings it also has the column embedding, by which `similar` finds songs that sound alike:
+a fixed-length list of float32, of length 1, so that the dot product of two songs is their cosine.
+Its first values, one per genre, are the square roots of the probabilities times 0.71. The other 512
+are what the last layers of the ensemble's members are given, the mean over the song's chunks: each
+member's scaled to length 1 and multiplied by a fixed random matrix, then their sum with the square
+roots of the members' weights, scaled to 0.71. So a cosine is the mean of two similarities, of the
+genres and of the sound. Embeddings of different ensembles are not comparable; the column model
+identifies the ensemble.
 """
 
 import os
@@ -58,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "rename it"
             )
         return _library(config, parsed.as_json)
-    for name, value in (("playlists", config.playlists), ("address", config.address)):
-        if value:
+    for name in ("playlists", "embeddings", "address"):
+        if getattr(config, name):
             raise RequestError(f"--{name} is for a whole library: give one folder and --out TABLE")
     return _files(config, parsed.as_json)
 
@@ -103,7 +113,9 @@ def _files(config: PredictConfig, as_json: bool) -> int:
 
 def _library(config: PredictConfig, as_json: bool) -> int:
     assert config.out
-    check_library(Path(config.files[0]), config.out, config.playlists, config.address)
+    check_library(
+        Path(config.files[0]), config.out, config.playlists, config.address, config.embeddings
+    )
     check_given_model(config.model)
     from mgc_ray.ensembling.saved import shipped_model
     from mgc_ray.pipeline.library import predict_library
@@ -116,6 +128,7 @@ def _library(config: PredictConfig, as_json: bool) -> int:
         config.model or shipped_model(),
         config.address,
         config.playlists,
+        config.embeddings,
     )
     for path, reason in library.unread[:_REASONS_SHOWN]:
         console.print(one_line(f"{path}: {reason}"), style="red", soft_wrap=True)

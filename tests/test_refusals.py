@@ -141,6 +141,7 @@ MISSING = [  # (command and options, what the message must have)
     ("predict full --out g.csv --playlists file", f"--playlists must be a folder, but {_IN_USE}"),
     ("predict full --out g.csv --model no", _NO_MODEL),
     (f"predict full --out g.csv {_ADDRESS}", _NOT_THERE),
+    ("predict full --out g.csv --embeddings", "--embeddings needs a table in Parquet, but --out"),
     ("export --onnx no/m.onnx", _NO_FOLDER),
     ("export --onnx m.onnx --model no", _NO_MODEL),
     ("export --onnx m.onnx no.wav", "no.wav: no such file: give another song"),

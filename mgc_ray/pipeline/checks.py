@@ -14,6 +14,7 @@ from mgc_ray.config import SearchConfig
 from mgc_ray.data.files import check_output_file, check_output_folder
 from mgc_ray.data.own_files import MissingFileError
 from mgc_ray.models import family_names
+from mgc_ray.pipeline.library_table import check_keeps_embeddings
 from mgc_ray.results import check_ensemble_folder, check_model, load_search
 from mgc_ray.tuning.address import check_address
 
@@ -63,9 +64,20 @@ def check_export(model: str, onnx: Path, songs: Sequence[str]) -> None:
             raise RequestError(f"{song}: no such file: give another song to check on")
 
 
-def check_library(folder: Path, out: Path, playlists: Path | None, address: str = "") -> None:
-    """Refuse what `predict --out` cannot read, write or reach."""
+def check_library(
+    folder: Path,
+    out: Path,
+    playlists: Path | None,
+    address: str = "",
+    embeddings: bool = False,
+) -> None:
+    """Refuse what `predict --out` cannot read, write or reach, or what would be lost."""
     check_output_file("--out", out, ".parquet", ".csv")
+    if embeddings and out.suffix.lower() == ".csv":
+        raise RequestError(
+            f"--embeddings needs a table in Parquet, but --out is {out}: give one that ends in "
+            ".parquet"
+        )
     if playlists:
         check_output_folder("--playlists", playlists)
     if not folder.is_dir():
@@ -74,6 +86,8 @@ def check_library(folder: Path, out: Path, playlists: Path | None, address: str 
         )
     if not any(folder.iterdir()):
         raise RequestError(f"{folder} has no file that may be a song (it is empty): give another")
+    if not embeddings:
+        check_keeps_embeddings(out)
     check_address(address)
 
 

@@ -25,14 +25,25 @@ from mgc_ray.data.features import TOO_SHORT
 from mgc_ray.data.files import delete_partial_files, exclusive_lock
 from mgc_ray.data.names import as_text
 from mgc_ray.data.walk import no_audio_in_words, walk
+from mgc_ray.ensembling.embedding import VERSION, embedding_length, predict_and_embed
 from mgc_ray.ensembling.saved import Ensemble
 from mgc_ray.models import own_families, register_sources
 from mgc_ray.pipeline.checks import check_library
-from mgc_ray.pipeline.library_table import model_key, read_earlier, table_schema, write_table
+from mgc_ray.pipeline.library_table import (
+    EMBEDDING,
+    Origin,
+    has_embeddings,
+    model_key,
+    parts_folder,
+    read_earlier,
+    table_schema,
+    with_origin,
+    write_table,
+)
 from mgc_ray.pipeline.playlists import write_playlists
 from mgc_ray.pipeline.songs import load_model
 from mgc_ray.settings import Params
-from mgc_ray.terminal.command import count_of
+from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
 
 _ROWS_PER_PART = 256
@@ -90,22 +101,27 @@ def predict_library(
     model: str | Path,
     address: str = "",
     playlists: Path | None = None,
+    embeddings: bool = False,
 ) -> Library:
     """Predict every song below a folder; write one row per file to `out` (.parquet or .csv).
 
     Columns: see library_table.py. `playlists`: a folder for one playlist per genre. Raises
-    RequestError for a folder without such files, and for an `out` that is something else.
+    RequestError for a folder without such files, and for an `out` that is something else, or whose
+    embeddings would be lost.
     """
-    check_library(folder, out, playlists, address)
+    check_library(folder, out, playlists, address, embeddings)
     ensemble = load_model(model)
     found = walk(folder)
     files = [_file(folder, path) for path in found.files]
     if not files:
         others = no_audio_in_words(found.no_audio) or "it is empty"
         raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
-    key, schema = model_key(Path(model), ensemble.left_out), table_schema(ensemble.genres)
+    key = model_key(Path(model), ensemble.left_out, VERSION if embeddings else "")
+    schema = table_schema(ensemble.genres, embedding_length(ensemble) if embeddings else 0)
     earlier = read_earlier(out, schema)
-    parts = out.with_name(f"{out.name}.parts")
+    if embeddings and out.exists() and not has_embeddings(out):
+        console.print(f"{out} has no embeddings yet: its songs are read again", soft_wrap=True)
+    parts = parts_folder(out)
     parts.mkdir(exist_ok=True)
     with exclusive_lock(parts, lambda holder: _refuse_second(out, holder)):
         delete_partial_files(parts)
@@ -114,7 +130,7 @@ def predict_library(
         present = set(known["path"].to_pylist())
         missing = [file for file in files if file.shown not in present]
         if missing:
-            _predict(folder, missing, parts, model=ensemble, key=key, address=address)
+            _predict(folder, missing, parts, schema, model=ensemble, key=key, address=address)
         new = _still_valid([schema.empty_table(), *_read_parts(parts, schema)[::-1]], missing, key)
         left_out = pa.Table.from_pylist(
             [_row(_file(folder, path), key) | {"reason": why} for path, why in found.left_out],
@@ -122,6 +138,9 @@ def predict_library(
         )
         read = pa.concat_tables([known, new])
         table = pa.concat_tables([read, left_out]).sort_by("path")
+        if embeddings:
+            origin = Origin(*(as_text(os.path.abspath(place)) for place in (folder, model)))
+            table = with_origin(table, origin)
         write_table(out, table)
     shutil.rmtree(parts)
     if playlists:
@@ -171,7 +190,7 @@ def _refuse_second(out: Path, holder: str) -> None:
 
 
 def _read_parts(parts: Path, schema: pa.Schema) -> list[pa.Table]:
-    """Parts of an earlier run with a model of other genres are deleted."""
+    """Parts of an earlier run with other columns are deleted."""
     tables = []
     for path in sorted(parts.glob("*.parquet")):
         table = pq.read_table(path)
@@ -200,15 +219,16 @@ def _predict(
     folder: Path,
     files: Sequence[File],
     parts: Path,
+    schema: pa.Schema,
     model: Ensemble,
     key: str,
     address: str,
 ) -> None:
-    """Predict files on all CPUs; their rows are written to parts as they come."""
+    """Predict files on all CPUs; their rows of `schema` are written to parts as they come."""
     from mgc_ray.tuning.cluster import nodes_without, ray_cluster
     from mgc_ray.tuning.tasks import Shared, parallel_map
 
-    root, schema, own = os.path.abspath(folder), table_schema(model.genres), own_families()
+    root, own, embeddings = os.path.abspath(folder), own_families(), EMBEDDING in schema.names
     cluster = ray_cluster(ClusterConfig(address=address))
     with cluster, progress("predicting", len(files), "files") as advance:
         if nodes := nodes_without(root):
@@ -228,7 +248,11 @@ def _predict(
                 song = ensemble.compute(os.path.join(root, file.path))
             except UnusableTrackError as error:
                 return row | {"reason": str(error)}
-            genres = ensemble.by_genre(ensemble.predict_song(song).song)
+            if embeddings:
+                prediction, row[EMBEDDING] = predict_and_embed(ensemble, song)
+            else:
+                prediction = ensemble.predict_song(song)
+            genres = ensemble.by_genre(prediction.song)
             best = next(iter(genres))
             row["lost_seconds"] = song.shortest.lost_seconds
             row["short"] = song.too_short or None

@@ -1,10 +1,14 @@
-"""The table of a library, as `predict --out` writes it.
+"""The table of a library: what `predict --out` writes.
 
-One row per file: OWN_COLUMNS, and `prob_GENRE` for each genre.
+One row per file: OWN_COLUMNS, `prob_GENRE` for each genre, and with `--embeddings` the column
+`embedding`, a fixed-length list of float32 (see ensembling/embedding.py). The metadata of a table
+with embeddings also record where the library and the model are (`Origin`).
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,17 +30,32 @@ OWN_COLUMNS = {
     "modified_ns": pa.int64(),
     "model": pa.string(),  # a hash, see `model_key`
 }
+EMBEDDING = "embedding"
+_ORIGIN = b"mgc_ray"
 
 
-def table_schema(genres: Sequence[str]) -> pa.Schema:
-    """The columns of a table."""
+@dataclass(frozen=True)
+class Origin:
+    """Where the songs of a table and the model that predicted them are: folders, as text."""
+
+    music: str
+    model: str
+
+
+def table_schema(genres: Sequence[str], embedding_length: int = 0) -> pa.Schema:
+    """The columns of a table; `embedding_length` 0: without embeddings."""
     probs = [(f"prob_{genre}", pa.float32()) for genre in genres]
-    return pa.schema([*OWN_COLUMNS.items(), *probs])
+    embedding = [(EMBEDDING, pa.list_(pa.float32(), embedding_length))] if embedding_length else []
+    return pa.schema([*OWN_COLUMNS.items(), *probs, *embedding])
 
 
-def model_key(model: Path, left_out: str = "") -> str:
-    """A hash that changes with everything that decides a prediction."""
-    digest = hashlib.sha256(left_out.encode())
+def model_key(model: Path, left_out: str = "", embedding_version: str = "") -> str:
+    """A hash that changes with everything that decides a prediction, or an embedding.
+
+    `left_out`: why some of its members do not predict; `embedding_version`: of how embeddings are
+    computed, "" for a table without them.
+    """
+    digest = hashlib.sha256(f"{left_out}{embedding_version}".encode())
     for path in sorted(model.rglob("*")):
         if path.suffix in (".json", ".safetensors"):
             digest.update(path.read_bytes())
@@ -46,7 +65,7 @@ def model_key(model: Path, left_out: str = "") -> str:
 
 
 def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
-    """The table of an earlier run, empty where that had other genres.
+    """The table of an earlier run, empty where that had other columns.
 
     RequestError where `out` is something else, which must not be overwritten.
     """
@@ -64,7 +83,7 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
             lines = pa.csv.ParseOptions(newlines_in_values=True)
             table = pa.csv.read_csv(out, parse_options=lines, convert_options=options)
         if set(OWN_COLUMNS) <= set(table.column_names):
-            same = table.column_names == schema.names
+            same = table.column_names == schema.names and _length(table.schema) == _length(schema)
             return table.cast(schema) if same else schema.empty_table()
     except (OSError, pa.ArrowException):
         pass
@@ -72,6 +91,41 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
         f"--out {out} exists already, and is not a table of genres that this program wrote: give "
         "another, or delete it"
     )
+
+
+def _length(schema: pa.Schema) -> int:
+    """Values of an embedding; 0 where there is none, or of no fixed length."""
+    if EMBEDDING not in schema.names:
+        return 0
+    length: int = getattr(schema.field(EMBEDDING).type, "list_size", 0)
+    return length
+
+
+def has_embeddings(path: Path) -> bool:
+    """Whether a file is a table with embeddings."""
+    try:
+        return path.suffix.lower() == ".parquet" and EMBEDDING in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):  # there is none, or it is something else
+        return False
+
+
+def check_keeps_embeddings(out: Path) -> None:
+    """Refuse a run without embeddings that would delete those of an earlier one."""
+    if any(map(has_embeddings, (out, *parts_folder(out).glob("*.parquet")))):
+        raise RequestError(
+            f"--out {out} has embeddings, which a run without them would delete: add --embeddings, "
+            "or give another --out"
+        )
+
+
+def parts_folder(out: Path) -> Path:
+    """Where a run writes rows until all are there."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def with_origin(table: pa.Table, origin: Origin) -> pa.Table:
+    """The table with its origin in the metadata."""
+    return table.replace_schema_metadata({_ORIGIN: json.dumps(asdict(origin)).encode()})
 
 
 def write_table(path: Path, table: pa.Table) -> None:

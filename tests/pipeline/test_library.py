@@ -17,6 +17,7 @@ from mgc_ray.config import DatasetConfig
 from mgc_ray.corpus.files import write_corpus
 from mgc_ray.data.audio import UnusableTrackError
 from mgc_ray.data.features import audio_features
+from mgc_ray.ensembling.embedding import predict_and_embed
 from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 from mgc_ray.models import register_family
 from mgc_ray.pipeline import library
@@ -67,6 +68,20 @@ def record_predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(mgc_ray.tuning.tasks, "parallel_map", recorded)
     return predicted
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Make the next run end as by Ctrl-C after so many songs."""
+    real = mgc_ray.tuning.tasks.parallel_map
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for number, row in enumerate(real(*arguments)):
+            if number == count:
+                monkeypatch.setattr(mgc_ray.tuning.tasks, "parallel_map", real)
+                raise KeyboardInterrupt
+            yield row
+
+    monkeypatch.setattr(mgc_ray.tuning.tasks, "parallel_map", interrupted)
 
 
 @pytest.fixture(scope="module")
@@ -178,19 +193,10 @@ def test_an_interrupted_run_continues_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(library, "_ROWS_PER_PART", 4)
-    real = mgc_ray.tuning.tasks.parallel_map
-
-    def interrupted(*arguments: Any) -> Iterator[Any]:
-        for number, row in enumerate(real(*arguments)):
-            if number == 10:
-                raise KeyboardInterrupt
-            yield row
-
     out = tmp_path / "genres.parquet"
-    with monkeypatch.context() as patch:
-        patch.setattr(mgc_ray.tuning.tasks, "parallel_map", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            predict_library(songs, out, shipped_model())
+    interrupt_after(monkeypatch, 10)
+    with pytest.raises(KeyboardInterrupt):
+        predict_library(songs, out, shipped_model())
     assert not out.exists()
     assert len(list((tmp_path / "genres.parquet.parts").glob("*.parquet"))) == 2
     predicted = record_predicted(monkeypatch)
@@ -210,6 +216,94 @@ def test_another_model_predicts_all_files_again(
     assert {row["model"] for row in rows(out).values()} != {
         row["model"] for row in rows(finished[0]).values()
     }
+
+
+# ---- embeddings ----
+
+
+@pytest.fixture(scope="module")
+def embedded(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with embeddings."""
+    out = tmp_path_factory.mktemp("out") / "songs.parquet"
+    predict_library(songs, out, shipped_model(), embeddings=True)
+    return out
+
+
+def test_embeddings_are_those_of_the_songs_beside_the_same_predictions(
+    songs: Path, embedded: Path, finished: tuple[Path, library.Library]
+) -> None:
+    table, without = rows(embedded), rows(finished[0])
+    ensemble = load_ensemble(shipped_model())
+    for path in ("rock/rock.00000.wav", "jazz/jazz.00001.wav"):
+        features = ensemble.features.compute(songs / path)
+        expected = predict_and_embed(ensemble, features.columns)[1]
+        assert table[path]["embedding"] == pytest.approx(expected, abs=1e-5)
+    own = ("embedding", "model")
+    for path, row in table.items():
+        assert (row["embedding"] is None) == (row["genre"] is None)
+        plain = {name: value for name, value in without[path].items() if name not in own}
+        assert {name: value for name, value in row.items() if name not in own} == plain
+    type_of_column = pq.read_schema(embedded).field("embedding").type
+    assert str(type_of_column) == "fixed_size_list<element: float>[522]"
+
+
+def test_an_interrupted_run_with_embeddings_continues(
+    songs: Path, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_ROWS_PER_PART", 4)
+    out = tmp_path / "songs.parquet"
+    interrupt_after(monkeypatch, 10)
+    with pytest.raises(KeyboardInterrupt):
+        predict_library(songs, out, shipped_model(), embeddings=True)
+    with pytest.raises(RequestError, match="has embeddings, which a run without them would delete"):
+        predict_library(songs, out, shipped_model())
+    predicted = record_predicted(monkeypatch)
+    predict_library(songs, out, shipped_model(), embeddings=True)
+    assert 23 - 8 <= len(predicted) <= 23 - 8 + 2  # the two that cannot be read may be among them
+    assert rows(out) == rows(embedded)
+    predicted.clear()
+    predict_library(songs, out, shipped_model(), embeddings=True)
+    assert predicted == ["rock/broken.mp3", "rock/nowhere.flac"]
+
+
+def test_a_table_with_embeddings_is_not_replaced_by_one_without(
+    songs: Path, embedded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "songs.parquet"
+    shutil.copy(embedded, out)
+    before = out.read_bytes()
+    refused = command("predict", songs, "--out", out, cwd=tmp_path, status=2)
+    assert "add --embeddings, or give another --out" in refused.stderr
+    assert out.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [out]
+
+
+def test_a_table_without_embeddings_gets_them_for_all_songs(
+    songs: Path,
+    embedded: Path,
+    finished: tuple[Path, library.Library],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "songs.parquet"
+    shutil.copy(finished[0], out)
+    assert predict_library(songs, out, shipped_model(), embeddings=True).known == 0
+    assert "has no embeddings yet: its songs are read again" in capsys.readouterr().err
+    assert rows(out) == rows(embedded)
+
+
+def test_a_part_without_embeddings_is_not_mixed_with_others(
+    songs: Path, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_ROWS_PER_PART", 4)
+    out = tmp_path / "songs.parquet"
+    interrupt_after(monkeypatch, 10)
+    with pytest.raises(KeyboardInterrupt):
+        predict_library(songs, out, shipped_model())
+    predicted = record_predicted(monkeypatch)
+    predict_library(songs, out, shipped_model(), embeddings=True)
+    assert len(predicted) == 23
+    assert rows(out) == rows(embedded)
 
 
 def test_workers_know_several_features_and_a_family_of_ones_own(
@@ -271,6 +365,11 @@ def test_the_command_reports_how_many_files_were_predicted(music: Path, tmp_path
         (["music", "--out", "g.txt"], "--out must end in .parquet or .csv, but it is g.txt"),
         (["music", "--out", "no/g.csv"], "must be a file in a folder that exists"),
         (["music/a.wav", "--playlists", "p"], "--playlists is for a whole library"),
+        (["music/a.wav", "--embeddings"], "--embeddings is for a whole library"),
+        (
+            ["music", "--out", "g.csv", "--embeddings"],
+            "--embeddings needs a table in Parquet, but --out is g.csv",
+        ),
         (
             ["m\udcfasica", "--out", "g.csv"],
             "/m\\xfasica: rename it",
