@@ -1,4 +1,4 @@
-"""One M3U playlist (UTF-8) per genre, for music players."""
+"""Playlists (M3U, UTF-8) for music players: one per genre, or of similar songs."""
 
 import os
 import re
@@ -29,26 +29,47 @@ def write_playlists(
     """
     place.mkdir(parents=True, exist_ok=True)
     of_genre: dict[str, list[tuple[float, str]]] = {genre: [] for genre in genres}
-    left_out = []
-    for path, genre, probability in songs:
-        if {"\n", "\r"} & set(os.path.relpath(folder / path, place)):
-            left_out.append(path)
-        else:
-            of_genre[genre].append((-probability, path))
+    for path, genre, probability in _listable(place, folder, songs):
+        of_genre[genre].append((-probability, path))
+    for genre, name in file_names(genres).items():
+        if of_genre[genre] or (place / name).exists():
+            entries = [(path, f"{-negative:.0%}") for negative, path in sorted(of_genre[genre])]
+            _write(place / name, genre, folder, entries)
+
+
+def write_similar(playlist: Path, title: str, folder: Path, songs: Iterable[Song]) -> None:
+    """Write one playlist of songs in this order, with a similarity instead of a probability.
+
+    One with a line break in its path is left out with a message, as above.
+    """
+    listable = _listable(playlist.parent, folder, songs)
+    entries = [(path, f"{genre}, {similarity:.2f}") for path, genre, similarity in listable]
+    _write(playlist, title, folder, entries)
+
+
+def _listable(place: Path, folder: Path, songs: Iterable[Song]) -> list[Song]:
+    """Those songs that a playlist in the folder `place` can hold."""
+    kept: list[Song] = []
+    left_out: list[Song] = []
+    for song in songs:
+        has_line_break = {"\n", "\r"} & set(os.path.relpath(folder / song[0], place))
+        (left_out if has_line_break else kept).append(song)
     if left_out:
         console.print(
             f"in no playlist, as their names have line breaks: {len(left_out)}, e.g. "
-            f"{one_line(left_out[0])}"
+            f"{one_line(left_out[0][0])}"
         )
-    for genre, name in file_names(genres).items():
-        if not of_genre[genre] and not (place / name).exists():
-            continue
-        lines = ["#EXTM3U", f"#PLAYLIST:{one_line(genre)}"]
-        for negative, path in sorted(of_genre[genre]):
-            lines += [f"#EXTINF:-1,{one_line(Path(path).stem)} ({-negative:.0%})"]
-            lines += [_location(Path(os.path.relpath(folder / path, place)).as_posix())]
-        with atomic_write(place / name) as temporary:
-            temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    return kept
+
+
+def _write(playlist: Path, title: str, folder: Path, entries: Iterable[tuple[str, str]]) -> None:
+    """Write songs, each with what is shown behind its name."""
+    lines = ["#EXTM3U", f"#PLAYLIST:{one_line(title)}"]
+    for path, note in entries:
+        relative = Path(os.path.relpath(folder / path, playlist.parent)).as_posix()
+        lines += [f"#EXTINF:-1,{one_line(Path(path).stem)} ({one_line(note)})", _location(relative)]
+    with atomic_write(playlist) as temporary:
+        temporary.write_bytes(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def file_names(genres: Iterable[str]) -> dict[str, str]:

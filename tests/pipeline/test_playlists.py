@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mgc_ray.pipeline.playlists import file_names, write_playlists
+from mgc_ray.pipeline.playlists import file_names, write_playlists, write_similar
 
 ODD = [
     *("rock", "Funk/Soul", "Funk-Soul", "funk-soul", "Funk\\Soul", "..", ".", "/", " ", ".hip hop"),
@@ -98,3 +98,18 @@ def test_a_genre_that_has_no_songs_any_more_has_an_empty_playlist(tmp_path: Path
     write_playlists(tmp_path, tmp_path, [("a.wav", "jazz", 0.5)], ["jazz", "rock"])
     assert read(tmp_path / "rock.m3u8")[1] == []
     assert read(tmp_path / "jazz.m3u8")[1] == ["a.wav"]
+
+
+def test_similar_songs_are_listed_in_the_order_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    songs = [("b.wav", "rock", 0.5), ("c\nd.wav", "rock", 0.4), ("#a.wav", "hip\nhop", -0.123)]
+    playlist = tmp_path / "lists" / "like.m3u8"
+    playlist.parent.mkdir()
+    write_similar(playlist, "Similar to x", tmp_path / "music", songs)
+    assert playlist.read_text().splitlines() == [
+        *("#EXTM3U", "#PLAYLIST:Similar to x"),
+        *("#EXTINF:-1,b (rock, 0.50)", "../music/b.wav"),
+        *("#EXTINF:-1,#a (hip\\nhop, -0.12)", "../music/#a.wav"),
+    ]
+    assert "line breaks: 1, e.g. c\\nd.wav\n" in capsys.readouterr().err
