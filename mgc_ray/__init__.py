@@ -12,8 +12,9 @@ as a page), serving (an ensemble behind HTTP), corpus (the built-in music), term
 share).
 
 As a library: `run_search` is the main job, `load_search` reads its results, `load_ensemble` gives
-what predicts; `evaluate` and `compare` are the commands of these names. `register_family` and
-`register_feature` make a file of your own known, as `--family` and `--features` do.
+what predicts; `evaluate`, `compare` and `similar` are the commands of these names.
+`register_family` and `register_feature` make a file of your own known, as `--family` and
+`--features` do.
 """
 
 import importlib
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mgc_ray.models import register_family as register_family
     from mgc_ray.results import load_search as load_search
     from mgc_ray.search import run_search as run_search
+    from mgc_ray.similar import similar as similar
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ _LIBRARY = {
     "run_search": "mgc_ray.search",
     "evaluate": "mgc_ray.evaluate",
     "compare": "mgc_ray.compare",
+    "similar": "mgc_ray.similar",
     "load_search": "mgc_ray.results",
     "load_ensemble": "mgc_ray.ensembling.saved",
     "shipped_model": "mgc_ray.ensembling.saved",

@@ -545,3 +545,33 @@ class SynthConfig:
     seed: int = _seed("Another seed gives another corpus.")
     seconds: float = setting(30.0, "Length of a track.", flag=True, gt=0)
     workers: int | None = setting(None, "Processes (default: one per core).", flag=True, ge=1)
+
+
+@configuration
+class SimilarConfig:
+    """The songs of a library that are most like one song."""
+
+    song: str = setting(
+        ..., "An audio file, or a path that the table lists.", positional=True, metavar="SONG"
+    )
+    table: Path = setting(
+        ..., "What predict --out TABLE --embeddings wrote.", flag="--in", metavar="TABLE"
+    )
+    count: int = setting(10, "How many songs to list.", flag=True, ge=1)
+    playlist: Path | None = setting(
+        None, "Write them as an M3U playlist too.", flag=True, metavar="FILE.m3u8"
+    )
+    music: Path | None = setting(
+        None,
+        "The library's folder, where it has moved since the table was made.",
+        flag=True,
+        metavar="DIR",
+    )
+    model: str = setting(
+        "",
+        "The ensemble that made the table, where it has moved since; for a song that the table "
+        "does not list.",
+        flag=True,
+        metavar="DIR",
+    )
+    family: Names = setting((), "Files of families of your own.", flag=True)

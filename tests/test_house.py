@@ -151,6 +151,7 @@ def test_a_library_is_imported_only_where_it_belongs(library: str, known_to: set
         "compare",
         "report",
         "export",
+        "similar",
     ],
 )
 def test_a_command_that_needs_no_cluster_does_not_import_ray(name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mgc_ray
-from mgc_ray.config import CompareConfig, EvaluateConfig, SearchConfig
+from mgc_ray.config import CompareConfig, EvaluateConfig, SearchConfig, SimilarConfig
 from mgc_ray.settings import options
 
 RIGHT = """
@@ -24,6 +24,7 @@ result = mgc_ray.run_search(
     metric="macro_f1",
 )
 accuracy: float = mgc_ray.evaluate(tracks="t.csv", split="test").metrics.track_accuracy
+rank: int = mgc_ray.similar(song="a.mp3", table=Path("t.parquet"), count=3).songs[0].rank
 rows = mgc_ray.compare(searches=(Path("a"), Path("b")), out=Path("c")).rows
 if result.test:
     accuracy = result.test.track_accuracy
@@ -39,6 +40,7 @@ WRONG = {  # line -> code of the error
     'DatasetConfig(protocol="groupd")': "arg-type",
     'mgc_ray.evaluate(tracks="t.csv", split="tests")': "arg-type",
     'mgc_ray.compare(searches="a")': "arg-type",
+    'mgc_ray.similar(song="a.mp3", table=Path("t"), count="3")': "arg-type",
     "mgc_ray.load_search(3)": "arg-type",
     "result.tset": "attr-defined",
 }
@@ -50,6 +52,7 @@ WRONG = {  # line -> code of the error
         (mgc_ray.run_search, SearchConfig),
         (mgc_ray.evaluate, EvaluateConfig),
         (mgc_ray.compare, CompareConfig),
+        (mgc_ray.similar, SimilarConfig),
     ],
 )
 def test_a_function_takes_the_settings_of_its_command(function: object, config: type) -> None:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")  # that is not UTF-8, as text
 # control characters, line separators, and what reverses the direction of the text that follows
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -15,6 +16,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 def as_text(name: str | Path) -> str:
     """A name as UTF-8 text; bytes that are not UTF-8 as \\xNN."""
     return _SURROGATE.sub(_escaped, str(name))
+
+
+def from_text(text: str) -> str:
+    """What `as_text` was made from, as far as text can say: it may have had \\xNN itself."""
+    return _BYTE.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)
 
 
 def is_utf8(name: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""The table of a library: what `predict --out` writes.
+"""The table of a library: what `predict --out` writes and `similar` reads.
 
 One row per file: OWN_COLUMNS, `prob_GENRE` for each genre, and with `--embeddings` the column
 `embedding`, a fixed-length list of float32 (see ensembling/embedding.py). The metadata of a table
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -99,6 +100,57 @@ def _length(schema: pa.Schema) -> int:
         return 0
     length: int = getattr(schema.field(EMBEDDING).type, "list_size", 0)
     return length
+
+
+@dataclass(frozen=True)
+class EmbeddedSongs:
+    """All rows of a table, and the embeddings [songs, values] of those `rows` that have one.
+
+    `model`: the hash of the ensemble that made them. `identities`: size in bytes and time of change
+    in ns of each row's file.
+    """
+
+    paths: list[str]
+    genres: list[str]
+    reasons: list[str]
+    identities: list[tuple[int, int]]
+    rows: list[int]
+    embeddings: np.ndarray
+    model: str
+    origin: Origin
+
+
+def read_embedded(path: Path) -> EmbeddedSongs:
+    """Read a table with embeddings; RequestError for anything else."""
+    rule = f"--in must be a table that predict --out TABLE --embeddings wrote, but {path}"
+    if not path.exists():
+        raise RequestError(f"{rule} does not exist: give another")
+    if not has_embeddings(path):
+        raise RequestError(
+            f"{rule} has no embeddings: make it by python -m mgc_ray.predict MUSIC --out "
+            f"{path.with_suffix('.parquet')} --embeddings"
+        )
+    try:
+        # not by read_table and to_numpy, which import pandas
+        table = pq.ParquetFile(path).read(columns=[*OWN_COLUMNS, EMBEDDING])
+        origin = Origin(**json.loads(table.schema.metadata[_ORIGIN]))
+        columns = {name: table[name].to_pylist() for name in OWN_COLUMNS}
+        (model,) = set(columns["model"])
+        embedding = table[EMBEDDING].combine_chunks()
+        rows = [row for row, known in enumerate(embedding.is_valid().to_pylist()) if known]
+        values = np.from_dlpack(embedding.flatten()).reshape(len(rows), embedding.type.list_size)
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{rule} is damaged or from another version ({error})") from None
+    return EmbeddedSongs(
+        paths=columns["path"],
+        genres=columns["genre"],
+        reasons=columns["reason"],
+        identities=list(zip(columns["size"], columns["modified_ns"], strict=True)),
+        rows=rows,
+        embeddings=values,
+        model=model,
+        origin=origin,
+    )
 
 
 def has_embeddings(path: Path) -> bool:

@@ -134,8 +134,9 @@ def _parser(
     has_files = any(option.positional for _, option in _walk(config))
     for path, option in _walk(config):
         if option.positional:
+            count = "*" if option.is_list else "?"
             parser.add_argument(
-                option.name, nargs="*", metavar=option.metavar, help=_help(option, False)
+                option.name, nargs=count, metavar=option.metavar, help=_help(option, False)
             )
             places[option.name] = (path, option)
         elif option.flag:

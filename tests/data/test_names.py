@@ -2,7 +2,7 @@
 
 import pytest
 
-from mgc_ray.data.names import as_text, for_terminal, is_utf8, one_line
+from mgc_ray.data.names import as_text, for_terminal, from_text, is_utf8, one_line
 
 LATIN_1 = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
 
@@ -16,6 +16,11 @@ def test_bytes_that_are_not_utf_8_are_shown_as_numbers() -> None:
         True,
         True,
     ]
+
+
+def test_a_name_is_found_again_from_its_text() -> None:
+    for name in (LATIN_1, "café.wav", "a\n\\x41.wav"):
+        assert from_text(as_text(name)) == name
 
 
 @pytest.mark.parametrize(
