@@ -55,7 +55,8 @@ def embedding(
     """
     sound = np.zeros(SOUND)
     for number, (vector, weight) in enumerate(zip(members, weights, strict=True)):
-        sound += np.sqrt(weight) * (_unit(vector) @ _projection(number, len(vector)))
+        direction = _unit(vector).astype(np.float32)  # as the matrix, which else is converted
+        sound += np.sqrt(weight) * (direction @ _projection(number, len(vector)))
     parts = np.concatenate([_unit(np.sqrt(probs)), _unit(sound)])
     return (np.sqrt(0.5) * parts).astype(np.float32)
 

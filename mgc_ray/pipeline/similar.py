@@ -129,20 +129,20 @@ def _embed(config: SimilarConfig, library: EmbeddedSongs) -> np.ndarray:
     # imports PyTorch, which takes seconds
     from mgc_ray.data.audio import UnusableTrackError
     from mgc_ray.ensembling.embedding import VERSION, predict_and_embed
-    from mgc_ray.ensembling.saved import load_ensemble
+    from mgc_ray.pipeline.songs import load_model
 
-    if (key := model_key(model, VERSION)) != library.model:
+    ensemble = load_model(model)
+    if (key := model_key(model, ensemble.left_out, VERSION)) != library.model:
         raise RequestError(
             f"embeddings of different ensembles cannot be compared: {config.table} was made by "
             f"{library.model}, but {model} is {key}: give the ensemble that made it by --model, "
             "or make the table again"
         )
-    ensemble = load_ensemble(model)
     try:
-        features = ensemble.features.compute(config.song)
+        song = ensemble.compute(config.song)
     except UnusableTrackError as error:
         raise RequestError(f"{as_text(config.song)}: {error}: give another song") from None
-    return predict_and_embed(ensemble, features.columns)[1]
+    return predict_and_embed(ensemble, song)[1]
 
 
 def _on_disk(music: Path, shown: str) -> str:

@@ -18,7 +18,7 @@ from mgc_ray.ensembling.embedding import (
 )
 from mgc_ray.ensembling.saved import load_ensemble
 from tests.conftest import make_chunks
-from tests.ensembling.made_ensembles import ensemble_of, trained
+from tests.ensembling.made_ensembles import as_song, ensemble_of, trained
 
 
 def test_the_cosine_is_the_mean_of_that_of_genres_and_that_of_sound() -> None:
@@ -82,7 +82,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Chunks]:
 def test_an_ensemble_embeds_what_its_members_embed(made: tuple[Path, Chunks]) -> None:
     folder, chunks = made
     ensemble = load_ensemble(folder)
-    song = {"array": chunks.features["array"][:3]}
+    array = chunks.features["array"][:3]
+    song = as_song({"array": array})
     prediction, values = predict_and_embed(ensemble, song)
     assert (prediction.song == ensemble.predict_song(song).song).all()
     assert len(values) == embedding_length(ensemble) == 3 + SOUND
@@ -90,7 +91,7 @@ def test_an_ensemble_embeds_what_its_members_embed(made: tuple[Path, Chunks]) ->
     for checkpoint, member in zip(ensemble.checkpoints, ensemble.info.members, strict=True):
         classifier = checkpoint.classifier
         with torch.inference_mode():
-            x = classifier.standardise({"array": torch.from_numpy(song["array"])})
+            x = classifier.standardise({"array": torch.from_numpy(array)})
             vectors.append(classifier.network.embed(x).mean(0).numpy())  # type: ignore[operator]
         weights.append(member.weight)
     assert values == pytest.approx(embedding(prediction.song, vectors, weights), abs=1e-5)
@@ -101,7 +102,7 @@ def test_nothing_is_left_in_a_network_that_has_embedded_a_song(
 ) -> None:
     folder, chunks = made
     ensemble = load_ensemble(folder)
-    song = {"array": chunks.features["array"][:3]}
+    song = as_song({"array": chunks.features["array"][:3]})
     first = predict_and_embed(ensemble, song)[1]
     assert all(not one.classifier.network.head._forward_pre_hooks for one in ensemble.checkpoints)
     assert (predict_and_embed(ensemble, song)[1] == first).all()
@@ -112,10 +113,10 @@ def test_a_song_of_many_chunks_has_the_mean_of_all(made: tuple[Path, Chunks]) ->
     folder, chunks = made
     ensemble = load_ensemble(folder)
     song = chunks.features["array"][:3]
-    once, repeated = ({"array": np.tile(song, (times, 1, 1))} for times in (1, 50))
+    once, repeated = (as_song({"array": np.tile(song, (times, 1, 1))}) for times in (1, 50))
     values = [predict_and_embed(ensemble, one)[1] for one in (once, repeated)]
     assert values[0] == pytest.approx(values[1], abs=1e-4)
-    first_chunk = predict_and_embed(ensemble, {"array": song[:1]})[1]
+    first_chunk = predict_and_embed(ensemble, as_song({"array": song[:1]}))[1]
     assert values[0] @ first_chunk < 0.999
 
 
@@ -124,7 +125,9 @@ def test_songs_of_one_genre_are_nearer(made: tuple[Path, Chunks]) -> None:
     ensemble = load_ensemble(folder)
     songs = np.stack(
         [
-            predict_and_embed(ensemble, {"array": chunks.features["array"][chunks.track == k]})[1]
+            predict_and_embed(
+                ensemble, as_song({"array": chunks.features["array"][chunks.track == k]})
+            )[1]
             for k in range(len(chunks.tracks))
         ]
     )
