@@ -9,7 +9,7 @@
 Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, all
 files of folders, and those that tables list are predicted in this process, without Ray; a folder
 with --out on all cores, or on a cluster. A prediction for a song shorter than half of the model's
-chunks (half of 30 s, for the included model) is marked as short: no model was trained on such
+chunks (half of 3 s, for the included model) is marked as short: no model was trained on such
 songs. Bytes of names that are not UTF-8 are shown as \\xNN; in lines of text, but not in JSON,
 control characters are escaped as well.
 

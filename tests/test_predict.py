@@ -79,17 +79,17 @@ def test_a_folder_without_music_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_prediction_for_a_short_song_is_marked(album: Path, tmp_path: Path) -> None:
-    """The included model was trained on 30 s."""
+    """Shorter than half of the shortest chunks that the included model reads, 3 s."""
     write_track(tmp_path / "whole.wav", "rock", 0, 0, 15.0)
-    write_track(tmp_path / "jingle.wav", "rock", 0, 0, 3.0)
+    write_track(tmp_path / "jingle.wav", "rock", 0, 0, 1.0)
     done = command("predict", "whole.wav", "jingle.wav", cwd=tmp_path)
     whole, jingle = done.stdout.splitlines()
     assert "short" not in whole
-    assert jingle.endswith(" (3.00 s, shorter than half a chunk (of 29.96 s))")
+    assert jingle.endswith(" (1.00 s, shorter than half a chunk (of 2.99 s))")
     (line,) = command(
         "predict", "whole.wav", "jingle.wav", "--json", cwd=tmp_path
     ).stdout.splitlines()
     assert [one["short"] for one in json.loads(line)] == [
         None,
-        "3.00 s, shorter than half a chunk (of 29.96 s)",
+        "1.00 s, shorter than half a chunk (of 2.99 s)",
     ]

@@ -1,6 +1,7 @@
 """The model that comes with the program: small, documented, and used where no model is given."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,10 @@ import pytest
 import soundfile
 
 from mgc_ray.corpus.composer import GENRES, synthesise
-from mgc_ray.data.features import FeatureSet
+from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.features.array import Array
-from mgc_ray.ensembling.saved import load_ensemble, shipped_model
+from mgc_ray.ensembling.saved import SongFeatures, load_ensemble, shipped_model
 from mgc_ray.evaluation.metrics import accuracy, log_loss
 from mgc_ray.models import discriminant
 from mgc_ray.results import OUT_OF_FOLD, PREDICTIONS, read_predictions
@@ -42,9 +43,34 @@ def test_it_has_at_most_8_mb_and_records_what_it_was_trained_on() -> None:
     assert '": "/' not in text  # no path of the machine it was made on
 
 
-def test_it_takes_audio_by_computing_arrays_like_those_it_was_trained_on() -> None:
+def test_it_hears_by_a_pre_trained_tagger_and_by_arrays_computed_from_audio() -> None:
+    tagger, arrays = load_ensemble(shipped_model()).inputs
+    assert list(tagger.columns) == ["musicnn"]
     feature = Array(bands=128, frames=387, value_type="uint8", recipe=GTZAN_ARRAYS)
-    assert load_ensemble(shipped_model()).features == FeatureSet({"array": feature})
+    assert arrays.columns == {"array": feature}
+
+
+def test_without_the_taggers_files_a_smaller_model_says_what_it_costs(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSICNN", str(tmp_path / "nowhere"))
+    done = command("predict", "--json", song, cwd=tmp_path)
+    assert len(_genres(done.stdout)) == len(GENRES)
+    (line,) = done.stderr.splitlines()
+    assert re.search(
+        r"^a smaller model is used: .*nowhere.*Its accuracy is 7\d\.\d%, that of the whole model "
+        r"8\d\.\d% \(out of fold\)$",
+        line,
+    )
+
+
+def test_it_takes_arrays_without_the_members_that_need_audio(tmp_path: Path) -> None:
+    ensemble = load_ensemble(shipped_model())
+    np.save(tmp_path / "song.npy", np.random.default_rng(0).integers(0, 255, (128, 387), np.uint8))
+    tagger, arrays = ensemble.compute(tmp_path / "song.npy").inputs
+    assert tagger is None
+    assert arrays is not None
+    assert sum(ensemble.predict(tmp_path / "song.npy").values()) == pytest.approx(1)
 
 
 def test_its_figures_are_those_of_its_predictions() -> None:
@@ -75,7 +101,8 @@ def test_members_of_one_fold_share_their_statistics(monkeypatch: pytest.MonkeyPa
         return statistics(x)
 
     monkeypatch.setattr(discriminant, "statistics", counted)
-    ensemble.predict_song({"array": np.zeros((2, 128, 387), np.uint8)})
+    arrays = TrackFeatures({"array": np.zeros((2, 128, 387), np.uint8)}, float("nan"), "")
+    ensemble.predict_song(SongFeatures((None, arrays)))
     assert len(ensemble.checkpoints) > len(folds) >= len(calls) > 0
 
 
