@@ -30,9 +30,9 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 @pytest.fixture(scope="module")
 def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty songs of two seconds in ten folders, with other files as libraries have them."""
+    """Twenty songs of 1.2 s in ten folders, with other files as libraries have them."""
     folder = tmp_path_factory.mktemp("library")
-    write_corpus(folder, 2, seconds=2.0)
+    write_corpus(folder, 2, seconds=1.2)
     (folder / "rock" / "cover.jpg").write_bytes(b"\xff\xd8")
     (folder / "rock" / "broken.mp3").write_text("no sound")
     (folder / "rock" / "nowhere.flac").symlink_to("gone.flac")
@@ -106,7 +106,7 @@ def test_every_song_has_a_row_with_the_probabilities_that_predict_gives(
         for genre, share in expected.items():
             assert row[f"prob_{genre}"] == pytest.approx(share, abs=1e-6)
         assert row["reason"] is None
-        assert row["short"] == "2.00 s, shorter than half a chunk (of 29.96 s)"
+        assert row["short"] == "1.20 s, shorter than half a chunk (of 2.99 s)"
     assert sum(result.genres.values()) == 21
     assert result.short == 21
 
