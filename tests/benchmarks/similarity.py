@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 
 from mgc_ray.data.chunks import Chunks, open_chunks
+from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.ensembling.embedding import predict_and_embed
-from mgc_ray.ensembling.saved import load_ensemble
+from mgc_ray.ensembling.saved import SongFeatures, load_ensemble
 from mgc_ray.evaluation.intervals import bootstrap_interval
 from mgc_ray.models import checked_params, family_names
 from mgc_ray.settings import Params
@@ -100,7 +101,8 @@ def one_half(
     embeddings, outputs = [], []
     for number in range(len(chunks.tracks)):
         features = {name: x[chunks.track == number] for name, x in chunks.features.items()}
-        embeddings.append(predict_and_embed(ensemble, features)[1])
+        song = SongFeatures((TrackFeatures(features, float("nan"), ""),))
+        embeddings.append(predict_and_embed(ensemble, song)[1])
         outputs.append(np.concatenate([x.mean((0, 2)) for x in features.values()]))
     genres, sound = np.split(np.stack(embeddings), [len(ensemble.genres)], axis=1)
     encoder = np.stack(outputs)
