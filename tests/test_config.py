@@ -41,6 +41,8 @@ GIVEN: Params = {
     "onnx": "model.onnx",
     "out": "out",
     "searches": ["results/gru-001"],
+    "song": "song.mp3",
+    "table": "genres.parquet",
     "tracks": "tracks.csv",
     "tracks_per_genre": 3,
 }

@@ -47,7 +47,7 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
 def test_the_commands_are_the_files_of_the_package_that_are_no_library() -> None:
     assert commands() == [
         *("compare", "ensemble", "evaluate", "export", "predict", "preprocess"),
-        *("pretrain", "report", "search", "serve", "synth", "train"),
+        *("pretrain", "report", "search", "serve", "similar", "synth", "train"),
     ]
 
 
