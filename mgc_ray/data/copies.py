@@ -18,7 +18,7 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mgc_ray.data.features import DecodedTrack
+from mgc_ray.data.decoded import DecodedTrack
 
 _HOP = 0.0928  # seconds from frame to frame
 _RATE = 2_800  # Hz, about what audio is reduced to: it has the bands below, and takes little time

@@ -20,8 +20,9 @@ import torch
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.audio import keep_freed_memory
 from mgc_ray.data.chunks import Features
+from mgc_ray.data.decoded import DecodedTrack
 from mgc_ray.data.device import best_device
-from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures, feature_set_from_json
+from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.features.array import is_array
 from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs

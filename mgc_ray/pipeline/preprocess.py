@@ -34,7 +34,8 @@ from mgc_ray.data.dataset import (
     write_skipped,
     write_tracks,
 )
-from mgc_ray.data.features import DecodedTrack, TrackFeatures
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import LOCK, check_output_folder, delete_partial_files, exclusive_lock
 from mgc_ray.data.more_tracks import new_recordings

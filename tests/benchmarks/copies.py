@@ -30,7 +30,8 @@ from mgc_ray.config import DatasetConfig
 from mgc_ray.data.audio import UnusableTrackError, Waveform, keep_freed_memory, read_waveform
 from mgc_ray.data.copies import _copies, fingerprint
 from mgc_ray.data.dataset import TRACKS_PER_SHARD, DatasetInfo, shard_path, write_shard
-from mgc_ray.data.features import DecodedTrack, audio_features
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import audio_features
 from mgc_ray.data.features.array import read_array
 from mgc_ray.data.tracks import Track, read_tracks
 

@@ -14,7 +14,7 @@ from mgc_ray.corpus.instruments import SAMPLE_RATE
 from mgc_ray.data import copies
 from mgc_ray.data.audio import Waveform
 from mgc_ray.data.copies import fingerprint, same_recordings
-from mgc_ray.data.features import DecodedTrack
+from mgc_ray.data.decoded import DecodedTrack
 from mgc_ray.data.features.log_mel import log_mel_of
 
 SECONDS = 10.0

@@ -16,7 +16,8 @@ from mgc_ray.config import DatasetConfig
 from mgc_ray.data import features
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
 from mgc_ray.data.chunks import Chunks
-from mgc_ray.data.features import DecodedTrack, FeatureSet, _own, chroma, musicnn
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import FeatureSet, _own, chroma, musicnn
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS
 from mgc_ray.data.features.array import Array
 from mgc_ray.data.features.log_mel import LogMel

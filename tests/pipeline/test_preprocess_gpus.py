@@ -20,7 +20,8 @@ from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.audio import Waveform
 from mgc_ray.data.dataset import DatasetInfo
-from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures, _embedding
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import FeatureSet, TrackFeatures, _embedding
 from mgc_ray.pipeline.preprocess import _complete
 from tests.data.features.made_own import write_encoder
 from tests.pipeline.making import contents, music, shards, wav

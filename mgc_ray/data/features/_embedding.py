@@ -15,7 +15,7 @@ from mgc_ray.settings import Params, configuration, setting
 if TYPE_CHECKING:
     import torch
 
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 E = TypeVar("E", bound="Embedding")
 

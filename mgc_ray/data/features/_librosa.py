@@ -20,7 +20,7 @@ from mgc_ray.data.files import exclusive_lock
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 
 _COMPILE = "import librosa, numpy; librosa.estimate_tuning(S=numpy.ones((513, 9), 'float32'))"

@@ -21,7 +21,7 @@ from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 RECIPES = {"gtzan": GTZAN_ARRAYS}
 _MOST = 10_000_000  # a damaged number would ask for all memory

@@ -17,7 +17,7 @@ from mgc_ray.data.hugging_face import import_transformers, read_pretrained
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 ARGUMENT = "the model whose features they are: give ast:FOLDER or ast:OWNER/NAME"
 _SAMPLE_RATE = 16_000  # Hz

@@ -12,7 +12,7 @@ from mgc_ray.data.features.log_mel import log_mel_of
 from mgc_ray.settings import Params, configuration
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 
 @configuration

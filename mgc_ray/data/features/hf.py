@@ -20,7 +20,7 @@ from mgc_ray.data.hugging_face import read_encoder, stated_licence, stated_train
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 ARGUMENT = "an audio encoder: give hf:FOLDER or hf:OWNER/NAME"
 _BATCH = 8  # chunks at a time

@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 AMIN = np.float32(1e-10)  # power below which no logarithm is taken, librosa's
 _BANDS_PER_BLOCK = 4  # of the mel product: measured, 2 and 8 are slower

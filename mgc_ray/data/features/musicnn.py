@@ -30,7 +30,7 @@ from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 Model = Literal["MSD_musicnn", "MSD_vgg", "MTT_musicnn", "MTT_vgg"]
 CHOICES = ("MSD_musicnn", "MSD_vgg", "MTT_musicnn", "MTT_vgg")

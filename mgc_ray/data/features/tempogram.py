@@ -15,7 +15,7 @@ from mgc_ray.data.features.log_mel import LogMel, log_mel_of
 from mgc_ray.settings import Params, configuration
 
 if TYPE_CHECKING:
-    from mgc_ray.data.features import DecodedTrack
+    from mgc_ray.data.decoded import DecodedTrack
 
 BANDS = 32
 SLOWEST, FASTEST = 30, 240  # BPM

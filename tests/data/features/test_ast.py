@@ -11,7 +11,8 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.audio import UnusableTrackError, Waveform
-from mgc_ray.data.features import DecodedTrack, FeatureSet, audio_features, feature_set_from_json
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import FeatureSet, audio_features, feature_set_from_json
 from mgc_ray.data.features.ast import Feature
 from tests.data.features.made_ast import import_transformers, write_extractor
 

@@ -11,7 +11,8 @@ import torch
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.audio import Waveform
-from mgc_ray.data.features import DecodedTrack, audio_features, feature_set_from_json
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import audio_features, feature_set_from_json
 from mgc_ray.data.features.hf import _network
 from tests.data.features.made_ast import import_transformers
 from tests.data.features.made_hf import write_hubert, write_wav2vec2, write_whisper

@@ -10,7 +10,8 @@ import pytest
 
 from mgc_ray.config import CHUNK_SECONDS, DatasetConfig
 from mgc_ray.data.audio import Waveform
-from mgc_ray.data.features import DecodedTrack, FeatureSet, audio_features
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import FeatureSet, audio_features
 from mgc_ray.data.features.log_mel import LogMel
 from mgc_ray.data.features.tempogram import lag_edges
 
@@ -206,7 +207,8 @@ def test_librosa_is_imported_only_where_its_features_are_computed(tmp_path: Path
         "import numpy as np\n"
         "from mgc_ray.config import DatasetConfig\n"
         "from mgc_ray.data.audio import Waveform\n"
-        "from mgc_ray.data.features import DecodedTrack, audio_features\n"
+        "from mgc_ray.data.decoded import DecodedTrack\n"
+        "from mgc_ray.data.features import audio_features\n"
         "waveform = Waveform(np.random.default_rng(0).normal(size=2000).astype('f4'), 22050)\n"
         "for names in (['log_mel'], ['log_mel', 'chroma']):\n"
         "    features = audio_features(DatasetConfig(features=names))\n"

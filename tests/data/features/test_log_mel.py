@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mgc_ray.data.audio import UnusableTrackError, Waveform, read_waveform
-from mgc_ray.data.features import DecodedTrack, FeatureSet, TrackFeatures
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.data.features.log_mel import LogMel, mel_filters
 
 RATE = 22050

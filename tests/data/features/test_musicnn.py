@@ -10,7 +10,8 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.audio import Waveform
-from mgc_ray.data.features import DecodedTrack, audio_features, feature_set_from_json
+from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.features import audio_features, feature_set_from_json
 from mgc_ray.data.features._musicnn_networks import MusicNN
 from mgc_ray.data.features._tf_checkpoint import read_tensors
 from mgc_ray.data.features.musicnn import Feature, load_weights

@@ -172,7 +172,7 @@ def test_another_process_gets_the_file_with_the_features(tmp_path: Path) -> None
     (tmp_path / "pickled").write_bytes(pickle.dumps((features, noise().waveform)))
     program = (
         "import pickle, sys\n"
-        "from mgc_ray.data.features import DecodedTrack\n"
+        "from mgc_ray.data.decoded import DecodedTrack\n"
         "features, waveform = pickle.load(open('pickled', 'rb'))\n"
         "values = features.of(DecodedTrack(waveform)).columns['my_encoder']\n"
         "pickle.dump(values, open('values', 'wb'))\n"
