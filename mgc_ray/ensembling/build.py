@@ -6,7 +6,7 @@ validation for one that was refitted on folds (see refit.py). Calibration and se
 alone; the test part is read by `test_ensemble`, after the ensemble has been saved.
 
 Searches may have other features, chunks and even tracks. Then all this is done on the tracks that
-all of their datasets have, told by their ids.
+all of their datasets have; tracks with one track_id are the same.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from mgc_ray.data.dataset import DatasetInfo, read_dataset_tracks
 from mgc_ray.data.tracks import Track
 from mgc_ray.ensembling.calibrate import fit_temperature
 from mgc_ray.ensembling.refit import Refitted
-from mgc_ray.ensembling.saved import load_ensemble, member_probs, save_ensemble
+from mgc_ray.ensembling.saved import combine, load_ensemble, member_probs, save_ensemble
 from mgc_ray.ensembling.select import select
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models._classifier import Classifier, count_parameters
@@ -159,12 +159,12 @@ def build_ensemble(held: Sequence[HeldOut], out: Path, half: bool = False) -> Bu
     held = sorted(held, key=lambda one: one.chunks.info.features.seconds_of_chunk)
     infos = [one.chunks.info for one in held]
     part = held[0].part
-    _check_separate(infos, [one.tracks for one in held], part)
+    _check_separate(held)
     tracks = _common([one.chunks for one in held])
     candidates = tuple(candidate for one in held for candidate in one.candidates)
     probs = [own for one in held for own in one.probs]
     dataset_of = [i for i, one in enumerate(held) for _ in one.candidates]
-    by_track = [tracks.of(own, i)[0] for own, i in zip(probs, dataset_of, strict=True)]
+    by_track = [tracks.of(own, i) for own, i in zip(probs, dataset_of, strict=True)]
     temperatures = [fit_temperature(probs, tracks.true) for probs in by_track]
     calibrated = np.stack(
         [apply_temperature(p, t) for p, t in zip(by_track, temperatures, strict=True)]
@@ -267,10 +267,10 @@ class _CommonTracks:
     chunks: tuple[tuple[np.ndarray, np.ndarray], ...]
     genres: tuple[str, ...]
 
-    def of(self, probs: np.ndarray, dataset: int) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities [N, C] of all of a dataset's chunks -> of these tracks and their chunks."""
+    def of(self, probs: np.ndarray, dataset: int) -> np.ndarray:
+        """Probabilities [N, C] of all of a dataset's chunks -> of these tracks [K, C]."""
         rows, track = self.chunks[dataset]
-        return track_probs(probs[rows], track)[1], probs[rows]
+        return track_probs(probs[rows], track)[1]
 
 
 def _common(tables: Sequence[ChunkTable]) -> _CommonTracks:
@@ -303,26 +303,29 @@ def _common(tables: Sequence[ChunkTable]) -> _CommonTracks:
     return _CommonTracks(np.array(shared), first.track_group[at_first], true, tuple(chunks), genres)
 
 
-def _check_separate(
-    infos: Sequence[DatasetInfo], tracks: Sequence[Sequence[Track]], part: str
-) -> None:
+def _check_separate(held: Sequence[HeldOut]) -> None:
     """RequestError where what one dataset tests or validates, another one is trained on."""
-    held = ("test", "valid") if part == VALID else ("test",)
-    trained = ("train",) if part == VALID else ("train", "valid")
-    for i, own in enumerate(tracks):
-        for j, other in enumerate(tracks):
-            if infos[i].split_id == infos[j].split_id:
+    on_valid = held[0].part == VALID
+    tested = ("test", "valid") if on_valid else ("test",)
+    trained = ("train",) if on_valid else ("train", "valid")
+    for own in held:
+        for other in held:
+            if own.chunks.info.split_id == other.chunks.info.split_id:
                 continue
-            of_training = [track for track in other if track.split in trained]
+            of_training = [track for track in other.tracks if track.split in trained]
             ids = {track.track_id for track in of_training}
             groups = {track.group for track in of_training}
-            wrong = [t for t in own if t.split in held and (t.track_id in ids or t.group in groups)]
+            wrong = [
+                track
+                for track in own.tracks
+                if track.split in tested and (track.track_id in ids or track.group in groups)
+            ]
             if wrong:
                 raise RequestError(
-                    f"{len(wrong)} tracks that {infos[i].source_name} tests or validates (such as "
-                    f"{wrong[0].track_id}) are in the training part of {infos[j].source_name}, or "
-                    "others of their artist are: split both alike, e.g. by a column split and "
-                    "--protocol given"
+                    f"{len(wrong)} tracks that {own.chunks.info.source_name} tests or validates "
+                    f"(such as {wrong[0].track_id}) are in the training part of "
+                    f"{other.chunks.info.source_name}, or others of their artist are: split both "
+                    "alike, e.g. by a column split and --protocol given"
                 )
 
 
@@ -378,26 +381,17 @@ def _evaluate(
     tracks: _CommonTracks,
     temperature: float,
 ) -> tuple[Metrics, Predictions]:
-    """`probs` [N, C] of each member, for all chunks of the dataset that it reads.
-
-    As `Ensemble.predict_songs` does it: chunks are those of the first dataset, to which members
-    of others add what they say of the whole track.
-    """
+    """`probs` [N, C] of each member, for all chunks of the dataset that it reads."""
     used = [i for i, member in enumerate(members) if member.weight > 0]
-    first = min(dataset_of[i] for i in used)
-    _, track = tracks.chunks[first]
-    by_track = np.zeros((len(tracks.true), len(tracks.genres)))
-    by_chunk = np.zeros((len(track), len(tracks.genres)))
-    for i in used:
-        member = members[i]
-        of_tracks, of_chunks = tracks.of(probs[i], dataset_of[i])
-        of_tracks = member.weight * apply_temperature(of_tracks, member.temperature)
-        by_track += of_tracks
-        if dataset_of[i] == first:
-            by_chunk += member.weight * apply_temperature(of_chunks, member.temperature)
-        else:
-            by_chunk += of_tracks[track]
+    read = [dataset_of[i] for i in used]
+    by_track, by_chunk = combine(
+        [members[i] for i in used],
+        [probs[i][tracks.chunks[dataset_of[i]][0]] for i in used],
+        read,
+        {i: tracks.chunks[i][1] for i in read},
+    )
     by_track = apply_temperature(by_track, temperature)
+    _, track = tracks.chunks[min(read)]
     right = int((by_chunk.argmax(1) == tracks.true[track]).sum())
     metrics = measure(by_track, tracks.true, tracks.group, tracks.genres, right, len(by_chunk))
     return metrics, Predictions(model, part, tracks.track_id, tracks.group, tracks.true, by_track)

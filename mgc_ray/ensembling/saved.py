@@ -9,7 +9,7 @@ Nothing in it is executed: such a file is given by --family and --features.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -174,31 +174,40 @@ class Ensemble:
 
         The members that cannot read a song have no part in its prediction.
         """
-        weight = np.zeros((len(songs), 1))
-        of_song = np.zeros((len(songs), len(self.genres)))
-        of_chunks = [np.zeros((song.shortest.chunks, len(self.genres))) for song in songs]
-        for i, (_, indices) in enumerate(self._by_input):
-            read = {s: found for s, song in enumerate(songs) if (found := song.inputs[i])}
-            if not read:
-                continue
-            own = list(read.values())
+        found: dict[int, SongPrediction] = {}
+        by_inputs: dict[tuple[int, ...], list[int]] = {}
+        for number, song in enumerate(songs):
+            there = tuple(i for i, features in enumerate(song.inputs) if features)
+            by_inputs.setdefault(there, []).append(number)
+        for there, numbers in by_inputs.items():
+            predicted = self._predict_alike([songs[number] for number in numbers], there)
+            found |= zip(numbers, predicted, strict=True)
+        return [found[number] for number in range(len(songs))]
+
+    def _predict_alike(
+        self, songs: Sequence[SongFeatures], inputs: Sequence[int]
+    ) -> list[SongPrediction]:
+        """Of songs that all have these inputs, by the members that read them."""
+        probs: dict[int, np.ndarray] = {}  # by member
+        song_of = {}
+        for i in inputs:
+            _, members = self._by_input[i]
+            own = [features for song in songs if (features := song.inputs[i])]
+            song_of[i] = np.repeat(np.arange(len(own)), [features.chunks for features in own])
             together = {n: np.concatenate([f.columns[n] for f in own]) for n in own[0].columns}
-            members = [self.info.members[index] for index in indices]
-            classifiers = [self.checkpoints[index].classifier for index in indices]
-            probs = member_probs(classifiers, together)
-            song_of = np.repeat([*read], [features.chunks for features in own])
-            rows, by_song, by_chunk = combine(members, probs, song_of)
-            of_song[rows] += by_song
-            weight[rows] += sum(member.weight for member in members)
-            for s, song_probs in zip(rows, by_song, strict=True):
-                is_shortest = read[s] is songs[s].shortest
-                of_chunks[s] += by_chunk[song_of == s] if is_shortest else song_probs
-        return [
-            SongPrediction(
-                *(apply_temperature(p / share, self.info.temperature) for p in (song, chunks))
+            classifiers = [self.checkpoints[member].classifier for member in members]
+            probs |= zip(members, member_probs(classifiers, together), strict=True)
+        by_song, by_chunk = (
+            apply_temperature(p, self.info.temperature)
+            for p in combine(
+                [self.info.members[member] for member in probs],
+                list(probs.values()),
+                [self.input_of_member[member] for member in probs],
+                song_of,
             )
-            for song, chunks, share in zip(of_song, of_chunks, weight, strict=True)
-        ]
+        )
+        chunks = np.split(by_chunk, np.cumsum([song.shortest.chunks for song in songs])[:-1])
+        return [SongPrediction(*one) for one in zip(by_song, chunks, strict=True)]
 
     def by_genre(self, probs: np.ndarray) -> dict[str, float]:
         """Probabilities [genres] by name, most probable first."""
@@ -226,24 +235,33 @@ def member_probs(classifiers: Sequence[Classifier], features: Features) -> list[
 
 
 def combine(
-    members: Sequence[Member], probs: Sequence[np.ndarray], track: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The weighted mean of members' calibrated probabilities, given [N, genres] of each.
+    members: Sequence[Member],
+    probs: Sequence[np.ndarray],
+    input_of: Sequence[int],
+    track_of: Mapping[int, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weighted mean of members' calibrated probabilities, for tracks [K, C] and chunks [N, C].
 
-    `track` [N]: each chunk's track. Returns the tracks that have chunks, ascending [K], their
-    probabilities [K, genres] and those of the chunks [N, genres].
+    `probs`: of each member, for all chunks of the input that it reads, `input_of`; `track_of`: the
+    track of each chunk of an input, 0..K-1, all of which have chunks. N chunks are those of the
+    first input that is read; members that read another one add what they say of the whole track.
     """
-    present = np.unique(track)
-    tracks = np.zeros((len(present), probs[0].shape[1]))
-    chunks = np.zeros(probs[0].shape)
-    for member, own in zip(members, probs, strict=True):
-        tracks += member.weight * apply_temperature(track_probs(own, track)[1], member.temperature)
-        chunks += member.weight * apply_temperature(own, member.temperature)
-    return present, tracks, chunks
+    first = min(input_of)
+    genres = probs[0].shape[1]
+    by_track = np.zeros((track_of[first].max() + 1, genres))
+    by_chunk = np.zeros((len(track_of[first]), genres))
+    for member, own, i in zip(members, probs, input_of, strict=True):
+        _, of_tracks = track_probs(own, track_of[i])
+        tracks = member.weight * apply_temperature(of_tracks, member.temperature)
+        chunks = member.weight * apply_temperature(own, member.temperature)
+        by_track += tracks
+        by_chunk += chunks if i == first else tracks[track_of[first]]
+    total = sum(member.weight for member in members)
+    return by_track / total, by_chunk / total
 
 
 def shipped_model() -> Path:
-    """The folder of the ensemble that comes with the program, trained on GTZAN's arrays.
+    """The folder of the ensemble that comes with the program, trained on GTZAN.
 
     In an installed package it is beside the code, in a checkout under results/. Raises RequestError
     where it is in neither.

@@ -116,7 +116,7 @@ def predict_library(
     if not files:
         others = no_audio_in_words(found.no_audio) or "it is empty"
         raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
-    key = model_key(Path(model), ensemble.left_out, VERSION if embeddings else "")
+    key = model_key(Path(model), ensemble.info.members, VERSION if embeddings else "")
     schema = table_schema(ensemble.genres, embedding_length(ensemble) if embeddings else 0)
     earlier = read_earlier(out, schema)
     if embeddings and out.exists() and not has_embeddings(out):

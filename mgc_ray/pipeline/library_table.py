@@ -7,7 +7,7 @@ with embeddings also record where the library and the model are (`Origin`).
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from mgc_ray import RequestError
 from mgc_ray.data.files import atomic_write
 from mgc_ray.models import own_families
+from mgc_ray.results import Member
 
 OWN_COLUMNS = {
     "path": pa.string(),  # below the folder; bytes that are not UTF-8 as \xNN
@@ -50,13 +51,14 @@ def table_schema(genres: Sequence[str], embedding_length: int = 0) -> pa.Schema:
     return pa.schema([*OWN_COLUMNS.items(), *probs, *embedding])
 
 
-def model_key(model: Path, left_out: str = "", embedding_version: str = "") -> str:
+def model_key(model: Path, members: Iterable[Member], embedding_version: str = "") -> str:
     """A hash that changes with everything that decides a prediction, or an embedding.
 
-    `left_out`: why some of its members do not predict; `embedding_version`: of how embeddings are
-    computed, "" for a table without them.
+    `members`: those that predict; `embedding_version`: of how embeddings are computed, "" for a
+    table without them.
     """
-    digest = hashlib.sha256(f"{left_out}{embedding_version}".encode())
+    names = [member.name for member in members]
+    digest = hashlib.sha256(json.dumps([names, embedding_version]).encode())
     for path in sorted(model.rglob("*")):
         if path.suffix in (".json", ".safetensors"):
             digest.update(path.read_bytes())

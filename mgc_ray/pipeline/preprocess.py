@@ -65,9 +65,8 @@ _PATHS = (
     *("path_column", "genre_column", "artist_column", "split_column"),
 )
 _TRACKS_PER_TASK = 64  # at most
-_LARGEST = (
-    64 << 20
-)  # bytes of waveforms that are sent to a GPU: some 17 min; a shard's are one object
+# bytes of waveforms that are sent to a GPU: some 17 min; those of a shard are one object
+_LARGEST = 64 << 20
 _SYNTHETIC_SECONDS = 30.0  # at most: the length that generated songs are made for
 
 

@@ -132,7 +132,7 @@ def _embed(config: SimilarConfig, library: EmbeddedSongs) -> np.ndarray:
     from mgc_ray.pipeline.songs import load_model
 
     ensemble = load_model(model)
-    if (key := model_key(model, ensemble.left_out, VERSION)) != library.model:
+    if (key := model_key(model, ensemble.info.members, VERSION)) != library.model:
         raise RequestError(
             f"embeddings of different ensembles cannot be compared: {config.table} was made by "
             f"{library.model}, but {model} is {key}: give the ensemble that made it by --model, "

@@ -113,7 +113,7 @@ def _results(rows: ray.data.Dataset) -> Iterator[Any]:
 
 
 class _Finish:
-    """A process that goes on with results; what it loads, such as a network, it keeps."""
+    """A process that works on results of others; it keeps what it loads, such as a network."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function

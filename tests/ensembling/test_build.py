@@ -297,22 +297,28 @@ def _longer_chunks(chunks: Chunks, *left_out: str) -> Chunks:
     )
 
 
+def _held_with_other(made: Path, folder: Path) -> list[HeldOut]:
+    """A candidate on the dataset of `made`, and one on FOLDER/other that is trained here."""
+    model, other = folder / "cnn-0000", folder / "other"
+    parts = load_chunks(made / "dataset", ("train", "valid"))
+    info = replace(_longer_chunks(parts).info, split_id=read_info(other).split_id)
+    trained(model, "cnn", replace(_longer_chunks(parts), info=info), features="log_mel")
+    candidate = Candidate("cnn-0000", "cnn", (model,), Score(0.5, -1.0))
+    return [
+        build.validation(other, [candidate], 5),
+        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
+    ]
+
+
 def test_searches_on_other_chunks_of_the_same_tracks_are_one_ensemble(
     made: Path, tmp_path: Path
 ) -> None:
     chunks = _with_test_part(chunks_of_three(12))
     left_out = next(track.track_id for track in chunks.tracks if track.split == "test")
-    write_dataset(tmp_path / "longer", _longer_chunks(chunks, left_out))
-    parts = load_chunks(tmp_path / "longer", ("train", "valid"))
-    trained(tmp_path / "cnn-0000", "cnn", parts, features="log_mel")
-    others = [Candidate("cnn-0000", "cnn", (tmp_path / "cnn-0000",), Score(0.5, -1.0))]
-    held = [
-        build.validation(tmp_path / "longer", others, 5),
-        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
-    ]
-    built = build_ensemble(held, tmp_path / "e")
+    write_dataset(tmp_path / "other", _longer_chunks(chunks, left_out))
+    built = build_ensemble(_held_with_other(made, tmp_path), tmp_path / "e")
     info, table = build.test_ensemble(built, seed=0)
-    assert built.datasets == (made / "dataset", tmp_path / "longer")  # shorter chunks first
+    assert built.datasets == (made / "dataset", tmp_path / "other")  # shorter chunks first
     expected = {}
     for name, dataset, checkpoint in (
         ("gru", built.datasets[0], made / "gru-0000"),
@@ -357,13 +363,7 @@ def test_what_another_dataset_is_trained_on_is_not_tested(
     tracks[at] = replace(tracks[at], **{what: getattr(wrong, what)})
     info = replace(chunks.info, split_id="fedcba9876543210")
     write_dataset(tmp_path / "other", _longer_chunks(replace(chunks, tracks=tracks, info=info)))
-    parts = load_chunks(tmp_path / "other", ("train", "valid"))
-    trained(tmp_path / "cnn-0000", "cnn", parts, features="log_mel")
-    others = [Candidate("cnn-0000", "cnn", (tmp_path / "cnn-0000",), Score(0.5, -1.0))]
-    held = [
-        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
-        build.validation(tmp_path / "other", others, 5),
-    ]
+    held = _held_with_other(made, tmp_path)
     with pytest.raises(RequestError, match="1 tracks that .* tests or validates .* given"):
         build_ensemble(held, tmp_path / "e")
 
@@ -372,13 +372,7 @@ def test_datasets_without_common_tracks_make_no_ensemble(made: Path, tmp_path: P
     chunks = _with_test_part(chunks_of_three(12))
     blues = [track.track_id for track in chunks.tracks if track.genre == "blues"]
     write_dataset(tmp_path / "other", _longer_chunks(chunks, *blues))
-    parts = load_chunks(made / "dataset", ("train", "valid"))
-    trained(tmp_path / "cnn-0000", "cnn", _longer_chunks(parts), features="log_mel")
-    others = [Candidate("cnn-0000", "cnn", (tmp_path / "cnn-0000",), Score(0.5, -1.0))]
-    held = [
-        build.validation(made / "dataset", _candidates(made, "gru-0000"), 5),
-        build.validation(tmp_path / "other", others, 5),
-    ]
+    held = _held_with_other(made, tmp_path)
     with pytest.raises(RequestError, match="in common, of 2 of 3 genres: .*track_id"):
         build_ensemble(held, tmp_path / "e")
 

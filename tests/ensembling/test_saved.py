@@ -72,8 +72,7 @@ def test_combined_probabilities_by_hand() -> None:
     members = _members(("a", 0.75, 1.0), ("b", 0.25, 0.5))
     first = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
     second = np.array([[0.5, 0.5], [0.9, 0.1], [0.25, 0.75]])
-    present, tracks, chunks = combine(members, [first, second], np.array([4, 4, 7]))
-    assert present.tolist() == [4, 7]
+    tracks, chunks = combine(members, [first, second], [0, 0], {0: np.array([0, 0, 1])})
     # a temperature of a half squares: 0.7, 0.3 of the first track -> 49 / 58; 1 : 9 of the second
     assert tracks[0, 0] == pytest.approx(0.75 * 0.7 + 0.25 * 49 / 58)
     assert tracks[1, 0] == pytest.approx(0.75 * 0.1 + 0.25 * 1 / 10)
