@@ -80,7 +80,7 @@ def test_crops_of_one_recording_are_found_again(recordings: Chunks) -> None:
 
 @pytest.mark.parametrize("name", UNUSED)
 def test_a_setting_that_is_not_used_is_refused(name: str, recordings: Chunks) -> None:
-    value = 3 if name in ("patience", "folds") else 0.1
+    value = 3 if name in ("patience", "folds", "embedding_width") else 0.1
     message = f"pre-training does not use {name}: leave it out"
     with pytest.raises(RequestError, match=message):
         next(pretrain("cnn", SMALL | {name: value}, recordings))

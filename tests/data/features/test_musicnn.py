@@ -129,7 +129,7 @@ def test_without_the_package_its_installation_is_named(
     with pytest.raises(RequestError, match="cannot be read from .* no table of TensorFlow"):
         load_weights(MusicNN(), "MSD_musicnn")
     monkeypatch.setenv("MUSICNN", str(tmp_path / "missing.whl"))
-    with pytest.raises(RequestError, match="cannot be read from .*missing.whl"):
+    with pytest.raises(RequestError, match="MUSICNN names .*missing.whl, which does not exist"):
         load_weights(MusicNN(), "MSD_musicnn")
 
 
