@@ -37,7 +37,13 @@ from mgc_ray.data.dataset import (
 from mgc_ray.data.decoded import DecodedTrack
 from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
-from mgc_ray.data.files import LOCK, check_output_folder, delete_partial_files, exclusive_lock
+from mgc_ray.data.files import (
+    LOCK,
+    atomic_write,
+    check_output_folder,
+    delete_partial_files,
+    exclusive_lock,
+)
 from mgc_ray.data.more_tracks import new_recordings
 from mgc_ray.data.names import one_line
 from mgc_ray.data.split.protocols import add_to_train, draw_split
@@ -136,7 +142,8 @@ def _make(
     folder: Path, shared: SharedFolder, info: DatasetInfo, tables: Tables, fetcher: TrackFetcher
 ) -> DatasetInfo:
     """Features, split, synthetic tracks; the finished dataset."""
-    shards = shuffled_shards(tables.tracks, info.seed)
+    shards = shuffled_shards(tables.tracks)
+    take_shards(folder, info, shards)
     write_shards(shared, info, shards, fetcher)
     contents = {shard: read_shard_content(shard_path(folder, shard), info) for shard in shards}
     places = track_places(contents)
@@ -203,12 +210,12 @@ def _make(
     return info
 
 
-def shuffled_shards(tracks: Sequence[Track], seed: int) -> Shards:
+def shuffled_shards(tracks: Sequence[Track]) -> Shards:
     """Tracks in random order, so that each shard is a sample of all genres and parts.
 
-    What is streamed shard by shard is then well mixed.
+    What is streamed shard by shard is then well mixed. The order is the same for each split.
     """
-    order = np.random.default_rng(seed).permutation(len(tracks))
+    order = np.random.default_rng(0).permutation(len(tracks))
     return _shards([tracks[i] for i in order], first=0)
 
 
@@ -217,6 +224,40 @@ def _shards(tracks: Sequence[Track], first: int) -> Shards:
         first + number: tracks[start : start + TRACKS_PER_SHARD]
         for number, start in enumerate(range(0, len(tracks), TRACKS_PER_SHARD))
     }
+
+
+def take_shards(folder: Path, info: DatasetInfo, shards: Shards) -> None:
+    """Link what a dataset beside this one has, where its music and features are the same.
+
+    The folds of a cross-validation differ in their split alone, so features are computed once.
+    """
+    for other in sorted(folder.parent.glob("*/dataset.json")):
+        if not (missing := _missing(folder, shards)):
+            return
+        taken = [
+            shard for shard in missing if _take_shard(other.parent, folder, info, shards, shard)
+        ]
+        if taken:
+            count = sum(len(shards[shard]) for shard in taken)
+            console.print(f"features of {count} tracks are those of {other.parent}", markup=False)
+
+
+def _take_shard(other: Path, folder: Path, info: DatasetInfo, shards: Shards, shard: int) -> bool:
+    source, target = shard_path(other, shard), shard_path(folder, shard)
+    try:
+        content = read_shard_content(source, info)
+    except (OSError, RequestError):  # not there, or of other music or features
+        return False
+    paths = {one.path for one in content.tracks} | {one.path for one in content.skipped}
+    if other == folder or paths != {track.path for track in shards[shard]}:
+        return False
+    target.parent.mkdir(exist_ok=True)
+    with atomic_write(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, temporary)
+    return True
 
 
 def write_shards(

@@ -502,7 +502,7 @@ def million_with_ray(queue: Any) -> None:
     with ray_cluster(ClusterConfig()), tempfile.TemporaryDirectory() as folder:
         names = (f"some name of a track {i}" for i in range(1_000_000))
         tracks = [Track(f"/music/some genre/{name}.wav", "some genre", name) for name in names]
-        shards = shuffled_shards(tracks, 0)
+        shards = shuffled_shards(tracks)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         info = DatasetInfo(DatasetConfig(), NoWork(COLUMNS), listing="")
         shared = shared_dataset(Path(folder), None)

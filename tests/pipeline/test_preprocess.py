@@ -295,6 +295,33 @@ def test_the_test_parts_of_all_folds_together_are_the_table(tmp_path: Path) -> N
     assert sorted(tested) == [f"jazz{i}" for i in range(5)] + [f"rock{i}" for i in range(3)]
 
 
+def test_datasets_that_differ_in_their_split_share_their_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = music(tmp_path / "music", 4)
+    (source / "jazz" / "text.wav").write_text("no audio")
+    for fold in ("1/3", "2/3"):
+        make(source, tmp_path / fold[0], protocol="cross-validation", fold=fold)
+    assert "features of 9 tracks are those of" in capsys.readouterr().err
+    first, second = (sorted((tmp_path / name / "chunks").iterdir()) for name in "12")
+    assert len(first) > 1
+    assert [one.stat().st_ino for one in first] == [one.stat().st_ino for one in second]
+    assert reasons(tmp_path / "1") == reasons(tmp_path / "2")
+    one, two = (load_chunks(tmp_path / name, ["train", "valid", "test"]) for name in "12")
+    assert {t.path: t.split for t in one.tracks} != {t.path: t.split for t in two.tracks}
+    # other music has features of its own, as has what is not where it should be
+    wav(source / "jazz" / "more.wav", 99)
+    make(source, tmp_path / "3", protocol="cross-validation", fold="1/3")
+    assert "are those of" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "1")
+    for shard in second[1:]:
+        shard.unlink()
+        shutil.copyfile(second[0], shard)
+    (source / "jazz" / "more.wav").unlink()
+    make(source, tmp_path / "4", protocol="cross-validation", fold="2/3")
+    assert len(load_chunks(tmp_path / "4", ["train", "valid", "test"]).tracks) == 8
+
+
 def test_unlabelled_music_at_any_depth_becomes_a_dataset_without_genres(tmp_path: Path) -> None:
     for i in range(11):
         wav(tmp_path / "music" / ("deep" if i % 2 else ".") / f"{i}.wav", i)
