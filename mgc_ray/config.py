@@ -326,13 +326,14 @@ class SearchConfig:
 
     family: Names = setting(
         (),
-        "Model families, or all; a family of your own as a path, ./my_family.py.",
+        "Model families, or all; a family of your own as a path, ./my_family.py (default: those "
+        "that are best for the features, listed below).",
         flag=True,
         metavar="NAME",
         compared=False,
     )
     name: str = setting(
-        "", "Folder of this search (default: the family and a number).", flag=True, compared=False
+        "", "Folder of this search (default: the families and a number).", flag=True, compared=False
     )
     results: str = setting(
         "results", "Where searches are written.", flag=True, metavar="DIR", compared=False

@@ -453,6 +453,7 @@ class SearchResult:
     commit: str | None = None
     family_files: tuple[str, ...] = ()  # of families outside the package
     feature_files: tuple[str, ...] = ()  # of features outside the package
+    why_families: str = ""  # where none was asked for
     resumed: bool = False
     finished: bool = False
     failure: str = ""

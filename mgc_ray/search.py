@@ -1,6 +1,6 @@
 """From a folder of music to a tested classifier: the main job.
 
-    python -m mgc_ray.search --family gru --tracks FOLDER_OR_CSV
+    python -m mgc_ray.search --tracks FOLDER_OR_CSV
 
 Dataset, trials, ensemble and test figure, all under results/NAME; without --tracks on the built-in
 corpus. results/NAME/config.toml repeats the search: --config results/NAME/config.toml --name NEW.
@@ -11,7 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from mgc_ray.config import SearchConfig
-from mgc_ray.pipeline.request import complete_search, read_request, search_defaults
+from mgc_ray.pipeline.request import (
+    complete_search,
+    read_request,
+    reason_for_families,
+    search_defaults,
+)
 from mgc_ray.results import SEARCH, SearchResult
 from mgc_ray.settings import as_json, configured_by
 from mgc_ray.terminal.command import console, print_json, run
@@ -28,7 +33,7 @@ def run_search(config: SearchConfig) -> SearchResult:
     refuses, and SearchFailedError where no trial gave a model.
     """
     prepare_process()
-    request = read_request(complete_search(config))
+    request = read_request(complete_search(config), reason_for_families(config))
     from mgc_ray.pipeline.search import search  # imports Ray and PyTorch, which takes seconds
 
     return search(request, "mgc_ray.run_search")
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config = complete_search(parsed.config)
     on_stop(lambda: _how_to_continue(config))
-    request = read_request(config)
+    request = read_request(config, reason_for_families(parsed.config))
     from mgc_ray.pipeline.search import SearchFailedError, search
     from mgc_ray.pipeline.summary import print_summary
 

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,17 @@ def test_a_streamed_search_that_starts_from_another_knows_its_trials(home: Path)
     assert len(params) == 3
     # all are different: the defaults ran once
     assert len({json.dumps(p, sort_keys=True) for p in params}) == 3
+
+
+def test_a_search_without_a_family_says_which_it_takes_and_records_it(home: Path) -> None:
+    done = command("search", "--smoke", "--trials", 1, "--name", "unasked", "--json", cwd=home)
+    content = json.loads(done.stdout)
+    assert content["why_families"].startswith("no --family is given: searching discriminant (")
+    assert content["why_families"] in " ".join(done.stderr.split())
+    assert content["config"]["family"] == ["discriminant"]
+    assert content["best_trial"]["family"] == "discriminant"
+    config = tomllib.loads((home / "results/unasked/config.toml").read_text("utf-8"))
+    assert config["family"] == ["discriminant"]  # so that --config repeats it
 
 
 def test_evaluate_gives_the_test_metrics_of_the_search(home: Path) -> None:

@@ -272,7 +272,12 @@ def test_a_search_that_is_refused_leaves_its_name_free(home: Path, tmp_path: Pat
         (["--family", "gru", "--trials", "x"], "must be a whole number, 1 or more, but it is 'x'"),
         (["--family", "gru", "--results", sys.executable], "--results must be a folder"),
         (["--family", "transfer"], "--init-from MODEL and --family transfer need one another"),
-        ([], "--family is needed, e.g. --family gru (or --resume NAME)"),
+        (["--set", "hidden=8"], "--family discriminant: there is no setting 'hidden'"),
+        (
+            ["--set", "features=log_mel", "--features", "log_mel", "musicnn", "--set", "l2=1"],
+            "--family discriminant: there is no setting 'l2'",
+        ),
+        (["--features", "musicnn", "--set", "shrinkage=3"], "a number from 0 to 1, but it is 3"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_in_one_line(

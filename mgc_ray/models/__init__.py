@@ -10,6 +10,8 @@ Optional in the file:
 - `READS`: the kinds of features that the model takes, ("spectrogram",) where it does not say;
 - `SECOND_INPUT`: kinds that it also takes where a dataset has both, ("embedding",): they come in
   before the last layer, see `LateFusion` in _layers.py;
+- `DEFAULT_FOR`: {what for: why}, where a search without `--family` takes this one: for features of
+  a kind, or for "init_from", weights to start from. All others are taken only when asked for;
 - `TRAINING`: a dict of other defaults for the shared settings of training (`TrainConfig`);
 - `initialise(classifier, config)`: called once, before training;
 - `lr_shares(classifier, config)`: [(parameters, share of the learning rate)], all of them once;
@@ -157,6 +159,12 @@ def family_class(name: str) -> tuple[Any, Params]:
     return module.Config, getattr(module, "TRAINING", {})
 
 
+def default_families() -> dict[str, dict[str, str]]:
+    """The families that a search may take without being asked: what for and why, the same way."""
+    declared = {name: getattr(_settings_of(name), "DEFAULT_FOR", {}) for name in families()}
+    return {name: reasons for name, reasons in declared.items() if reasons}
+
+
 def kinds_read(name: str) -> tuple[str, ...]:
     """The kinds of features that a family reads, the same way."""
     kinds: tuple[str, ...] = getattr(_settings_of(name), "READS", ("spectrogram",))
@@ -271,7 +279,8 @@ def shared_params(families: Sequence[str], params: Params) -> Params:
         typed |= checked_params(family, {k: v for k, v in params.items() if k in names})
     for name in params:
         if name not in typed:
-            raise RequestError(unknown_name("setting", name, list(dict.fromkeys(known))))
+            unknown = unknown_name("setting", name, list(dict.fromkeys(known)))
+            raise RequestError(f"--family {' '.join(families)}: {unknown}")
     return typed
 
 

@@ -18,6 +18,9 @@ from mgc_ray.models._solving import ClassSums, normal_quantiles, to_normal
 from mgc_ray.models._statistics import statistics
 from mgc_ray.settings import configuration, setting
 
+DEFAULT_FOR = {
+    "spectrogram": "the most accurate on spectrograms of some hundred tracks, in seconds per trial"
+}
 # masked and blended spectrograms have other statistics than music
 TRAINING = {"freq_mask": 0, "time_mask": 0.0, "mixup": 0.0}
 

@@ -20,6 +20,8 @@ from mgc_ray.models import _ast, family_module
 from mgc_ray.models._classifier import Classifier
 from mgc_ray.settings import configuration, setting
 
+DEFAULT_FOR = {"init_from": "starts from the weights of --init-from"}
+
 AST = "ast"  # a backbone that is no family, as it makes no sense without weights
 
 

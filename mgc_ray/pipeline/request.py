@@ -19,6 +19,7 @@ from mgc_ray.data.own_files import FAMILIES, FEATURES, source_of
 from mgc_ray.data.storage import Storage
 from mgc_ray.models import (
     check_family,
+    default_families,
     family_names,
     kinds_read,
     own_families,
@@ -49,11 +50,13 @@ _OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--
 class SearchRequest:
     """A complete search, and what was read for it.
 
+    `why_families`: see `reason_for_families`.
     `earlier`: this search, where it is resumed. `dataset`: its finished one. `tables`: None for the
     built-in corpus, and where the dataset is there.
     """
 
     config: SearchConfig
+    why_families: str
     earlier: SearchResult | None
     dataset: Path | None
     tables: "Tables | None"
@@ -95,9 +98,8 @@ def complete_search(config: SearchConfig) -> SearchConfig:
         return replace(config, resume="")
     features = named_features(config.dataset.features)
     config = replace(config, dataset=replace(config.dataset, features=features))
-    if not config.family:
-        raise RequestError("--family is needed, e.g. --family gru (or --resume NAME)")
-    families = family_names(config.family)
+    _check_dataset(config.dataset)
+    families = family_names(config.family) or tuple(_families_taken(config))
     if config.family == ("all",):
         families = _usable_families(families, config)
     for name, option in _OWN_OPTIONS.items():
@@ -110,7 +112,6 @@ def complete_search(config: SearchConfig) -> SearchConfig:
             "are a checkpoint or ensemble of this program, what mgc_ray.pretrain wrote, or a "
             "Hugging Face Audio Spectrogram Transformer"
         )
-    _check_dataset(config.dataset)
     results = Path(config.results)
     name = config.name or _unused_name(results, families)
     if Path(name).name != name or name in (*_SHARED_FOLDERS, ".", ".."):
@@ -131,9 +132,32 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     return replace(config, family=families, name=name, train=train, init_from=init_from)
 
 
+def reason_for_families(config: SearchConfig) -> str:
+    """Why a search has the families that it has, where it is not that they were asked for."""
+    if config.family or config.resume:
+        return ""
+    taken = " and ".join(f"{name} ({why})" for name, why in _families_taken(config).items())
+    return f"no --family is given: searching {taken}; see --help for others"
+
+
+def _families_taken(config: SearchConfig) -> dict[str, str]:
+    """The families that are best for what a search has, each with the reason."""
+    at_hand = _kinds(config) | ({"init_from"} if config.init_from else set())
+    return {
+        name: why
+        for name, reasons in default_families().items()
+        for what, why in reasons.items()
+        if what in at_hand
+    }
+
+
+def _kinds(config: SearchConfig) -> set[str]:
+    return kinds_of(config.dataset, str(config.train.get("features", "all")))
+
+
 def _usable_families(families: Sequence[str], config: SearchConfig) -> tuple[str, ...]:
     """Those that read what the dataset will have, `transfer` only with weights to start from."""
-    kinds = kinds_of(config.dataset)
+    kinds = _kinds(config)
     return tuple(
         name
         for name in families
@@ -141,7 +165,7 @@ def _usable_families(families: Sequence[str], config: SearchConfig) -> tuple[str
     )
 
 
-def read_request(config: SearchConfig) -> SearchRequest:
+def read_request(config: SearchConfig, why_families: str = "") -> SearchRequest:
     """Read what a complete search asks for; RequestError for what is not there or cannot be used.
 
     A search that was interrupted continues with its finished dataset, whatever has become of its
@@ -170,7 +194,8 @@ def read_request(config: SearchConfig) -> SearchRequest:
         check_initial(config.init_from)
     # last, as it may take long
     tables = read_tables(config.dataset) if config.dataset.tracks and not dataset else None
-    return SearchRequest(config, earlier, dataset, tables, warm_start)
+    why_families = earlier.why_families if earlier else why_families
+    return SearchRequest(config, why_families, earlier, dataset, tables, warm_start)
 
 
 def _finished_dataset(earlier: SearchResult) -> Path | None:

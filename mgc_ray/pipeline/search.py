@@ -107,10 +107,13 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         commit=_commit(),
         family_files=tuple(path for path, _ in own_families().values()),
         feature_files=tuple(path for path, _ in _own_features(config).values()),
+        why_families=request.why_families,
         resumed=earlier is not None,
         dataset=earlier.dataset if earlier else "",
         split_id=earlier.split_id if earlier else "",
     )
+    if result.why_families:
+        console.print(result.why_families, markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder, lambda holder: _refuse_second(folder, holder)):
         delete_partial_files(folder)

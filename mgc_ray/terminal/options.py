@@ -256,12 +256,26 @@ def help_page(config: Any, parser: argparse.ArgumentParser, families: Sequence[s
         lines += ["", "settings for --set and --config:"]
         lines += [line for place, option in rest for line in _setting_lines(place, option)]
     if "train" in setting_names(config):
+        if any(option.name == "family" and option.is_list for option in options(config)):
+            lines += _default_family_lines()
         lines += _family_lines(families)
     return "\n".join(lines)
 
 
 def _has_option(option: Option) -> bool:
     return bool(option.flag) or option.positional
+
+
+def _default_family_lines() -> Iterator[str]:
+    """Which families a search takes where none is asked for."""
+    from mgc_ray.models import default_families
+
+    yield ""
+    yield "families that are searched without --family, where there is what they read:"
+    for family, reasons in default_families().items():
+        yield from (f"  {family}: {why}" for why in reasons.values())
+    yield "  All others only where --family gives them. Networks that start from random weights are"
+    yield "  for large collections: with some hundred tracks they are far less accurate."
 
 
 def _family_lines(families: Sequence[str]) -> Iterator[str]:

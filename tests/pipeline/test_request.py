@@ -10,8 +10,13 @@ from mgc_ray import RequestError, models
 from mgc_ray.config import DatasetConfig, SearchConfig
 from mgc_ray.data.features import _own, own_features
 from mgc_ray.data.own_files import write_copies
-from mgc_ray.models import full_params
-from mgc_ray.pipeline.request import complete_search, read_request, search_defaults
+from mgc_ray.models import default_families, full_params, kinds_read
+from mgc_ray.pipeline.request import (
+    complete_search,
+    read_request,
+    reason_for_families,
+    search_defaults,
+)
 from mgc_ray.pipeline.search import search
 from mgc_ray.results import SearchResult
 from mgc_ray.terminal.options import parse
@@ -83,15 +88,88 @@ def test_a_name_is_the_family_and_the_next_free_number(tmp_path: Path) -> None:
     assert _requested(["--family", "all"]).name == "all-001"
 
 
+@pytest.mark.parametrize(
+    ("options", "families"),
+    [
+        ([], ("discriminant",)),
+        (["--features", "chroma", "mfcc"], ("discriminant",)),
+        (["--features", "musicnn"], ("linear",)),
+        (["--features", "musicnn:MTT_vgg", "log_mel"], ("discriminant", "linear")),
+        (["--init-from", "weights"], ("discriminant", "transfer")),
+        (["--features", "musicnn", "--init-from", "weights"], ("linear", "transfer")),
+        # a setting says which of the features are read
+        (["--features", "log_mel", "musicnn", "--set", "features=log_mel"], ("discriminant",)),
+        (["--features", "log_mel", "musicnn", "--set", "features=musicnn[mean,tags]"], ("linear",)),
+        (
+            ["--features", "log_mel", "musicnn", "--set", "features=log_mel+musicnn[tags]"],
+            ("discriminant", "linear"),
+        ),
+    ],
+)
+def test_without_a_family_those_are_searched_that_are_best_for_the_features(
+    options: list[str], families: tuple[str, ...]
+) -> None:
+    config = parse(SearchConfig, options, "search", "", complete=search_defaults).config
+    assert complete_search(config).family == families
+    assert complete_search(config).name == "-".join([*families, "001"])
+    reason = reason_for_families(config)
+    for family in families:
+        (why,) = default_families()[family].values()
+        assert f"{family} ({why})" in reason
+    assert reason_for_families(complete_search(config)) == ""
+
+
+def test_a_feature_of_ones_own_is_taken_by_the_families_for_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_versions", "_current"):
+        monkeypatch.setattr(_own, name, {})
+    write_encoder(tmp_path)
+    assert _requested(["--features", "./my_encoder.py"]).family == ("linear",)
+
+
+def test_a_family_that_does_not_say_what_for_is_searched_only_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_own", {})
+    (tmp_path / "my_family.py").write_text(OWN_FAMILY)
+    models.register_family("my_family.py")
+    assert _requested([]).family == ("discriminant",)
+    assert _requested(["--family", "./my_family.py"]).family == ("my_family",)
+    declared = 'DEFAULT_FOR = {"spectrogram": "better still"}\n'
+    (tmp_path / "better.py").write_text(OWN_FAMILY + declared)
+    models.register_family("better.py")
+    assert _requested([]).family == ("better", "discriminant")
+
+
+def test_each_family_that_is_searched_unasked_reads_what_it_is_searched_for() -> None:
+    declared = default_families()
+    assert {"linear", "discriminant"} <= declared.keys()
+    for family, reasons in declared.items():
+        assert reasons.keys() <= {*kinds_read(family), "init_from"}, family
+
+
+def test_why_it_has_its_families_is_kept_when_a_search_is_resumed() -> None:
+    given = parse(SearchConfig, ["--name", "mine"], "search", "").config
+    request = read_request(complete_search(given), reason_for_families(given))
+    assert request.why_families.startswith("no --family is given: searching discriminant (the most")
+    _begin(request.config, request.why_families)
+    resumed = parse(SearchConfig, ["--resume", "mine"], "search", "", complete=search_defaults)
+    again = read_request(complete_search(resumed.config), reason_for_families(resumed.config))
+    assert again.why_families == request.why_families
+    assert again.config.family == ("discriminant",)
+
+
 def test_all_families_leave_out_transfer_where_there_are_no_weights(tmp_path: Path) -> None:
     assert "transfer" not in _requested(["--family", "all"]).family
     assert "transfer" in _requested(["--family", "all", "--init-from", "weights"]).family
 
 
-def _begin(config: SearchConfig) -> Path:
+def _begin(config: SearchConfig, why_families: str = "") -> Path:
     """Write what an interrupted search leaves; its search.json."""
     config.folder.mkdir(parents=True)
-    SearchResult(config.name, config, "command", config.dataset.tracks, {}).write()
+    tracks = config.dataset.tracks
+    SearchResult(config.name, config, "command", tracks, {}, why_families=why_families).write()
     return config.folder / "search.json"
 
 

@@ -56,6 +56,7 @@ from mgc_ray.settings import Params, as_json, nearest, validated
 _LONGEST = 3600  # s; a damaged number would ask for all memory
 _NOT_FOR_AUDIO = ("array",)
 _RESERVED = ("all", "chunk", "track_id")  # the word for all, and other columns of a dataset
+_NAMES = re.compile(r"(?:^|\+)(\w+)")  # in log_mel+musicnn[mean,tags]
 _FILE = re.compile(r"(?P<path>.*?\.py)(:(?P<argument>.*))?")  # of one's own, in --features
 TOO_SHORT = "shorter than half a chunk"
 
@@ -392,10 +393,14 @@ def own_features() -> dict[str, tuple[str, str]]:
     return {name: _own.version(name, _own.current(name)) for name in _own.names()}
 
 
-def kinds_of(config: DatasetConfig) -> set[str]:
-    """The kinds of features that a configuration asks for; those that are unknown left out."""
-    names = {_file_of(spec) for spec in named_features(config.features)}
-    kinds = {getattr(_module(name).Feature, "kind", "") for name in names & set(feature_names())}
+def kinds_of(config: DatasetConfig, reads: str = "all") -> set[str]:
+    """The kinds of features that a configuration asks for; those that are unknown left out.
+
+    `reads`: which of them are read, as the setting `features` of training says it.
+    """
+    names = {_file_of(spec) for spec in named_features(config.features)} & set(feature_names())
+    names = names & set(_NAMES.findall(reads)) or names
+    kinds = {getattr(_module(name).Feature, "kind", "") for name in names}
     return kinds - {""}
 
 
