@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_comparison(comparison)
     if config.out:
         save_comparison(comparison, models, config.out)
-        console.print(f"\nsaved in {config.out}", soft_wrap=True, markup=False)
+        console.print(f"\nsaved in {config.out}", soft_wrap=True)
     if parsed.as_json:
         print_json(as_json(comparison))
     return 0

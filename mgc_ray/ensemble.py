@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     info = ensemble_of_searches(config)
     print_ensemble(info)
-    console.print(f"saved in {config.out}", markup=False)
+    console.print(f"saved in {config.out}")
     if parsed.as_json:
         print_json(as_json(info))
     return 0

@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     evaluation = evaluate_model(parsed.config)
     metrics = evaluation.metrics
-    console.print(str(metrics), markup=False)
+    console.print(str(metrics))
     console.print(confusion_table(metrics.confusion_matrix, metrics.genres))
     for reason, count in Counter(item.reason for item in evaluation.skipped).most_common(5):
-        console.print(f"skipped {count}: {reason}", markup=False)
+        console.print(f"skipped {count}: {reason}")
     if evaluation.short:
         console.print(
             f"{count_of(evaluation.short, 'track')} shorter than half of the model's chunks, which "
@@ -66,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "the model was chosen under a leaky protocol (random-chunks); where these tracks were "
             "among its own, the figure says nothing",
             style="yellow",
-            markup=False,
         )
     if parsed.as_json:
         print_json(as_json(evaluation))

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mgc_ray.pipeline.export import LARGEST_DIFFERENCE, export
 
     exported = export(config)
-    console.print(str(exported), markup=False)
+    console.print(str(exported))
     if parsed.as_json:
         print_json(
             {

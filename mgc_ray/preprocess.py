@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"({info.features}) in {config.folder}\n"
         f"split {info.protocol_in_words}, seed {info.seed}: "
         + ", ".join(f"{count} {name}" for name, count in sorted(parts.items()))
-        + (f" ({added} of train were added)" if added else ""),
-        markup=False,
+        + (f" ({added} of train were added)" if added else "")
     )
     print_warnings(info.warnings)
     if parsed.as_json:

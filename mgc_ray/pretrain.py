@@ -63,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(
         f"best epoch {best.number}: for {best.metrics[RETRIEVAL]:.1%} of the validation crops the "
         f"nearest other crop is of the same recording; {time.perf_counter() - started:.0f} s\n"
-        f"start from it: python -m mgc_ray.search --family transfer --init-from {config.out}",
-        markup=False,
+        f"start from it: python -m mgc_ray.search --family transfer --init-from {config.out}"
     )
     if parsed.as_json:
         print_json({"epoch": best.number, **best.metrics})

@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mgc_ray.reporting.page import write_report
 
     for note in write_report(config.searches, config.out):
-        console.print(note, markup=False, style="yellow")
-    console.print(f"report: {config.out}", soft_wrap=True, markup=False)
+        console.print(note, style="yellow")
+    console.print(f"report: {config.out}", soft_wrap=True)
     return 0
 
 

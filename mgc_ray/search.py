@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = search(request, shlex.join(["python", "-m", "mgc_ray.search", *typed]))
     except SearchFailedError as error:
-        console.print(f"mgc_ray.search: {error}", style="red", markup=False)
+        console.print(f"mgc_ray.search: {error}", style="red")
         return 1
     on_stop(lambda: f"; the search has finished: {result.folder}")
     print_summary(result)

@@ -53,7 +53,6 @@ def _serve(config: ServeConfig) -> NoReturn:
             f"serving {address} with {replicas} "
             f"replica{'s' if replicas > 1 else ''}; Ctrl-C ends it",
             soft_wrap=True,
-            markup=False,
         )
         while True:
             time.sleep(3600)

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             known = ", ".join(filter(None, (one.genre, one.artist)))
             print_line(f"{one.rank:3} {one.similarity:6.3f} {one.path} ({known})")
     if config.playlist:
-        console.print(f"saved in {config.playlist}", soft_wrap=True, markup=False)
+        console.print(f"saved in {config.playlist}", soft_wrap=True)
     return 0
 
 

@@ -70,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"accuracy {best.metrics['val_chunk_accuracy']:.3f}, macro-F1 "
         f"{best.metrics['val_macro_f1']:.3f} on validation tracks; "
         f"{time.perf_counter() - started:.0f} s"
-        + (f"; checkpoint in {config.out}" if config.out else ""),
-        markup=False,
+        + (f"; checkpoint in {config.out}" if config.out else "")
     )
     if parsed.as_json:
         print_json({"epoch": best.number, **best.metrics})

@@ -30,20 +30,20 @@ def print_comparison(comparison: Comparison) -> None:
     """The tables, with the differences of rows that follow each other, on standard error."""
     for title, rows in comparison.sections():
         leaky = rows[0].leaky
-        console.print(title, style="bold yellow" if leaky else "bold", markup=False)
+        console.print(title, style="bold yellow" if leaky else "bold")
         if console.width < _WIDTH_OF_TABLE:
             _print_narrow(headings(leaky), map(cells, rows))
         else:
             console.print(_table(headings(leaky), map(cells, rows)))
         for words in comparison.neighbours(rows):
-            console.print(f"  {words}", markup=False)
+            console.print(f"  {words}")
         console.print()
     for line in comparison.notes:
-        console.print(line, markup=False)
+        console.print(line)
     for line in legend(comparison.rows):
-        console.print(line, markup=False, style="dim")
+        console.print(line, style="dim")
     if baseline := comparison.baseline():
-        console.print(f"\n{BASELINE_TITLE}", style="yellow", markup=False)
+        console.print(f"\n{BASELINE_TITLE}", style="yellow")
         console.print(_table(["model", "chunk acc."], baseline))
 
 
@@ -52,7 +52,7 @@ def _print_narrow(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for number, model, *figures in rows:
         console.print(Text(f"{number}  {model}"))
         words = ", ".join(f"{h} {f}" for h, f in zip(titles[2:], figures, strict=True))
-        console.print(f"   {words}", markup=False)
+        console.print(f"   {words}")
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

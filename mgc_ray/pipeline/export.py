@@ -57,7 +57,7 @@ def export(config: ExportConfig) -> Exported:
     check_onnx(config.onnx)
     ensemble = load_ensemble(config.model or shipped_model())
     songs = list(_features(ensemble, config.songs))  # before minutes of exporting
-    console.print(f"exporting {count_of(len(ensemble.checkpoints), 'member')}", markup=False)
+    console.print(f"exporting {count_of(len(ensemble.checkpoints), 'member')}")
     started = time.monotonic()
     export_onnx(ensemble, config.onnx)
     seconds = time.monotonic() - started

@@ -42,13 +42,10 @@ def check_genres(
 
 def report_skipped(folder: Path, skipped: Sequence[Skipped], no_audio: Counter[str]) -> None:
     if no_audio:
-        console.print(no_audio_in_words(no_audio), markup=False)
+        console.print(no_audio_in_words(no_audio))
     if not skipped:
         return
-    console.print(
-        f"{len(skipped)} of the files are left out (all in {folder / 'skipped.csv'}):",
-        markup=False,
-    )
+    console.print(f"{len(skipped)} of the files are left out (all in {folder / 'skipped.csv'}):")
     for item in skipped[:5]:
         console.print(one_line(f"  {item.path}: {item.reason}"))
 
@@ -59,8 +56,7 @@ def report_damage(folder: Path, places: Mapping[str, TrackPlace]) -> None:
         return
     console.print(
         f"{count_of(len(damaged), 'track')} of damaged files, of which the rest is used (all in "
-        f"the column lost_seconds of {folder / 'tracks.parquet'}):",
-        markup=False,
+        f"the column lost_seconds of {folder / 'tracks.parquet'}):"
     )
     for path, place in list(damaged.items())[:5]:
         lost, total = place.lost_seconds, place.seconds + place.lost_seconds
@@ -77,8 +73,7 @@ def report_copies(folder: Path, tracks: Sequence[Track], recordings: Mapping[str
     console.print(
         f"{count_of(len(copies), 'recording')} that the table has several times, also cut or in "
         f"another format ({count_of(sum(map(len, copies)), 'track')}); each counts as one group "
-        f"(all in the column recording of {folder / 'tracks.parquet'}):",
-        markup=False,
+        f"(all in the column recording of {folder / 'tracks.parquet'}):"
     )
     for first, *others in copies[:5]:
         same = ", ".join(track.path for track in others)

@@ -105,7 +105,7 @@ def preprocess(
         if overwrite:
             _delete(folder)
             shared.delete("chunks")
-        console.print(artists_in_words(tables.main.artists_from), markup=False)
+        console.print(artists_in_words(tables.main.artists_from))
         info = DatasetInfo(tables.config, tables.features, tables.listing)
         info.write(folder)
         shared.send("dataset.json")
@@ -301,7 +301,7 @@ def write_shards(
     total, done = sum(map(len, shards.values())), 0
     done = total - sum(len(tracks) for _, tracks in items)
     if gpus:
-        console.print(f"computing {', '.join(networks)} on {count_of(gpus, 'GPU')}", markup=False)
+        console.print(f"computing {', '.join(networks)} on {count_of(gpus, 'GPU')}")
         written = parallel_map_on_gpus(items, compute, write, gpus)
     else:
         at_most = max(1, _TRACKS_PER_TASK // TRACKS_PER_SHARD)
@@ -433,7 +433,7 @@ def _fetcher(shared: SharedFolder, paths: Sequence[str], listing: str) -> TrackF
 
 
 def _wait(holder: str) -> None:
-    console.print(f"{holder} is making this dataset: waiting for it", markup=False)
+    console.print(f"{holder} is making this dataset: waiting for it")
 
 
 def _delete(folder: Path, keep: Sequence[str] = ()) -> None:

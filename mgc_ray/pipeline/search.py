@@ -113,7 +113,7 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         split_id=earlier.split_id if earlier else "",
     )
     if result.why_families:
-        console.print(result.why_families, markup=False)
+        console.print(result.why_families)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder, lambda holder: _refuse_second(folder, holder)):
         delete_partial_files(folder)
@@ -281,15 +281,13 @@ def _announce(
         f"searching {', '.join(result.config.family)}: {count_of(tuning.trials, 'trial')} of at "
         f"most {count_of(tuning.max_epochs, 'epoch')} on {count['train']} train{among} + "
         f"{count['valid']} valid chunks, protocol {info.protocol_in_words}"
-        f"{' (leaky)' if info.leaky else ''}",
-        markup=False,
+        f"{' (leaky)' if info.leaky else ''}"
     )
     if result.resumed:
         running = len(list(result.folder.glob(f"trials/*/{STATE}")))
         console.print(
             f"resuming: {count_of(len(earlier), 'trial')} ended before, {running} continue from "
-            "their last epoch",
-            markup=False,
+            "their last epoch"
         )
 
 
@@ -311,7 +309,7 @@ def _warm_start(earlier: SearchResult, search: SearchResult, info: DatasetInfo) 
         comparable = False
     other = "dataset" if same_metric else "metric"
     use = "its results are known" if comparable else f"another {other}, its best settings first"
-    console.print(f"starting from {earlier.name}: {use}", markup=False)
+    console.print(f"starting from {earlier.name}: {use}")
     return WarmStart(earlier.name, earlier.folder / JOURNAL, comparable)
 
 
@@ -322,8 +320,7 @@ def _dataset(request: SearchRequest) -> Path:
     if tables is None:
         console.print(
             f"No --tracks given: searching on the {BUILT_IN}, which the program synthesises; its "
-            "figures say nothing about real music.",
-            markup=False,
+            "figures say nothing about real music."
         )
         corpus = _built_in_corpus(results, config.smoke)
         tables = read_tables(replace(config.dataset, tracks=str(corpus)))

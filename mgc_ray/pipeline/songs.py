@@ -37,7 +37,7 @@ def load_model(model: str | Path | None) -> "Ensemble":
 
     ensemble = load_ensemble(model or shipped_model(), partly=True)
     if ensemble.left_out:
-        console.print(ensemble.left_out, markup=False, soft_wrap=True)
+        console.print(ensemble.left_out, soft_wrap=True)
     return ensemble
 
 

@@ -25,7 +25,7 @@ def print_summary(result: SearchResult) -> None:
     folder, records = result.folder, result.records
     defaults = {family: full_params(family, {}) for family in result.config.family}
     shown = [record for record in records if record.best][:_SHOWN]
-    console.print(f"\nLeaderboard ({folder / LEADERBOARD}):", markup=False)
+    console.print(f"\nLeaderboard ({folder / LEADERBOARD}):")
     console.print(
         best_table(
             shown,
@@ -36,12 +36,11 @@ def print_summary(result: SearchResult) -> None:
     counts = ", ".join(f"{n} {in_words(s)}" for s, n in sorted(result.trial_counts.items()))
     console.print(
         f"{count_of(len(records), 'trial')} ({counts}), {count_of(result.epochs, 'epoch')}, "
-        f"{clock(result.seconds)} {'in this last run' if result.resumed else 'in total'}",
-        markup=False,
+        f"{clock(result.seconds)} {'in this last run' if result.resumed else 'in total'}"
     )
     for record in records:
         if record.status == FAILED:
-            console.print(f"  {record.trial} failed: {record.reason}", markup=False)
+            console.print(f"  {record.trial} failed: {record.reason}")
     assert result.ensemble
     print_ensemble(result.ensemble)
     families = family_arguments(result.config.family)
@@ -61,7 +60,6 @@ def print_summary(result: SearchResult) -> None:
         f"  tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}\n"
         f"  {predict}{again}",
         soft_wrap=True,
-        markup=False,
     )
 
 
@@ -70,28 +68,25 @@ def print_ensemble(ensemble: EnsembleInfo) -> None:
     fold = f", fold {ensemble.fold}" if ensemble.fold else ""
     protocol = f"protocol {ensemble.protocol}{fold}{', LEAKY' if ensemble.leaky else ''}"
     members = ", ".join(f"{member.name} ({member.weight:.2f})" for member in ensemble.members)
-    console.print(f"\nEnsemble of {members}", markup=False)
+    console.print(f"\nEnsemble of {members}")
     if also := ensemble.also_trained_on:
-        console.print(f"its weights were also trained on {also}", markup=False)
+        console.print(f"its weights were also trained on {also}")
     console.print(
         f"{in_words(ensemble.selected_on)} ({protocol}; selected on it, so too high): "
-        f"{ensemble.held_out}",
-        markup=False,
+        f"{ensemble.held_out}"
     )
     few = ensemble.held_out.tracks < ENOUGH_TRACKS
     console.print(
         f"probabilities calibrated on these {count_of(ensemble.held_out.tracks, 'track')}, "
         f"temperature {ensemble.temperature:.2f}"
-        f"{': too few to make them surer' if few else ''}",
-        markup=False,
+        f"{': too few to make them surer' if few else ''}"
     )
     print_warnings(ensemble.all_warnings)
     if ensemble.test:
-        console.print(f"TEST ({protocol}): {ensemble.test}", markup=False, style="bold")
+        console.print(f"TEST ({protocol}): {ensemble.test}", style="bold")
     else:
         console.print(
-            "no test figure: this dataset has no test tracks, so there is only the figure above",
-            markup=False,
+            "no test figure: this dataset has no test tracks, so there is only the figure above"
         )
 
 

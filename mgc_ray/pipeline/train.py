@@ -37,11 +37,11 @@ def keep_best(
             for epoch in epochs:
                 if epoch.number == 1:
                     parameters = count_parameters(epoch.classifier)
-                    console.print(f"{family}, {parameters:,} parameters, {about}", markup=False)
+                    console.print(f"{family}, {parameters:,} parameters, {about}")
                 if epoch.best:
                     best = epoch
                     keep(epoch)
                 advance(epoch.number, f"best epoch {best.number if best else 0}")
         except NonFiniteLossError as error:
-            console.print(f"training has diverged: {error}", style="red", markup=False)
+            console.print(f"training has diverged: {error}", style="red")
     return best

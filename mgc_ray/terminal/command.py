@@ -57,7 +57,7 @@ def status_of(
         status = main(argv)
         sys.stdout.flush()
     except RequestError as error:
-        console.print(one_line(f"{name}: error: {error}"), style="red", markup=False)
+        console.print(one_line(f"{name}: error: {error}"), style="red")
         status = 2
     except KeyboardInterrupt:
         print_stop(name)
@@ -78,7 +78,7 @@ def print_stop(name: str) -> None:
     """Print how the command `name` was stopped, and how to continue."""
     with suppress(OSError):  # of a terminal that was closed
         start = "\n" if console.is_terminal else ""  # behind the ^C that a terminal shows
-        console.print(start + stop_message(name), soft_wrap=True, markup=False)
+        console.print(start + stop_message(name), soft_wrap=True)
 
 
 def count_of(number: int, noun: str) -> str:

@@ -34,6 +34,5 @@ def main() -> None:
         f"mgc-ray: error: the command must be one of {', '.join(commands())}, but it is "
         f"{name!r}{nearest(name, commands())}",
         style="red",
-        markup=False,
     )
     sys.exit(2)
