@@ -32,11 +32,16 @@ class Embedding:
 
     kind: ClassVar[str] = "embedding"
     pitched: ClassVar[bool] = False
-    sample_rate: ClassVar[int]
-    groups: ClassVar[Mapping[str, int]]
-    provenance: ClassVar[tuple[str, str]]
-
     weights: str = setting("", "What tells its weights from others: digits of their hash.")
+
+    if TYPE_CHECKING:  # of a subclass: constants, settings or properties
+
+        @property
+        def sample_rate(self) -> int: ...
+        @property
+        def groups(self) -> Mapping[str, int]: ...
+        @property
+        def provenance(self) -> tuple[str, str]: ...
 
     def network(self) -> Any:
         """A torch.nn.Module with its weights; called once per process."""
@@ -80,7 +85,7 @@ class Embedding:
         with frozen():
             for part in chunks.split(_BATCH):
                 found.append(self.outputs(network, part.to(device)).float().cpu())
-        return torch.cat(found).numpy()[:, :, None]
+        return torch.cat(found).numpy().astype(self.dtype, copy=False)[:, :, None]
 
 
 @functools.cache

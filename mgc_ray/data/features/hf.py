@@ -9,33 +9,26 @@ the deviation over the time of the chunk. Code that comes with a model is never 
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgc_ray import RequestError
-from mgc_ray.data.device import best_device, frozen
-from mgc_ray.data.features._embedding import weights_hash
+from mgc_ray.data.features._embedding import Embedding, weights_hash
 from mgc_ray.data.hugging_face import read_encoder, stated_licence, stated_training
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
-    from mgc_ray.data.decoded import DecodedTrack
+    import torch
 
 ARGUMENT = "an audio encoder: give hf:FOLDER or hf:OWNER/NAME"
-_BATCH = 8  # chunks at a time
 _MOST = 100_000  # a damaged number would ask for all memory
 
 
 @configuration
-class Feature:
+class Feature(Embedding):
     """float16 [outputs, 1]: of a chunk, the mean and the deviation of each layer."""
 
-    kind: ClassVar[str] = "embedding"
-    pitched: ClassVar[bool] = False
-
     source: str = setting("", "Folder, or OWNER/NAME in the hub.")
-    weights: str = setting("", "What tells its weights from others: digits of their hash.")
     licence: str = setting("", "Licence of its weights, by its card.")
     learnt: str = setting("", "What it has learnt, by its card.")
     sample_rate: int = setting(16_000, "Hz.", ge=1, le=_MOST)
@@ -48,14 +41,6 @@ class Feature:
     def groups(self) -> dict[str, int]:
         """How many bands each group of outputs has, in their order: mean and deviation."""
         return {f"layer{number}": 2 * self.width for number in range(self.layers)}
-
-    @property
-    def bands(self) -> int:
-        return 2 * self.layers * self.width
-
-    @property
-    def frames(self) -> int:
-        return 1
 
     @property
     def dtype(self) -> np.dtype:
@@ -79,38 +64,19 @@ class Feature:
             "mean over time, then the deviation.",
         }
 
-    def compute(self, track: "DecodedTrack") -> np.ndarray:
+    def network(self) -> Any:
+        extractor, network = read_encoder(self.source)
+        network.extractor = extractor
+        return network
+
+    def outputs(self, network: Any, waveforms: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        extractor, network, device = _network(self)
-        chunks = track.chunks(self.sample_rate)
-        found = []
-        for start in range(0, len(chunks), _BATCH):
-            prepared = extractor(
-                list(chunks[start : start + _BATCH]),
-                sampling_rate=self.sample_rate,
-                return_tensors="pt",
-            )
-            with frozen():
-                states = network(**prepared.to(device), output_hidden_states=True).hidden_states
-                layers = torch.stack(states, 1).float()  # [B, layers, time, width]
-                parts = [layers.mean(2), layers.std(2, correction=0)]
-                found.append(torch.cat(parts, 2).flatten(1).cpu().numpy())
-        values = np.concatenate(found).astype(np.float16)
-        return values[:, :, None]
-
-
-@functools.cache
-def _network(feature: Feature) -> tuple[Any, Any, Any]:
-    """The feature extractor, the network and the device that it is on."""
-    extractor, network = read_encoder(feature.source)
-    if weights_hash(network) != feature.weights:
-        raise RequestError(
-            f"{feature.source} must have the weights that the features were made with, but it has "
-            "others: put those back, or make dataset and model again"
-        )
-    device = best_device()
-    return extractor, network.eval().to(device), device
+        chunks = list(waveforms.cpu().numpy())
+        prepared = network.extractor(chunks, sampling_rate=self.sample_rate, return_tensors="pt")
+        states = network(**prepared.to(waveforms.device), output_hidden_states=True).hidden_states
+        layers = torch.stack(states, 1).float()  # [B, layers, time, width]
+        return torch.cat([layers.mean(2), layers.std(2, correction=0)], 2).flatten(1)
 
 
 def make(argument: str, chunk_seconds: float) -> Feature:

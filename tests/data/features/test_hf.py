@@ -13,7 +13,7 @@ from mgc_ray.config import DatasetConfig
 from mgc_ray.data.audio import Waveform
 from mgc_ray.data.decoded import DecodedTrack
 from mgc_ray.data.features import audio_features, feature_set_from_json
-from mgc_ray.data.features.hf import _network
+from mgc_ray.data.features._embedding import _on_device
 from tests.data.features.made_ast import import_transformers
 from tests.data.features.made_hf import write_hubert, write_wav2vec2, write_whisper
 
@@ -70,7 +70,7 @@ def test_other_weights_than_those_of_the_dataset_are_refused(tmp_path: Path) -> 
     (feature,) = audio_features(DatasetConfig(features=(f"hf:{folder}",))).columns.values()
     write_wav2vec2(folder, seed=1)
     with pytest.raises(RequestError, match="must have the weights that the features were made"):
-        _network(feature)  # type: ignore[arg-type]
+        _on_device(feature)  # type: ignore[arg-type]
 
 
 def test_what_is_no_encoder_of_audio_is_refused(tmp_path: Path) -> None:
