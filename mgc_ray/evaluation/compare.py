@@ -5,7 +5,7 @@ searches that differ only in seeds and folds. Shares are 0..1, and % in words.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations, groupby, pairwise, permutations
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from mgc_ray.evaluation.intervals import (
     DIFFERENCE_METHOD,
     ENOUGH_SEEDS,
     INTERVAL_METHOD,
+    Difference,
     interval_over_runs,
     paired_difference,
 )
@@ -81,16 +82,12 @@ class ComparedModel:
         return self.evaluated_on != TEST
 
 
-@dataclass(frozen=True)
-class ComparedPair:
+@dataclass(frozen=True, kw_only=True)
+class ComparedPair(Difference):
     """The track accuracy of `row` minus that of `minus`."""
 
     row: int
     minus: int
-    value: float
-    low: float
-    high: float
-    p: float
 
     def __str__(self) -> str:
         return (
@@ -291,7 +288,7 @@ def _notes(row: Row) -> Iterator[str]:
 
 def _pair(i: int, a: Row, j: int, b: Row) -> ComparedPair:
     found = paired_difference(a.evaluated, b.evaluated, a.has_runs_of(b))
-    return ComparedPair(i, j, found.value, found.low, found.high, found.p)
+    return ComparedPair(**asdict(found), row=i, minus=j)
 
 
 # ---- in words ----

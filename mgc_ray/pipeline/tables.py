@@ -28,11 +28,11 @@ from mgc_ray.data.split.protocols import (
 )
 from mgc_ray.data.tags import with_artists
 from mgc_ray.data.tracks import ColumnNames, Skipped, Track, TrackTable, read_tracks
-from mgc_ray.settings import as_json, options
+from mgc_ray.settings import as_json
 from mgc_ray.terminal.command import console, count_of
 
 _REASONS_SHOWN = 5
-
+_LEAVE = "leave it out"
 _LAYOUTS = {"bands-frames": False, "frames-bands": True}
 
 
@@ -112,25 +112,17 @@ def check_config(config: DatasetConfig) -> None:
             f"{config.protocol}: leave it out, or add --protocol cross-validation"
         )
     if not config.labelled:
-        for value, what in (
-            (config.synthetic, f"dataset.synthetic={config.synthetic}"),
-            (config.more_tracks, f"--more-tracks {config.more_tracks}"),
-        ):
-            if value:
-                raise RequestError(
-                    f"{what} adds tracks of known genres, but --protocol unlabelled ignores "
-                    "genres: leave it out"
-                )
-        for given, what in (
-            (config.genre_column, f"--genre-column {config.genre_column}"),
-            (config.split_column, f"dataset.split_column={config.split_column}"),
-            (config.drop_small_genres, "--drop-small-genres"),
+        adds = "adds tracks of known genres, but --protocol unlabelled ignores genres"
+        labelled = "is for labelled tracks, but --protocol unlabelled ignores genres and splits"
+        for given, what, why in (
+            (config.synthetic, f"dataset.synthetic={config.synthetic}", adds),
+            (config.more_tracks, f"--more-tracks {config.more_tracks}", adds),
+            (config.genre_column, f"--genre-column {config.genre_column}", labelled),
+            (config.split_column, f"dataset.split_column={config.split_column}", labelled),
+            (config.drop_small_genres, "--drop-small-genres", labelled),
         ):
             if given:
-                raise RequestError(
-                    f"{what} is for labelled tracks, but --protocol unlabelled ignores genres and "
-                    "splits: leave it out"
-                )
+                raise RequestError(f"{what} {why}: leave it out")
     audio_features(config)  # refuses what cannot be computed
 
 
@@ -241,46 +233,36 @@ def array_features(tracks: Sequence[Track], config: DatasetConfig) -> FeatureSet
 
 def _check_kind(config: DatasetConfig, table: TrackTable) -> None:
     """Refuse settings of audio for arrays, and the other way round."""
-    arrays = table.tracks[0].is_array
-    default = {option.name: option.default for option in options(DatasetConfig)}
-    wrong_for_arrays = [  # (whether it is given, what it is, remedy)
-        (
-            config.features != default["features"],
-            f"--features {' '.join(config.features)} is computed from audio",
-            "leave it out",
-        ),
-        (
-            config.chunk_seconds != default["chunk_seconds"],
+    for_audio = {  # what each setting does, and the remedy
+        "features": (f"--features {' '.join(config.features)} is computed from audio", _LEAVE),
+        "chunk_seconds": (
             f"--chunk-seconds {config.chunk_seconds:g} cuts audio",
             "cut them by --chunks-per-track N",
         ),
-        (
-            config.synthetic > 0 and not config.array_recipe,
+    }
+    if not config.array_recipe:
+        for_audio["synthetic"] = (
             f"dataset.synthetic={config.synthetic} makes audio",
-            f"say how they were made (--set dataset.array_recipe={'|'.join(RECIPES)}), or leave it "
-            "out",
-        ),
-    ]
-    wrong_for_audio = [
-        (
-            config.chunks_per_track != default["chunks_per_track"],
+            f"say how they were made (--set dataset.array_recipe={'|'.join(RECIPES)}), or {_LEAVE}",
+        )
+    for_arrays = {
+        "chunks_per_track": (
             f"--chunks-per-track {config.chunks_per_track} cuts .npy spectrograms",
             "cut it by --chunk-seconds S",
         ),
-        (
-            bool(config.array_layout),
+        "array_layout": (
             f"dataset.array_layout={config.array_layout} says what .npy spectrograms hold",
-            "leave it out",
+            _LEAVE,
         ),
-        (
-            bool(config.array_recipe),
+        "array_recipe": (
             f"dataset.array_recipe={config.array_recipe} says how .npy spectrograms were made",
-            "leave it out",
+            _LEAVE,
         ),
-    ]
-    for given, what, remedy in wrong_for_arrays if arrays else wrong_for_audio:
-        if given:
-            kind = ".npy spectrograms" if arrays else "audio"
+    }
+    is_array, default = table.tracks[0].is_array, DatasetConfig()
+    for name, (what, remedy) in (for_audio if is_array else for_arrays).items():
+        if getattr(config, name) != getattr(default, name):
+            kind = ".npy spectrograms" if is_array else "audio"
             raise RequestError(f"{what}, but the tracks are {kind}: {remedy}")
 
 
