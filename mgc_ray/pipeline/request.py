@@ -20,6 +20,7 @@ from mgc_ray.data.storage import Storage
 from mgc_ray.models import (
     check_family,
     default_families,
+    families,
     family_names,
     kinds_read,
     own_families,
@@ -99,21 +100,21 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     features = named_features(config.dataset.features)
     config = replace(config, dataset=replace(config.dataset, features=features))
     _check_dataset(config.dataset)
-    families = family_names(config.family) or tuple(_families_taken(config))
+    chosen = family_names(config.family) or tuple(_families_taken(config))
     if config.family == ("all",):
-        families = _usable_families(families, config)
+        chosen = _usable_families(chosen, config)
     for name, option in _OWN_OPTIONS.items():
         if name in config.train:
             raise RequestError(f"--set {name}={config.train[name]}: use {option} instead")
-    train = shared_params(families, config.train)
-    if ("transfer" in families) != bool(config.init_from):
+    train = shared_params(chosen, config.train)
+    if ("transfer" in chosen) != bool(config.init_from):
         raise RequestError(
             "--init-from MODEL and --family transfer need one another: the weights to start from "
             "are a checkpoint or ensemble of this program, what mgc_ray.pretrain wrote, or a "
             "Hugging Face Audio Spectrogram Transformer"
         )
     results = Path(config.results)
-    name = config.name or _unused_name(results, families)
+    name = config.name or _unused_name(results, chosen)
     if Path(name).name != name or name in (*_SHARED_FOLDERS, ".", ".."):
         raise RequestError(
             f"--name must be one folder name other than {' and '.join(_SHARED_FOLDERS)}, but it is "
@@ -129,7 +130,7 @@ def complete_search(config: SearchConfig) -> SearchConfig:
     init_from = config.init_from
     if init_from and Path(init_from).exists():
         init_from = str(Path(init_from).resolve())
-    return replace(config, family=families, name=name, train=train, init_from=init_from)
+    return replace(config, family=chosen, name=name, train=train, init_from=init_from)
 
 
 def reason_for_families(config: SearchConfig) -> str:
@@ -141,9 +142,16 @@ def reason_for_families(config: SearchConfig) -> str:
 
 
 def _families_taken(config: SearchConfig) -> dict[str, str]:
-    """The families that are best for what a search has, each with the reason."""
-    at_hand = _kinds(config) | ({"init_from"} if config.init_from else set())
-    return {
+    """Those of earlier searches that it starts from, else the best for its features; and why."""
+    earlier = {
+        family: f"searched by {name}"
+        for name in config.tuning.warm_start
+        for family in load_search(Path(config.results) / name).config.family
+        if family in families()
+    }
+    taken = {family: earlier[family] for family in _usable_families(list(earlier), config)}
+    at_hand = ({"init_from"} if config.init_from else set()) | (set() if taken else _kinds(config))
+    return taken | {
         name: why
         for name, reasons in default_families().items()
         for what, why in reasons.items()
@@ -155,12 +163,12 @@ def _kinds(config: SearchConfig) -> set[str]:
     return kinds_of(config.dataset, str(config.train.get("features", "all")))
 
 
-def _usable_families(families: Sequence[str], config: SearchConfig) -> tuple[str, ...]:
+def _usable_families(among: Sequence[str], config: SearchConfig) -> tuple[str, ...]:
     """Those that read what the dataset will have, `transfer` only with weights to start from."""
     kinds = _kinds(config)
     return tuple(
         name
-        for name in families
+        for name in among
         if kinds & set(kinds_read(name)) and (name != "transfer" or config.init_from)
     )
 
@@ -322,9 +330,9 @@ def _at(config: SearchConfig, path: Sequence[str]) -> Any:
     return reduce(getattr, path, config)
 
 
-def _unused_name(results: Path, families: Sequence[str]) -> str:
+def _unused_name(results: Path, searched: Sequence[str]) -> str:
     """gru-001, or the next number that no folder has."""
-    stem = "-".join(families) if len(families) <= 3 else "all"
+    stem = "-".join(searched) if len(searched) <= 3 else "all"
     taken = {path.name for path in results.iterdir()} if results.is_dir() else set()
     return next(n for i in range(1, 100_000) if (n := f"{stem}-{i:03d}") not in taken)
 

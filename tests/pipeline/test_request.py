@@ -119,6 +119,20 @@ def test_without_a_family_those_are_searched_that_are_best_for_the_features(
     assert reason_for_families(complete_search(config)) == ""
 
 
+def test_without_a_family_a_warm_start_searches_those_that_were_searched_before() -> None:
+    _begin(_requested(["--family", "gru", "lstm", "--name", "earlier"]))
+    assert _requested(["--warm-start", "earlier"]).family == ("gru", "lstm")
+    assert _requested(["--warm-start", "earlier", "--family", "cnn"]).family == ("cnn",)
+    given = parse(SearchConfig, ["--warm-start", "earlier"], "search", "").config
+    assert "searching gru (searched by earlier) and lstm (" in reason_for_families(given)
+    weights = ["--warm-start", "earlier", "--init-from", "weights"]
+    assert _requested(weights).family == ("gru", "lstm", "transfer")
+    # none of them reads the features
+    assert _requested(["--warm-start", "earlier", "--features", "musicnn"]).family == ("linear",)
+    with pytest.raises(RequestError, match=r"results/nothing is no search: search.json is missing"):
+        _requested(["--warm-start", "nothing"])
+
+
 def test_a_feature_of_ones_own_is_taken_by_the_families_for_its_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
