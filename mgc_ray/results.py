@@ -512,6 +512,14 @@ class SearchResult:
         dataset = Path(self.dataset)
         return dataset if dataset.exists() else self.folder.parent / "datasets" / dataset.name
 
+    def check_has_dataset(self) -> None:
+        """Raise RequestError for a search that was interrupted before its dataset was made."""
+        if not self.dataset:
+            raise RequestError(
+                f"{self.folder} was interrupted before it had a dataset: continue it by python -m "
+                f"mgc_ray.search --resume {self.name} --results {self.folder.parent}"
+            )
+
     def with_trials(self, records: Sequence[TrialRecord]) -> "SearchResult":
         """With the counts of its trials."""
         counts = Counter(record.status for record in records)

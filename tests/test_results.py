@@ -271,6 +271,15 @@ def test_an_unfinished_search_can_be_read(tmp_path: Path) -> None:
     assert found.trials.empty
 
 
+def test_a_search_that_has_no_dataset_yet_is_refused_with_how_to_continue_it(
+    tmp_path: Path,
+) -> None:
+    started = SearchResult("s", _result(tmp_path / "s").config, "", "music", {})
+    with pytest.raises(RequestError, match=rf"search --resume s --results {tmp_path}$"):
+        started.check_has_dataset()
+    replace(started, dataset="results/datasets/music-1").check_has_dataset()
+
+
 def test_trials_are_a_data_frame_best_first(search: Path) -> None:
     trials = load_search(search).trials
     assert isinstance(trials, pd.DataFrame)

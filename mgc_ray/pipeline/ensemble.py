@@ -38,7 +38,9 @@ def ensemble_of_searches(config: EnsembleCommandConfig) -> EnsembleInfo:
             f"each search must have its own name, but {repeated[0]!r} is given "
             f"{names.count(repeated[0])} times: give each once, and rename equal folders"
         )
-    searches = [_readable(load_search(folder)) for folder in folders]
+    searches = [load_search(folder) for folder in folders]
+    for search in searches:
+        search.check_has_dataset()
     _check_comparable(searches)
     refits = [folder / "refit" for folder in folders if (folder / "refit").is_dir()]
     if refits and len(refits) < len(searches):
@@ -69,15 +71,6 @@ def ensemble_of_searches(config: EnsembleCommandConfig) -> EnsembleInfo:
     info, predictions = test_ensemble(built, searches[0].config.seed)
     write_predictions(config.out / PREDICTIONS, predictions)
     return info
-
-
-def _readable(search: SearchResult) -> SearchResult:
-    if not search.dataset:
-        raise RequestError(
-            f"{search.folder} was interrupted before it had a dataset: continue it by python -m "
-            f"mgc_ray.search --resume {search.name} --results {search.folder.parent}"
-        )
-    return search
 
 
 def _check_comparable(searches: Sequence[SearchResult]) -> None:

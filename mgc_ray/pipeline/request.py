@@ -193,11 +193,7 @@ def read_request(config: SearchConfig, why_families: str = "") -> SearchRequest:
         Storage(config.cluster.storage)
     warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
     for one in warm_start:
-        if not one.dataset:
-            raise RequestError(
-                f"{one.folder} was interrupted before it had a dataset: continue it by python "
-                f"-m mgc_ray.search --resume {one.name} --results {config.results}"
-            )
+        one.check_has_dataset()
     if config.init_from:
         check_initial(config.init_from)
     # last, as it may take long
