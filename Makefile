@@ -4,11 +4,12 @@
 # make venv     only the set-up (.venv with the versions of requirements.lock)
 # make check    ruff and mypy
 # make docs     write the pages of all commands again, from their help
+# make gpu-check  what only a GPU can show, on one: right, fast, shared; about 7 minutes
 # make lock     write requirements.lock from the versions that are installed in .venv
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search test test-all venv check lock docs
+.PHONY: search test test-all venv check gpu-check lock docs
 search: venv
 	$(BIN)/python -m mgc_ray.search --family gru
 
@@ -36,6 +37,9 @@ venv: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps musicnn==0.1.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+gpu-check: venv
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/gpu.py
 
 docs: venv
 	PYTHONPATH=. $(BIN)/python tests/make_docs.py
