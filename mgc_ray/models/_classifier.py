@@ -74,6 +74,8 @@ class Classifier(nn.Module):
         self._chosen = {
             name: _bands_of(reads.columns[name], given) for name, given in groups.items()
         }
+        for number, chosen in enumerate(self._chosen.values()):  # on the device, as batches are
+            self.register_buffer(f"_chosen_{number}", torch.tensor(chosen), persistent=False)
         self._second = [
             name for name, feature in reads.columns.items() if feature.kind in second_kinds(family)
         ]
@@ -136,7 +138,7 @@ class Classifier(nn.Module):
         """Those of a feature's bands that the network reads: [bands] or [B, bands, frames]."""
         if name not in self._chosen:
             return values
-        bands = torch.tensor(self._chosen[name], device=values.device)
+        bands: Tensor = getattr(self, f"_chosen_{list(self._chosen).index(name)}")
         return values.index_select(0 if values.ndim == 1 else 1, bands)
 
     def forward(self, batch: Batch) -> Tensor:

@@ -1,5 +1,8 @@
 """Parts that several families share."""
 
+import re
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,8 +40,64 @@ class ConvBlocks(nn.Sequential):
         self.features = inputs * bands  # values per frame: channels times bands
 
 
+class Recurrent(nn.Module):
+    """Recurrent layers with dropout between them, on a GPU in float32 whatever the rest is in.
+
+    x[B, frames, inputs] -> [B, frames, hidden], twice that where bidirectional. On a GPU autocast
+    would run them in float16, whatever was asked for, and without loss scaling small gradients
+    vanish. One module per layer, as the dropout inside of cuDNN has random numbers of its own,
+    which cannot be saved; weights are saved under the names of one module that has all layers.
+    """
+
+    def __init__(
+        self,
+        kind: type[nn.GRU] | type[nn.LSTM],
+        inputs: int,
+        hidden: int,
+        layers: int,
+        bidirectional: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        width = hidden * (2 if bidirectional else 1)
+        self.layers = nn.ModuleList(
+            kind(width if layer else inputs, hidden, batch_first=True, bidirectional=bidirectional)
+            for layer in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.register_state_dict_post_hook(_name_as_one_module)
+        self.register_load_state_dict_pre_hook(_name_by_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cuda":
+            return self._recur(x)
+        with torch.autocast("cuda", enabled=False):
+            return self._recur(x.float())
+
+    def _recur(self, x: Tensor) -> Tensor:
+        x, _ = self.layers[0](x)
+        for layer in self.layers[1:]:
+            x, _ = layer(self.dropout(x))
+        return x
+
+
+def _name_as_one_module(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """layers.1.weight_ih_l0_reverse -> weight_ih_l1_reverse."""
+    for name in [name for name in state if name.startswith(f"{prefix}layers.")]:
+        layer, own = name.removeprefix(f"{prefix}layers.").split(".")
+        state[prefix + own.replace("_l0", f"_l{layer}")] = state.pop(name)
+
+
+def _name_by_layer(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """weight_ih_l1_reverse -> layers.1.weight_ih_l0_reverse."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        if match := re.fullmatch(r"(\w+_l)(\d+)(_reverse)?", name.removeprefix(prefix)):
+            kind, layer, reverse = match.groups("")
+            state[f"{prefix}layers.{layer}.{kind}0{reverse}"] = state.pop(name)
+
+
 class ConvRecurrent(nn.Module):
-    """Convolutions, then a recurrent layer over time, its outputs averaged, fully connected layers.
+    """Convolutions, then recurrent layers over time, their outputs averaged, a last linear layer.
 
     `recurrent` is `nn.GRU` or `nn.LSTM`. x[B, bands, frames] -> logits[B, genres].
     """
@@ -59,13 +118,8 @@ class ConvRecurrent(nn.Module):
         super().__init__()
         # Two halvings give the recurrent layer steps of 46 ms (hop 256): fine enough for rhythm.
         self.convolutions = ConvBlocks(bands, blocks, channels, dropout / 2, time_pools=2)
-        self.recurrent = recurrent(
-            self.convolutions.features,
-            hidden,
-            layers,
-            batch_first=True,
-            bidirectional=bidirectional,
-            dropout=dropout if layers > 1 else 0.0,
+        self.recurrent = Recurrent(
+            recurrent, self.convolutions.features, hidden, layers, bidirectional, dropout
         )
         self.head = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(hidden * (2 if bidirectional else 1), genres)
@@ -74,7 +128,7 @@ class ConvRecurrent(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """[B, bands, frames] -> [B, hidden], twice that where bidirectional."""
         maps = self.convolutions(as_images(x))
-        outputs, _ = self.recurrent(maps.flatten(1, 2).transpose(1, 2))
+        outputs: Tensor = self.recurrent(maps.flatten(1, 2).transpose(1, 2))
         return outputs.mean(1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -130,8 +130,7 @@ def _sorted_blocks(
 ) -> Tensor:
     """The values of each block sorted by size; of each rank a quantile over all blocks."""
     blocks = x.unfold(2, size, hop)
-    at = [round(rank * (size - 1)) for rank in ranks]
-    chosen = blocks.sort(3).values[..., at]  # [B, rows, blocks, ranks]
+    chosen = _at_ranks(blocks, ranks)  # [B, rows, blocks, ranks]
     return _quantiles(chosen.transpose(2, 3), (over_blocks,))
 
 
@@ -147,8 +146,16 @@ def _correlated_blocks(x: Tensor, size: int) -> Tensor:
 
 def _quantiles(x: Tensor, shares: Sequence[float]) -> Tensor:
     """[B, ..., n] -> [B, values]: quantiles over the last dimension, the nearest value."""
-    at = [round(share * (x.shape[-1] - 1)) for share in shares]
-    return x.sort(-1).values[..., at].flatten(1)
+    return _at_ranks(x, shares).flatten(1)
+
+
+def _at_ranks(x: Tensor, ranks: Sequence[float]) -> Tensor:
+    """Of the last dimension the values at some ranks, from 0 (the smallest) to 1 (the largest).
+
+    Not by an index of Python's numbers, which would be copied to the device, and waited for.
+    """
+    values = x.sort(-1).values
+    return torch.stack([values[..., round(rank * (x.shape[-1] - 1))] for rank in ranks], -1)
 
 
 def _smooth(x: Tensor, dim: int, width: int) -> Tensor:

@@ -1,14 +1,14 @@
 """Training by gradient steps: what supervised training and pre-training share."""
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from mgc_ray.config import TrainConfig
 
@@ -57,7 +57,7 @@ class Descent:
             self.optimizer, lambda step: share_of_lr(step / steps, settings)
         )
         self.precision = precision_of(device, autocast)
-        self.averaged = _averaged(module, settings)
+        self.averaged = MovingAverage(module, settings.averaging) if settings.averaging else None
 
     def epoch(
         self, batches: Iterable[T], loss_of: Callable[[T], Tensor | None], number: int
@@ -81,12 +81,43 @@ class Descent:
             self.optimizer.step()
             self.schedule.step()
             if self.averaged:
-                self.averaged.update_parameters(self.module)
+                self.averaged.update(self.schedule.last_epoch)
             losses[step] = loss.detach()
             taken.append(step)
         check_finite(losses, number)
         norm = float(torch.stack(norms).mean()) if norms else 0.0
         return EpochOfSteps(float(losses[taken].mean()) if taken else 0.0, lr, norm)
+
+
+class MovingAverage:
+    """A moving average of a module's weights and batch norm, which is evaluated and kept instead.
+
+    `module` has it. Steps are counted by the caller, as a count on the device would be waited for.
+    """
+
+    def __init__(self, module: nn.Module, averaging: float) -> None:
+        self.module = copy.deepcopy(module)
+        for part in self.module.modules():
+            if isinstance(part, nn.RNNBase):  # cuDNN wants all weights in one piece of memory
+                part.flatten_parameters()
+        self._averaging = averaging
+        self._weights = [_values(one, counts=False) for one in (self.module, module)]
+        self._counts = [_values(one, counts=True) for one in (self.module, module)]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Follow the module after its step number `step`, from 1; the first is copied."""
+        # a shorter memory at first: else the random weights would count for the first hundred steps
+        decay = min(self._averaging, step / (9 + step)) if step > 1 else 0.0
+        torch._foreach_lerp_(*self._weights, 1 - decay)
+        if self._counts[0]:
+            torch._foreach_copy_(*self._counts)
+
+
+def _values(module: nn.Module, counts: bool) -> list[Tensor]:
+    """Its parameters and buffers: batch norm's counts of batches, or all others."""
+    values = (*module.parameters(), *module.buffers())
+    return [value for value in values if value.is_floating_point() != counts]
 
 
 def share_of_lr(epoch: float, settings: TrainConfig) -> float:
@@ -125,20 +156,3 @@ def check_finite(losses: Tensor, epoch: int) -> None:
 def _gradient_norm(module: nn.Module) -> Tensor:
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
-
-
-def _averaged(module: nn.Module, settings: TrainConfig) -> AveragedModel | None:
-    """A moving average of weights and batch norm, which is evaluated and kept instead."""
-    if not settings.averaging:
-        return None
-
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-        # a shorter memory at first: else the random weights would count for the first hundred steps
-        decay = min(settings.averaging, (1 + float(steps)) / (10 + float(steps)))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - decay)
-            else:  # batch norm's count of batches
-                old.copy_(new)
-
-    return AveragedModel(module, multi_avg_fn=update, use_buffers=True)

@@ -74,7 +74,7 @@ def _by_steps(
 
     modules: dict[str, torch.nn.Module] = {"classifier": classifier}
     if averaged:
-        modules["averaged"] = averaged
+        modules["averaged"] = averaged.module
     all_state = TrainingState(
         modules, descent.optimizer, descent.schedule, training.generator, training.random
     )

@@ -1,5 +1,7 @@
 """What is around every family's network: features in, standardisation, windows, shared work."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from mgc_ray.models import discriminant, family_module
 from mgc_ray.models._classifier import Classifier, Shared, features_read, new_classifier
 from mgc_ray.training.epoch import set_statistics
 from tests.made_chunks import arrays, chunks_of_three, three_features
+from tests.waits import on_meta, waits
 
 CNN = {"blocks": 1, "channels": 2, "hidden": 4}
 VGG = musicnn.Feature(model="MTT_vgg")
@@ -129,6 +132,11 @@ def test_a_network_reads_only_the_groups_of_outputs_that_are_chosen() -> None:
         "musicnn:MTT_vgg": (values, values + 1),
     }
     set_statistics(model, statistics)
+    on_device = {name: on_meta(2, f.bands, 1) for name, f in features.columns.items()}
+    moved = copy.deepcopy(model).to("meta")
+    with waits() as found:
+        moved.inputs(on_device)
+    assert found == []
     # in the order of the outputs: mean 128, max 128, penultimate 256, tags 50
     assert model.mean[1756:].tolist() == [*range(128), *range(512, 562)]
     assert model.deviation[-1] == 562

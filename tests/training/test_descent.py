@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from mgc_ray.config import TrainConfig
-from mgc_ray.training.descent import Descent, NonFiniteLossError, precision_of, share_of_lr
+from mgc_ray.training.descent import (
+    Descent,
+    MovingAverage,
+    NonFiniteLossError,
+    precision_of,
+    share_of_lr,
+)
+from tests.waits import waits
 
 CPU = torch.device("cpu")
 
@@ -83,9 +90,36 @@ def test_the_moving_average_by_hand() -> None:
     descent.epoch([1.0, 1.0, 1.0], lambda g: g * module.weight, 1)
     second = 2 / 11 * -1 + 9 / 11 * -2
     assert descent.averaged
-    averaged = descent.averaged.module.weight  # type: ignore[union-attr]
+    averaged: Tensor = descent.averaged.module.weight  # type: ignore[assignment]
     assert averaged.item() == pytest.approx(3 / 12 * second + 9 / 12 * -3, abs=1e-4)
     assert _descent(module, 1).averaged is None
+
+
+def test_the_average_follows_batch_norm_and_waits_for_nothing() -> None:
+    module = nn.BatchNorm1d(2)
+    average = MovingAverage(module, 0.9)
+    for step, mean in enumerate((4.0, 8.0), start=1):
+        module.running_mean.fill_(mean)
+        module.num_batches_tracked.fill_(step)
+        average.update(step)
+    assert average.module.running_mean.tolist() == pytest.approx([4 + 9 / 11 * 4] * 2)
+    assert int(average.module.num_batches_tracked) == 2
+    on_device = MovingAverage(nn.BatchNorm1d(2, device="meta"), 0.9)
+    with waits() as found:
+        on_device.update(1)
+        on_device.update(2)
+    assert found == []
+
+
+def test_the_weights_of_averaged_recurrent_layers_are_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flattened: list[nn.Module] = []
+    monkeypatch.setattr(nn.GRU, "flatten_parameters", lambda self: flattened.append(self))
+    module = nn.Sequential(nn.Linear(2, 2), nn.GRU(2, 2))
+    flattened.clear()
+    average = MovingAverage(module, 0.9)
+    assert average.module[1] in flattened  # type: ignore[index]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
