@@ -35,6 +35,7 @@ from mgc_ray.data.dataset import (
     write_tracks,
 )
 from mgc_ray.data.decoded import DecodedTrack
+from mgc_ray.data.device import is_out_of_memory
 from mgc_ray.data.features import TrackFeatures
 from mgc_ray.data.fetcher import TrackFetcher
 from mgc_ray.data.files import (
@@ -351,8 +352,8 @@ def _complete(
     missing = [name for name in info.features.columns if name not in features.columns]
     try:
         columns = features.columns | {name: info.features.column(name, rest) for name in missing}
-    except (RequestError, RuntimeError) as error:  # PyTorch's is a RuntimeError
-        if "out of memory" not in str(error):
+    except (RequestError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise RequestError(
             f"{' and '.join(missing)} must fit into a GPU's memory several times, but this is full "
