@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.audio import keep_freed_memory
 from mgc_ray.data.chunks import Features
 from mgc_ray.data.decoded import DecodedTrack
-from mgc_ray.data.device import best_device
+from mgc_ray.data.device import best_device, frozen
 from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.features.array import is_array
 from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
@@ -222,16 +223,16 @@ def member_probs(classifiers: Sequence[Classifier], features: Features) -> list[
     """
     device = best_device()
     moved = [classifier.to(device).eval() for classifier in classifiers]
-    probs: list[list[np.ndarray]] = [[] for _ in classifiers]
+    probs: list[list[Tensor]] = [[] for _ in classifiers]
     count = len(next(iter(features.values())))
-    with torch.inference_mode():
+    with frozen():
         for start in range(0, count, _CHUNKS_AT_A_TIME):
             part = slice(start, start + _CHUNKS_AT_A_TIME)
             batch = on_device({name: chunks[part] for name, chunks in features.items()}, device)
             shared = Shared()
             for classifier, own in zip(moved, probs, strict=True):
-                own.append(classifier.probs(batch, shared).cpu().numpy())
-    return [np.concatenate(own) for own in probs]
+                own.append(classifier.probs(batch, shared))
+        return [torch.cat(own).cpu().numpy() for own in probs]
 
 
 def combine(

@@ -8,7 +8,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mgc_ray.data.chunks import Chunks, ChunkTable, Features, StreamedChunks
 from mgc_ray.models._classifier import Batch
+
+T = TypeVar("T")
 
 _CHUNKS_AT_A_TIME = 64  # in evaluation: bounds memory; no slower than more
 WINDOW = 8  # shards that a streamed batch is drawn from: 128 tracks, 170 MB of the default size
@@ -45,7 +47,7 @@ class ResidentBatches:
     """All features are on the device as they are stored; a batch is gathered there by index.
 
     Where they take more than half of a GPU's free memory they stay in the machine's, and each batch
-    is copied.
+    is copied while the one before it is used.
     """
 
     def __init__(self, features: Features, device: torch.device) -> None:
@@ -67,9 +69,9 @@ class ResidentBatches:
         return self._gather(torch.from_numpy(rows).to(self._device), _CHUNKS_AT_A_TIME)
 
     def _gather(self, rows: Tensor, size: int) -> Iterator[tuple[Tensor, Batch]]:
-        for part in rows.split(size):
-            index = part.to(self._place)
-            yield part, {n: x[index].to(self._device) for n, x in self._features.items()}
+        parts = rows.to(self._place).split(size)
+        gathered = ((part, {n: x[part] for n, x in self._features.items()}) for part in parts)
+        return gathered if self._place == self._device else copied_ahead(gathered, self._device)
 
 
 class StreamedBatches:
@@ -86,6 +88,11 @@ class StreamedBatches:
         self._device = device
 
     def shuffled(
+        self, rows: np.ndarray, size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        return copied_ahead(self._shuffled(rows, size, generator), self._device)
+
+    def _shuffled(
         self, rows: np.ndarray, size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Batch]]:
         seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
@@ -117,9 +124,9 @@ class StreamedBatches:
             taken = random.choice(taken, size, replace=False)
         else:
             taken = random.permutation(taken)
-        rows = torch.from_numpy(row[taken]).to(self._device)
+        rows = torch.from_numpy(row[taken])
         row[taken] = -1
-        return rows, on_device({n: chunks[taken] for n, chunks in pool.items()}, self._device)
+        return rows, {n: torch.from_numpy(chunks[taken]) for n, chunks in pool.items()}
 
     def in_order(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Batch]]:
         shard = self._chunks.shard[rows]
@@ -166,6 +173,40 @@ def _read_ahead(
     finally:  # also where an epoch is left before its end
         ended.set()
         thread.join()
+
+
+def copied_ahead(
+    batches: Iterator[tuple[Tensor, Batch]], device: torch.device
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Batches in the machine's memory, on the device."""
+    if device.type != "cuda":
+        for rows, batch in batches:
+            yield rows.to(device), {name: x.to(device) for name, x in batch.items()}
+        return
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+
+    def copied() -> Iterator[tuple[Tensor, Batch, torch.cuda.Event]]:
+        for rows, batch in batches:
+            with torch.cuda.stream(stream):  # copies there run beside what computes here
+                rows = rows.pin_memory().to(device, non_blocking=True)
+                batch = {n: x.pin_memory().to(device, non_blocking=True) for n, x in batch.items()}
+                event = stream.record_event()
+            yield rows, batch, event
+
+    for rows, batch, event in one_ahead(copied()):
+        current.wait_event(event)
+        for tensor in (rows, *batch.values()):
+            tensor.record_stream(current)  # so that its memory is not reused before
+        yield rows, batch
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each when the one after it has been made."""
+    kept: list[T] = []
+    for item in items:
+        yield from kept
+        kept = [item]
+    yield from kept
 
 
 def on_device(features: Features, device: str | torch.device) -> Batch:

@@ -101,17 +101,17 @@ class MovingAverage:
             if isinstance(part, nn.RNNBase):  # cuDNN wants all weights in one piece of memory
                 part.flatten_parameters()
         self._averaging = averaging
-        self._weights = [_values(one, counts=False) for one in (self.module, module)]
-        self._counts = [_values(one, counts=True) for one in (self.module, module)]
+        self._weights = _values(self.module, counts=False), _values(module, counts=False)
+        self._counts = _values(self.module, counts=True), _values(module, counts=True)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the module after its step number `step`, from 1; the first is copied."""
         # a shorter memory at first: else the random weights would count for the first hundred steps
         decay = min(self._averaging, step / (9 + step)) if step > 1 else 0.0
-        torch._foreach_lerp_(*self._weights, 1 - decay)
+        torch._foreach_lerp_(self._weights[0], self._weights[1], 1 - decay)
         if self._counts[0]:
-            torch._foreach_copy_(*self._counts)
+            torch._foreach_copy_(self._counts[0], self._counts[1])
 
 
 def _values(module: nn.Module, counts: bool) -> list[Tensor]:

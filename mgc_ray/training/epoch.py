@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mgc_ray import RequestError, task
 from mgc_ray.data.chunks import ChunkTable
+from mgc_ray.data.device import frozen
 from mgc_ray.models import configure, family_module
 from mgc_ray.models._classifier import Classifier, new_classifier
 from mgc_ray.results import EpochMetrics
@@ -38,14 +39,14 @@ class TrackPredictions:
 class Epoch:
     """What one epoch gave.
 
-    `metrics`: train_loss, lr, epoch_seconds, chunks_per_second, memory_mib (the highest so far of
-    this process, on a GPU of its memory there), gradient_norm (mean of some of the steps, where
-    there are any) and what `task.validation_metrics` gives. `best`: no earlier epoch had a better
-    score. `last`: training ends here by itself. `classifier` is the live model (or its moving
-    average): copy what you keep. `validation`: predictions for the validation tracks. `examples`:
-    float32 [n, bands, frames], some of the augmented spectrograms that the network saw, after the
-    first epoch. `state(notes)`: all that `train` needs to continue from here, with plain JSON
-    values of the caller's; call it before the next epoch.
+    `metrics`: train_loss, lr, epoch_seconds, chunks_per_second, memory_mib (the highest so far: on
+    a GPU of this training there, else of the process), gradient_norm (mean of some of the steps,
+    where there are any) and what `task.validation_metrics` gives. `best`: no earlier epoch had a
+    better score. `last`: training ends here by itself. `classifier` is the live model (or its
+    moving average): copy what you keep. `validation`: predictions for the validation tracks.
+    `examples`: float32 [n, bands, frames], some of the augmented spectrograms that the network saw,
+    after the first epoch. `state(notes)`: all that `train` needs to continue from here, with plain
+    JSON values of the caller's; call it before the next epoch.
     """
 
     number: int
@@ -150,6 +151,6 @@ def set_statistics(classifier: Classifier, statistics: BandStatistics) -> None:
 def predict_probs(classifier: Classifier, source: Batches, rows: np.ndarray) -> np.ndarray:
     """Probabilities float64 [n, genres] of the chunks `rows`, in float32, batch norm at rest."""
     classifier.eval()
-    with torch.inference_mode():
+    with frozen():
         probs = [classifier.probs(batch) for _, batch in source.in_order(rows)]
         return torch.cat(probs).cpu().numpy()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
+from mgc_ray.data.device import frozen
 from mgc_ray.models import configure, family_module
 from mgc_ray.models._classifier import Batch, Classifier, first_input, new_classifier
 from mgc_ray.settings import Params
@@ -173,7 +174,7 @@ def _validate(
     classifier.eval()
     projection.eval()
     ends: list[list[Tensor]] = [[], []]
-    with torch.inference_mode():
+    with frozen():
         for _, batch in source.in_order(rows):
             x = classifier.standardise(batch)
             for end, part in zip(ends, (x[:, :, :frames], x[:, :, -frames:]), strict=True):

@@ -2,7 +2,9 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import torch
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import Chunks, StreamedChunks, load_chunks, open_chunks
 from mgc_ray.data.dataset import shard_path
-from mgc_ray.training.batches import WINDOW, batches
+from mgc_ray.models._classifier import new_classifier
+from mgc_ray.training.batches import WINDOW, ResidentBatches, batches, one_ahead
 from mgc_ray.training.epoch import predict_probs
 from mgc_ray.training.loop import train
 from tests.conftest import make_chunks
@@ -162,3 +165,52 @@ def test_training_from_disk_learns_as_from_memory(saved: Path) -> None:
         predict_probs(classifier, resident, rows),
         atol=1e-6,
     )
+
+
+def test_a_batch_is_given_when_the_next_one_has_been_made() -> None:
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for number in range(3):
+            made.append(number)
+            yield number
+
+    given = [(item, len(made)) for item in one_ahead(make())]
+    assert given == [(0, 2), (1, 3), (2, 3)]
+    assert list(one_ahead(iter([]))) == []
+
+
+def test_features_that_do_not_fit_a_gpu_are_copied_batch_by_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chunks = make_chunks()
+    copied: list[torch.device] = []
+
+    def note(found: Iterator[Any], device: torch.device) -> Iterator[Any]:
+        copied.append(device)
+        return found
+
+    monkeypatch.setattr("mgc_ray.training.batches.copied_ahead", note)
+    source = ResidentBatches(chunks.features, CPU)
+    rows = chunks.rows("train")
+    expected = list(source.shuffled(rows, 8, torch.Generator().manual_seed(3)))
+    assert copied == []
+    source._device = torch.device("cpu:0")  # another than where the features are
+    found = list(source.shuffled(rows, 8, torch.Generator().manual_seed(3)))
+    assert copied == [torch.device("cpu:0")]
+    for (a, x), (b, y) in zip(expected, found, strict=True):
+        assert a.equal(b)
+        assert x["array"].equal(y["array"])
+
+
+def test_evaluation_is_as_exact_on_a_gpu_as_on_a_cpu() -> None:
+    exact: list[bool] = []
+
+    class Source:
+        def in_order(self, rows: np.ndarray) -> Iterator[Any]:
+            exact.append(not torch.backends.cudnn.allow_tf32)
+            yield rows, {"array": torch.zeros(2, 16, 12)}
+
+    classifier = new_classifier("gru", {}, make_chunks().info.features, 3)
+    predict_probs(classifier, Source(), np.arange(2))  # type: ignore[arg-type]
+    assert exact == [True]
