@@ -265,9 +265,11 @@ class TuneConfig:
     )
     gpus_per_trial: float | None = setting(
         None,
-        "GPUs of each trial, may be a fraction (default: 1 where there are GPUs).",
+        "Share of a GPU for each trial, up to 1 (default: where there are GPUs 0.25, or what "
+        "--concurrent needs).",
         flag=True,
         ge=0,
+        le=1,
         compared=False,
     )
     keep: int = setting(20, "How many of the best trials keep their weights.", ge=1, compared=False)

@@ -308,7 +308,7 @@ def search_values() -> st.SearchStrategy[Params]:
         optional={
             "trials": st.integers(1, 1000),
             "time_limit": st.none() | st.just("none") | st.floats(0.1, 1e6),
-            "gpus_per_trial": st.none() | st.floats(0, 8),
+            "gpus_per_trial": st.none() | st.floats(0, 1),
         },
     )
     return st.fixed_dictionaries(

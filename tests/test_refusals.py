@@ -292,7 +292,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(
 
 def test_more_than_the_cluster_has_is_refused_before_the_corpus_is_written(home: Path) -> None:
     args = ["--family", "gru", "--smoke", "--name", "greedy"]
-    done = command("search", *args, "--gpus-per-trial", 3, cwd=home, status=2)
+    done = command("search", *args, "--gpus-per-trial", 1, cwd=home, status=2)
     assert "at most the cluster's GPUs (0)" in done.stderr
     assert not (home / "results/greedy").exists()
 

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -32,6 +32,8 @@ def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[tuple[str, int]
     with ray_cluster(ClusterConfig(address=config.address)) as cluster:
         gpus, cpus = int(cluster.gpus), max(1, int(cluster.cpus))
         count = config.replicas or gpus or cpus
+        of_a_gpu = _share(count, [on_node for _, on_node in cluster.nodes])
+        of_a_cpu = 0.0 if of_a_gpu else _share(count, [on_node for on_node, _ in cluster.nodes])
         os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         try:
@@ -45,10 +47,7 @@ def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[tuple[str, int]
             )
             deployment = Replica.options(  # type: ignore[attr-defined]
                 num_replicas=count,
-                ray_actor_options={
-                    "num_cpus": 0 if gpus else min(1.0, cpus / count),
-                    "num_gpus": min(1.0, gpus / count) if gpus else 0,
-                },
+                ray_actor_options={"num_cpus": of_a_cpu, "num_gpus": of_a_gpu},
             )
             replica = ReplicaConfig(
                 serve=config,
@@ -61,6 +60,15 @@ def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[tuple[str, int]
             yield url(config.host, config.port), count
         finally:
             serve.shutdown()
+
+
+def _share(count: int, on_nodes: Sequence[float]) -> float:
+    """The largest share of a CPU or GPU with which so many replicas fit; 0 where there is none.
+
+    One that does not fit would be waited for, for ever.
+    """
+    whole = sum(int(on_node) for on_node in on_nodes)
+    return 1 / math.ceil(count / whole) if whole else 0.0
 
 
 def url(host: str, port: int) -> str:

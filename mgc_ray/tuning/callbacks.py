@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
+from ray.tune.search import ConcurrencyLimiter
 
 from mgc_ray.config import Metric
 from mgc_ray.data.storage import SharedFolder
@@ -18,11 +20,15 @@ from mgc_ray.results import (
     OUT_OF_TIME,
     STOPPED_EARLY,
     TrialRecord,
+    TrialResources,
     ranked,
     write_leaderboard,
 )
+from mgc_ray.tuning.cluster import cluster_now
 from mgc_ray.tuning.trial import EXAMPLES, STATE, VALIDATION, TrialReport
 
+_MOST_ASKED = 1000  # trials for which a cluster that grows is asked for nodes
+_LOOK = 2.0  # seconds between two looks at the cluster's nodes
 _FAILURES = 3  # of the same kind, before any epoch, from which on no more trials are started
 
 
@@ -189,13 +195,65 @@ class TrialLog(tune.Callback):
 class RetryOnWholeGpu(tune.Callback):
     """Gives a trial that ran out of a shared GPU's memory a whole one when it is run again.
 
-    It waits until one is free, at the latest until all other trials have ended.
+    It waits until one is free, at the latest until all other trials have ended. One that is too
+    large for a whole one is not run again, though an error of CUDA may have ended its process.
     """
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = TrialReport.of(result)
+        if report.failure and report.finished:
+            trial.max_failures = 0
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if TrialReport.of(trial.last_result).out_of_memory:
             needs = trial.placement_group_factory.bundles[0] | {"GPU": 1.0}
             trial.update_resources(tune.PlacementGroupFactory([needs]))
+
+
+class FollowCluster(tune.Callback):
+    """Lets as many trials run as fit into the cluster, whose nodes may come and go.
+
+    A cluster that grows with its work is asked for what all trials need that could run together.
+    `concurrent`: at most; `trials`: that are to be run.
+    """
+
+    def __init__(
+        self,
+        limiter: ConcurrencyLimiter,
+        resources: TrialResources,
+        concurrent: int | None,
+        trials: int,
+    ) -> None:
+        self._limiter, self._resources, self._trials = limiter, resources, trials
+        self._most = concurrent or trials
+        self._asked, self._next = 0, 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles this for a restore of its own, which is never used."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _LOOK
+        cpus, gpus = self._resources.cpus_per_trial, self._resources.gpus_per_trial
+        fitting = cluster_now().trials_that_fit(cpus, gpus)
+        self._limiter.max_concurrent = max(1, min(self._most, fitting))
+        ended = sum(trial.is_finished() for trial in trials)
+        self._ask(min(self._most, self._trials - ended))
+
+    def _ask(self, count: int) -> None:
+        count = min(count, _MOST_ASKED)
+        if count != self._asked:
+            needs = {"CPU": self._resources.cpus_per_trial, "GPU": self._resources.gpus_per_trial}
+            request_resources(bundles=[{name: n for name, n in needs.items() if n}] * count)
+            self._asked = count
+
+    def end(self) -> None:
+        """Ask for nothing any more, so that nodes without work can end."""
+        self._ask(0)
 
 
 class TrialTimeout(tune.Callback):

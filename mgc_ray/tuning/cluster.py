@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -31,6 +32,10 @@ from mgc_ray.tuning.start import own_signals, start_ray
 
 _LOOK = 1.0  # seconds between two looks at the cluster's nodes, while none can work
 _WATCH = 5.0  # the same while they work
+# trials that share a GPU: four give 1.9 times as many epochs as one, eight no more (`gru` at the
+# size of GTZAN on an H100, tests/benchmarks/gpu.py, part sharing)
+_PER_GPU = 4
+_SMALLEST_SHARES = 10_000  # of a GPU, in Ray
 
 
 @dataclass(frozen=True)
@@ -54,34 +59,53 @@ class Cluster:
                 f"the cluster must have a CPU for trials, but it has {self.cpus:g}: start a "
                 "worker, or wait until one has started"
             )
-        nodes = self.nodes or ((self.cpus, self.gpus),)
         gpus = config.gpus_per_trial
         if gpus is None:
-            gpus = 1.0 if self.gpus >= 1 else 0.0
+            gpus = self._share_of_a_gpu(config.concurrent)
         if gpus > self.gpus:
             raise RequestError(
                 f"--gpus-per-trial must be at most the cluster's GPUs ({self.gpus:g}), but it is "
                 f"{gpus:g}: leave it out, or give a cluster that has them with --address"
             )
-        if gpus > 0:
-            possible = sum(int(min(on_node // gpus, cpus)) for cpus, on_node in nodes)
-            if not possible:
-                most = max((on_node for cpus, on_node in nodes if cpus >= 1), default=0.0)
-                raise RequestError(
-                    "--gpus-per-trial must be at most the GPUs of a node that has a CPU too "
-                    f"({most:g}), as a trial runs on one, but it is {gpus:g}: give less"
-                )
-            return TrialResources(1.0, gpus, min(config.concurrent or possible, possible))
-        concurrent = config.concurrent or int(self.cpus)
-        if concurrent > self.cpus:
+        possible = self.trials_that_fit(1.0, gpus)
+        if not possible:
+            raise RequestError(
+                "a GPU that trials are to use must be on a node that has a CPU too, but none is: "
+                "start workers with CPUs, or give --gpus-per-trial 0"
+            )
+        concurrent = config.concurrent or possible
+        if concurrent > self.cpus and not gpus:
             raise RequestError(
                 f"--concurrent must be at most the cluster's CPUs ({self.cpus:g}), as each trial "
                 f"needs one at least, but it is {concurrent}"
             )
-        per_trial = int(self.cpus // concurrent)
-        while per_trial > 1 and sum(int(cpus // per_trial) for cpus, _ in nodes) < concurrent:
+        concurrent = min(concurrent, possible)
+        per_trial = int(max(cpus for cpus, _ in self._nodes))
+        while per_trial > 1 and self.trials_that_fit(per_trial, gpus) < concurrent:
             per_trial -= 1
-        return TrialResources(float(max(1, per_trial)), 0.0, concurrent)
+        return TrialResources(float(max(1, per_trial)), gpus, concurrent)
+
+    def trials_that_fit(self, cpus: float, gpus: float) -> int:
+        """How many trials with so many CPUs and GPUs each can run at the same time."""
+        count = 0
+        for on_node, gpus_on_node in self._nodes:
+            most = on_node // cpus
+            if gpus:  # a share is of one GPU: what is left of two is none
+                most = min(most, int(gpus_on_node) * math.floor(1 / gpus + 1e-6))
+            count += int(most)
+        return count
+
+    def _share_of_a_gpu(self, concurrent: int | None) -> float:
+        """What lets so many trials run, or as many as together compute the most."""
+        whole = int(self.gpus)
+        if not whole:
+            return 0.0
+        per_gpu = math.ceil(concurrent / whole) if concurrent else _PER_GPU
+        return math.floor(_SMALLEST_SHARES / per_gpu) / _SMALLEST_SHARES
+
+    @property
+    def _nodes(self) -> tuple[tuple[float, float], ...]:
+        return self.nodes or ((self.cpus, self.gpus),)
 
 
 @contextmanager
@@ -93,7 +117,7 @@ def ray_cluster(config: ClusterConfig, gpus: float = 0.0) -> Iterator[Cluster]:
     In a cluster that has no CPUs yet, or no node with as many `gpus`, it waits until they join.
     """
     if ray.is_initialized():
-        yield _cluster()
+        yield cluster_now()
         return
     address = check_address(config.address)
     if address in ("", "local"):
@@ -105,10 +129,10 @@ def ray_cluster(config: ClusterConfig, gpus: float = 0.0) -> Iterator[Cluster]:
     quieten_ray()
     try:
         if address in ("", "local"):
-            yield _cluster()
+            yield cluster_now()
         else:
             with _workers(address, gpus):
-                yield _cluster()
+                yield cluster_now()
     except BaseException as error:
         # Iterators of Ray Data that are left in these frames must end before Ray does, or their end
         # starts Ray again.
@@ -171,7 +195,8 @@ def _not_taken(address: str, raised: str, reported: str) -> RequestError:
     )
 
 
-def _cluster() -> Cluster:
+def cluster_now() -> Cluster:
+    """What the cluster has at this moment."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = tuple((one.get("CPU", 0.0), one.get("GPU", 0.0)) for one in resources)
     return Cluster(sum(cpus for cpus, _ in nodes), sum(gpus for _, gpus in nodes), nodes)
@@ -195,11 +220,11 @@ def _wait_for_nodes(address: str, gpus: float) -> None:
 
     A task that needs them also makes a cluster that grows with its work add a node.
     """
-    if _can_work(_cluster(), gpus):
+    if _can_work(cluster_now(), gpus):
         return
     _say_what_is_missing(address, gpus)
     task = ray.remote(lambda: None).options(num_cpus=1, num_gpus=gpus).remote()
-    while not _can_work(cluster := _cluster(), gpus):
+    while not _can_work(cluster := cluster_now(), gpus):
         time.sleep(_LOOK)
     ray.cancel(task)
     _say_that_nodes_joined(cluster)
@@ -209,7 +234,7 @@ def _watch_nodes(address: str, ended: threading.Event) -> None:
     missing = False
     while not ended.wait(_WATCH):
         with suppress(Exception):  # the head does not answer: whoever uses it reports that
-            cluster = _cluster()
+            cluster = cluster_now()
             if missing and _can_work(cluster):
                 _say_that_nodes_joined(cluster)
             elif not missing and not _can_work(cluster):

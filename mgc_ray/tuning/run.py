@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 
 from ray import tune
+from ray.tune.search import ConcurrencyLimiter
 
 from mgc_ray.config import SearchConfig
 from mgc_ray.data.chunks import ChunkTable
@@ -15,6 +16,7 @@ from mgc_ray.settings import Params
 from mgc_ray.tuning.asha import AshaByFamily
 from mgc_ray.tuning.callbacks import (
     AllTrialsFailError,
+    FollowCluster,
     Listener,
     RetryOnWholeGpu,
     TrialLog,
@@ -85,7 +87,9 @@ def run_trials(
         listeners: list[Listener] = [searcher, writer, display]
         split_id = chunks.info.split_id
         log = TrialLog(search, config.metric, split_id, keep, earlier, listeners)
-        callbacks = [log, RetryOnWholeGpu()]
+        limiter = ConcurrencyLimiter(searcher, resources.concurrent)
+        cluster = FollowCluster(limiter, resources, tuning.concurrent, remaining)
+        callbacks = [log, RetryOnWholeGpu(), cluster]
         if tuning.trial_timeout:
             callbacks.append(TrialTimeout(tuning.trial_timeout, log))
         per_trial = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
@@ -94,10 +98,9 @@ def run_trials(
                 tune.with_parameters(run_trial, chunks=chunks, context=context), per_trial
             ),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
+                search_alg=limiter,
                 scheduler=AshaByFamily(tuning, earlier),
                 num_samples=remaining,
-                max_concurrent_trials=resources.concurrent,
                 reuse_actors=True,  # 0.2 s from trial to trial instead of 1.5 s
                 time_budget_s=tuning.time_limit,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -119,6 +122,8 @@ def run_trials(
             if isinstance(failure, OSError | AllTrialsFailError):
                 raise failure from None
             raise
+        finally:
+            cluster.end()
         log.end_running()
     records = list(log.records.values())
     write_leaderboard(search.folder / LEADERBOARD, records)

@@ -1,6 +1,7 @@
 """One trial as Ray Tune runs it: a `for` around training that reports each epoch."""
 
 import errno
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from ray import tune
 
 from mgc_ray.config import Metric
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.data.device import best_device
+from mgc_ray.data.device import best_device, breaks_the_process, is_out_of_memory
 from mgc_ray.data.files import atomic_write
 from mgc_ray.data.storage import SharedFolder, use_copy
 from mgc_ray.models import register_source
@@ -31,7 +32,11 @@ STATE = "state.safetensors"  # in a trial's folder while it runs
 EXAMPLES = "examples.npy"  # some augmented spectrograms [n, bands, frames], while it runs
 VALIDATION = "validation.npz"  # probs [tracks, genres] and true [tracks] of its best epoch
 INITIAL = "initial"  # in a search's folder in the storage: weights to start from
-_MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES)
+# full, broken or protected disks, and a GPU that PyTorch cannot use
+_MACHINE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES),
+    errno.ENODEV,
+)
 _STATE_SHARE = 0.02  # of a trial's time may go into writing its state, at most
 
 
@@ -84,13 +89,14 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
 
     trials/NAME/state.safetensors has all that the trial needs to continue: one whose process, node
     or driver died reports again what it had reported, and trains from there.
-    What fails because a disk is full or broken is reported as `machine_error`, and ends the search.
-    Any other error is reported as `failure`: raised, Tune would run the trial again, as it should
-    only after an error of the machine, and where a GPU that several trials share was too small for
-    this one beside the others (see RetryOnWholeGpu).
+    What fails because a disk is full or broken, or a GPU cannot be used, is reported as
+    `machine_error`, and ends the search. Any other error is reported as `failure`: raised, Tune
+    would run the trial again, in a new process, as it should only after an error of the machine,
+    after one of CUDA, and where a GPU that several trials share was too small for this one beside
+    the others (see RetryOnWholeGpu).
     """
     torch.set_num_threads(context.threads)
-    torch.cuda.empty_cache()  # what this process's last trial has left; nothing without a GPU
+    free_last_trial()
     for name, source in context.own_families.items():
         register_source(name, *source)
     family, trial = suggestion["family"], suggestion["trial"]
@@ -113,21 +119,43 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
             kept.add(epoch, report)
             report.send()
     except Exception as error:  # whatever it is, the search continues with other trials
-        if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
-            details = (error.errno, str(error.strerror), str(error.filename or ""))
+        if isinstance(error, OSError) and is_of_the_machine(error):
+            details = (int(error.errno or 0), str(error.strerror), str(error.filename or ""))
             TrialReport(machine_error=details).send()
             return
-        reason = str(error).strip() or "no message"
-        if isinstance(error, torch.OutOfMemoryError):
-            if _shares_a_gpu():
-                TrialReport(out_of_memory=True).send()
-                raise
-            reason = f"out of GPU memory, alone on it: {reason.splitlines()[0]}"
-        elif not isinstance(error, ArithmeticError):
-            reason = f"{type(error).__name__}: {reason.splitlines()[0]}"
-        TrialReport(failure=reason, finished=True).send()
+        out_of_memory = is_out_of_memory(error)
+        if out_of_memory and _shares_a_gpu():
+            TrialReport(out_of_memory=True).send()
+            raise
+        reason = failure_reason(error)
+        if not breaks_the_process(error):
+            TrialReport(failure=reason, finished=True).send()
+            return
+        TrialReport(failure=reason, finished=out_of_memory).send()
+        raise
     finally:
         trials.clear(trial)
+
+
+def free_last_trial() -> None:
+    """Free what an earlier trial of this process has left, and count memory from here on."""
+    if torch.cuda.is_initialized():
+        gc.collect()  # the network and the dataset, which are parts of cycles
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether no other model could be trained either."""
+    return isinstance(error, OSError) and error.errno in _MACHINE_ERRORS
+
+
+def failure_reason(error: Exception) -> str:
+    """One line that says why a model could not be trained."""
+    reason = (str(error).strip() or "no message").splitlines()[0]
+    if is_out_of_memory(error):
+        return f"out of GPU memory, alone on it: {reason}"
+    return reason if isinstance(error, ArithmeticError) else f"{type(error).__name__}: {reason}"
 
 
 def send_initial(params: Params, search: SharedFolder) -> None:

@@ -438,7 +438,7 @@ def _ray(scale: Scale, folder: str) -> Iterator[Any]:
     prepare_process()
     import ray
 
-    from mgc_ray.tuning.cluster import _cluster
+    from mgc_ray.tuning.cluster import cluster_now
 
     os.environ |= {_LOG: f"{folder}/log", _DEVICE: scale.device.type}
     ray.init(
@@ -451,7 +451,7 @@ def _ray(scale: Scale, folder: str) -> Iterator[Any]:
         runtime_env={"worker_process_setup_hook": _prepare_worker},
     )
     try:
-        yield _cluster()
+        yield cluster_now()
     finally:
         ray.shutdown()
 

@@ -41,3 +41,23 @@ def test_an_address_of_no_machine_here_is_refused(host: str) -> None:
 
     with pytest.raises(RequestError, match=r"must be free to listen on, but it is not \(.+\)"):
         _check_free(host, 8765)
+
+
+@pytest.mark.parametrize(
+    ("count", "on_nodes", "share"),
+    [
+        (4, [4], 1.0),
+        (6, [4], 0.5),
+        (9, [4], 1 / 3),
+        (2, [4], 1.0),
+        (3, [1, 1], 0.5),  # a share of 2/3 would fit once on each node
+        (2, [0, 2], 1.0),
+        (3, [0, 0], 0.0),
+    ],
+)
+def test_all_replicas_fit(count: int, on_nodes: list[float], share: float) -> None:
+    from mgc_ray.serving.run import _share
+
+    assert _share(count, on_nodes) == share
+    if share:
+        assert sum(int(on_node / share) for on_node in on_nodes) >= count

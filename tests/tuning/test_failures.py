@@ -3,17 +3,21 @@
 import os
 import signal
 import time
+import weakref
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray import tune
 
 from mgc_ray.data.chunks import Chunks
+from mgc_ray.data.device import check_gpu
 from mgc_ray.results import COMPLETED, FAILED, TrialRecord
 from mgc_ray.tuning.cluster import Cluster
+from mgc_ray.tuning.trial import free_last_trial
 from tests.conftest import make_chunks
 from tests.tuning.searching import search, small_space
 
@@ -23,7 +27,8 @@ class FaultyChunks(Chunks):
     """Chunks with which one trial fails when it reads genres for the `at`-th time.
 
     A trial reads them once before training and once at the end of each epoch. `fault`: kill,
-    kill once, hang, raise. The folder holds which trial it is and how often it has read.
+    kill once, hang, raise, break CUDA once, no GPU. The folder holds which trial it is, how often
+    it has read, and in which processes.
     """
 
     folder: Path
@@ -45,8 +50,9 @@ class FaultyChunks(Chunks):
         if (self.folder / "its name").read_text() == trial:
             with (self.folder / "reads").open("a") as file:
                 file.write(".")
+            (self.folder / "last process").write_text(str(os.getpid()))
             reads = (self.folder / "reads").stat().st_size
-            if reads == self.at or (reads > self.at and self.fault != "kill once"):
+            if reads == self.at or (reads > self.at and not self.fault.endswith("once")):
                 self._fail()
         return genres
 
@@ -55,6 +61,11 @@ class FaultyChunks(Chunks):
             time.sleep(600)
         elif self.fault == "raise":
             raise ValueError("this trial does not like music")
+        elif self.fault == "break CUDA once":
+            (self.folder / "broken").write_text(str(os.getpid()))
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        elif self.fault == "no GPU":
+            check_gpu()
         else:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -106,6 +117,44 @@ def test_a_trial_that_raises_fails_at_once_with_its_reason(
     failed = _failed(_search(tmp_path, ray_cluster, "raise", at=3))
     assert failed.reason == "ValueError: this trial does not like music"
     assert failed.epochs == 1
+
+
+def test_a_trial_whose_cuda_is_broken_continues_in_a_new_process(
+    tmp_path: Path, ray_cluster: Cluster
+) -> None:
+    records = _search(tmp_path, ray_cluster, "break CUDA once", at=3)
+    assert {record.status for record in records.values()} == {COMPLETED}
+    assert {record.epochs for record in records.values()} == {4}
+    (reason,) = {record.reason for record in records.values()} - {""}
+    assert reason == "AcceleratorError: CUDA error: an illegal memory access was encountered"
+    faults = tmp_path / "faults"
+    assert (faults / "broken").read_text() != (faults / "last process").read_text()
+
+
+def test_a_gpu_that_cannot_be_used_ends_the_search(tmp_path: Path, ray_cluster: Cluster) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch sees a GPU here")
+    with pytest.raises(OSError, match="must be able to use it, but PyTorch sees none"):
+        _search(tmp_path, ray_cluster, "no GPU", at=1)
+
+
+def test_the_last_trial_of_a_process_is_freed_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trial:
+        """A part of a cycle, as networks and generators are."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+    last = weakref.ref(Trial())
+    assert last() is not None
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "empty_cache", lambda: done.append("live" if last() else "freed")
+    )
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: done.append("counted"))
+    free_last_trial()
+    assert done == ["freed", "counted"]
 
 
 def test_a_trial_that_hangs_is_ended_after_its_timeout(

@@ -1,5 +1,7 @@
 """Refitting a search's best configurations on folds, on a real Ray cluster."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,12 @@ SMALL: Params = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8}
 RESOURCES = TrialResources(1.0, 0.0, 2)
 
 
-def _config(folds: int, **train: object) -> SearchConfig:
+def _config(folds: int, top_k: int = 2, **train: object) -> SearchConfig:
     return SearchConfig(
         family=("gru", "cnn"),
         train=train,
         tuning=TuneConfig(max_epochs=3),
-        ensemble=EnsembleConfig(top_k=2, refit_folds=folds),
+        ensemble=EnsembleConfig(top_k=top_k, refit_folds=folds),
     )
 
 
@@ -100,3 +102,94 @@ def test_a_configuration_that_diverges_is_left_out_with_a_reason(
     complete = {one.name: one.complete for one in read_refitted(tmp_path / "refit")}
     assert complete == {"gru-0000": False, "cnn-0001": True}
     assert "gru-0000 is left out of the refit" in capsys.readouterr().err
+
+
+TOO_LARGE = '''
+import sys
+from pathlib import Path
+
+from mgc_ray.terminal.process import prepare_process
+
+prepare_process()
+log = sys.argv[1]
+
+
+def limit_memory():
+    """In each of Ray's processes: a network of `hidden` units needs hidden / 256 of a GPU."""
+    import os
+
+    import ray
+    import torch
+
+    from mgc_ray.data import device
+    from mgc_ray.models import gru
+
+    device.check_gpu = lambda: None
+
+    def build(self, config, bands, genres):
+        share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+        with open(log, "a") as file:
+            file.write(f"{config.hidden} {share} {os.getpid()}\\n")
+        if config.hidden / 256 > share:
+            raise torch.AcceleratorError("CUDA error: out of memory\\nCUDA kernel errors might")
+        if config.hidden == 8:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        original(self, config, bands, genres)
+
+    original = gru.Model.__init__
+    gru.Model.__init__ = build
+
+
+import ray
+
+from mgc_ray.data.storage import SharedFolder
+from mgc_ray.results import TrialResources
+from mgc_ray.tuning.refit import refit
+from tests.conftest import make_chunks
+from tests.tuning.test_refit import _config, _record
+
+ray.init(
+    "local",
+    num_cpus=4,
+    num_gpus=1,
+    include_dashboard=False,
+    log_to_driver=False,
+    logging_level="ERROR",
+    runtime_env={"worker_process_setup_hook": limit_memory},
+)
+sizes = (16, 128, 512, 8)
+records = [_record(i, "gru", 0.9 - i / 10, hidden=hidden) for i, hidden in enumerate(sizes)]
+config = _config(2, top_k=4)
+search = SharedFolder(Path(sys.argv[2]), None)
+refit(search, config, records, make_chunks(), TrialResources(1, 0.25, 4))
+ray.shutdown()
+'''
+
+
+@pytest.mark.slow
+def test_folds_that_run_out_of_memory_run_again_alone_or_are_left_out(tmp_path: Path) -> None:
+    """On a GPU in name only, so in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_LARGE, str(tmp_path / "built"), str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    complete = {one.name: one.complete for one in read_refitted(tmp_path / "refit")}
+    assert complete == {"gru-0000": True, "gru-0001": True, "gru-0002": False, "gru-0003": False}
+    built = [line.split() for line in (tmp_path / "built").read_text().splitlines()]
+    tries = {(hidden, share) for hidden, share, _ in built}
+    assert tries == {
+        *(("16", "0.25"), ("128", "0.25"), ("128", "1.0")),
+        *(("512", "0.25"), ("512", "1.0"), ("8", "0.25")),
+    }
+    assert len({process for _, _, process in built}) == len(built)  # as CUDA may be broken
+    assert "gru-0001, fold 1: out of memory on a shared GPU: run again alone on one" in done.stderr
+    assert (
+        "gru-0002 is left out of the refit, fold 1: out of GPU memory, alone on it: CUDA error: out"
+        in done.stderr
+    ) or ("gru-0002 is left out of the refit, fold 2: out of GPU memory, alone" in done.stderr)
+    assert "gru-0003 is left out of the refit, fold" in done.stderr
+    assert "RuntimeError: CUDA error: device-side assert triggered" in done.stderr

@@ -209,15 +209,28 @@ def test_the_trials_of_a_node_read_the_same_memory(ray_cluster: Cluster) -> None
         ({}, Cluster(2, 0), (1, 0, 2)),
         ({"concurrent": 1}, Cluster(8, 0), (8, 0, 1)),
         ({"concurrent": 3}, Cluster(8, 0), (2, 0, 3)),
-        ({}, Cluster(16, 2), (1, 1, 2)),
-        ({"gpus_per_trial": 0.25}, Cluster(16, 2), (1, 0.25, 8)),
+        ({}, Cluster(16, 2), (2, 0.25, 8)),
+        ({}, Cluster(2, 1), (1, 0.25, 2)),
+        ({"gpus_per_trial": 0.25}, Cluster(16, 2), (2, 0.25, 8)),
         ({"gpus_per_trial": 0.125}, Cluster(4, 1), (1, 0.125, 4)),
         ({"gpus_per_trial": 0}, Cluster(4, 1), (1, 0, 4)),
+        ({"gpus_per_trial": 1}, Cluster(16, 1), (16, 1, 1)),
+        # what is left of several GPUs is none
+        ({"gpus_per_trial": 0.3}, Cluster(128, 32), (1, 0.3, 96)),
+        ({"gpus_per_trial": 0.6}, Cluster(8, 4, ((4, 2), (4, 2))), (2, 0.6, 4)),
+        ({"gpus_per_trial": 0.1}, Cluster(20, 2), (1, 0.1, 20)),
+        ({"gpus_per_trial": 0.3333}, Cluster(3, 1), (1, 0.3333, 3)),
+        # the share follows from how many run
+        ({"concurrent": 8}, Cluster(16, 1), (2, 0.125, 8)),
+        ({"concurrent": 3}, Cluster(16, 1), (5, 0.3333, 3)),
+        ({"concurrent": 1}, Cluster(16, 1), (16, 1, 1)),
+        ({"concurrent": 5}, Cluster(64, 4, ((32, 2), (32, 2))), (10, 0.5, 5)),
+        ({"concurrent": 2, "gpus_per_trial": 0.25}, Cluster(16, 1), (8, 0.25, 2)),
+        ({"concurrent": 20}, Cluster(4, 1), (1, 0.05, 4)),
         # a trial runs on one node, whatever the others have
         ({"concurrent": 1}, Cluster(3, 0, ((1, 0), (1, 0), (1, 0))), (1, 0, 1)),
         ({"concurrent": 1}, Cluster(6, 0, ((0, 0), (4, 0), (2, 0))), (4, 0, 1)),
         ({"concurrent": 2}, Cluster(6, 0, ((4, 0), (2, 0))), (2, 0, 2)),
-        ({"gpus_per_trial": 2}, Cluster(12, 6, ((6, 3), (6, 3))), (1, 2, 2)),
         ({"gpus_per_trial": 0.5}, Cluster(9, 2, ((8, 1), (1, 1))), (1, 0.5, 3)),
     ],
 )
@@ -230,10 +243,10 @@ def test_a_trials_share_of_the_cluster(
 def test_more_than_the_cluster_has_is_refused() -> None:
     with pytest.raises(RequestError, match=r"at most the cluster's GPUs \(0\), but it is 0.5"):
         Cluster(2, 0).share(TuneConfig(gpus_per_trial=0.5))
-    with pytest.raises(
-        RequestError, match=r"GPUs of a node that has a CPU too \(1\).*but it is 2: give less"
-    ):
-        Cluster(4, 2, ((2, 1), (2, 1))).share(TuneConfig(gpus_per_trial=2))
+    with pytest.raises(RequestError, match="on a node that has a CPU too, but none is: start"):
+        Cluster(2, 1, ((2, 0), (0, 1))).share(TuneConfig(gpus_per_trial=0.5))
+    with pytest.raises(RequestError, match="--gpus-per-trial must be a number from 0 to 1"):
+        TuneConfig(gpus_per_trial=2)
     with pytest.raises(RequestError, match=r"at most the cluster's CPUs \(2\).*it is 3"):
         Cluster(2, 0).share(TuneConfig(concurrent=3))
     with pytest.raises(RequestError, match=r"must have a CPU for trials, but it has 0: start a"):

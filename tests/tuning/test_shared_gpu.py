@@ -29,7 +29,10 @@ def limit_memory():
     """In each of Ray's processes: a network of `hidden` units needs hidden / 256 of a GPU."""
     import torch
 
+    from mgc_ray.data import device
     from mgc_ray.models import gru
+
+    device.check_gpu = lambda: None
 
     def build(self, config, bands, genres):
         from ray import tune
@@ -38,7 +41,9 @@ def limit_memory():
         with open(log, "a") as file:
             file.write(f"{config.hidden} {share} {os.getpid()}\\n")
         if config.hidden / 256 > share:
-            raise torch.OutOfMemoryError("CUDA out of memory.\\nTried to allocate 2 GiB")
+            if config.hidden == 128:
+                raise torch.OutOfMemoryError("CUDA out of memory.\\nTried to allocate 2 GiB")
+            raise torch.AcceleratorError("CUDA error: out of memory\\nCUDA kernel errors might")
         original(self, config, bands, genres)
 
     original = gru.Model.__init__
@@ -52,7 +57,7 @@ def space(trial):
 
 import ray
 
-from mgc_ray.tuning.cluster import _cluster
+from mgc_ray.tuning.cluster import cluster_now
 from tests.conftest import make_chunks
 from tests.tuning.searching import search
 
@@ -66,7 +71,7 @@ ray.init(
     runtime_env={"worker_process_setup_hook": limit_memory},
 )
 settings = {"trials": 8, "max_epochs": 3, "grace_period": 3, "gpus_per_trial": 0.25}
-search(Path(sys.argv[2]), _cluster(), space, make_chunks(), **settings)
+search(Path(sys.argv[2]), cluster_now(), space, make_chunks(), **settings)
 ray.shutdown()
 '''
 
@@ -96,7 +101,7 @@ def test_a_trial_that_runs_out_of_memory_runs_again_alone(tmp_path: Path) -> Non
         assert record.reason == "out of memory on a shared GPU: run again alone on one"
     for record in by_hidden[512]:
         assert record.status == FAILED
-        assert record.reason == "out of GPU memory, alone on it: CUDA out of memory."
+        assert record.reason == "out of GPU memory, alone on it: CUDA error: out of memory"
     built = [line.split() for line in (tmp_path / "built").read_text().splitlines()]
     tries = {(hidden, share) for hidden, share, _ in built}
     expected = {("16", "0.25")} | {(h, s) for h in ("128", "512") for s in ("0.25", "1.0")}
