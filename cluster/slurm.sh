@@ -19,6 +19,9 @@ set -euo pipefail
 # shellcheck source=/dev/null
 source "$MGC_RAY_VENV/bin/activate"
 
+# since Slurm 22.05 srun does not take it from sbatch, and a step would have one CPU
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+
 # Only processes with this job's token can use its Ray; only this user can read the file.
 token=$(mktemp -p "${HOME}" .mgc_ray-token.XXXXXXXX)
 python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$token"

@@ -3,7 +3,8 @@
     python tests/benchmarks/search_overhead.py --parts gap report growth
     python tests/benchmarks/search_overhead.py --parts growth --trials 1000
 
-All with a family that learns nothing and takes no time, so that only the search itself is measured.
+All with a family that learns nothing and takes no time, so that only the search itself is measured,
+and all on the CPU: Ray has no GPUs here.
 
 gap      seconds from one trial's last step to the next one's first, one trial at a time: this
          program (`run_trials`) against Ray Tune as its documentation starts it
@@ -188,6 +189,7 @@ def _cost(
 
     ray.init(
         num_cpus=2,
+        num_gpus=0,  # else trials of one side would use a GPU that is there
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",

@@ -8,6 +8,9 @@ takes a minute or less) with at most --max-epochs per trial; the first trial of 
 defaults. Each side is a separate process, and its time counts from the start of that, with imports,
 reading the dataset and starting Ray.
 
+Every side trains on --device: on a CPU none uses a GPU that is there, on a GPU each trial of ours
+and of Ray Tune has the same share of one.
+
 - ours: `run_trials` as `mgc_ray.search` calls it, with its defaults.
 - ray: stock Ray Tune; a function trainable with the usual loop (training.py), which reports each
   epoch with a checkpoint, OptunaSearch, ASHAScheduler and the default loggers, one CPU per trial.
@@ -60,7 +63,12 @@ def search_ours(args: argparse.Namespace) -> list[list[float]]:
     prepare_process()
     spaces = {args.family: narrow_space(args.family)}
     with tempfile.TemporaryDirectory() as name, ray_cluster(ClusterConfig()) as cluster:
-        tuning = TuneConfig(trials=100_000, max_epochs=args.max_epochs, time_limit=left(args))
+        tuning = TuneConfig(
+            trials=100_000,
+            max_epochs=args.max_epochs,
+            time_limit=left(args),
+            gpus_per_trial=args.gpus_per_trial,
+        )
         config = SearchConfig(family=(args.family,), seed=args.seed, tuning=tuning)
         shared, resources = SharedFolder(Path(name), None), cluster.share(tuning)
         run_trials(shared, config, spaces, load(args), resources)
@@ -86,10 +94,15 @@ def search_ray(args: argparse.Namespace) -> list[list[float]]:
     clock = Clock(args.started)
     with tempfile.TemporaryDirectory() as name:
         trainable = tune.with_parameters(
-            stock_trainable, chunks=chunks, family=args.family, fixed=fixed(args)
+            stock_trainable,
+            chunks=chunks,
+            family=args.family,
+            fixed=fixed(args),
+            device=args.device,
         )
+        per_trial = {"cpu": 1, "gpu": args.gpus_per_trial}
         tuner = tune.Tuner(
-            trainable,
+            tune.with_resources(trainable, per_trial),
             tune_config=tune.TuneConfig(
                 metric=ACCURACY,
                 mode="max",
@@ -110,12 +123,14 @@ def search_ray(args: argparse.Namespace) -> list[list[float]]:
     return clock.events
 
 
-def stock_trainable(config: dict[str, Any], chunks: Any, family: str, fixed: dict) -> None:
+def stock_trainable(
+    config: dict[str, Any], chunks: Any, family: str, fixed: dict, device: str
+) -> None:
     import torch
     from ray import tune
     from training import usual
 
-    for metrics, network in usual(family, fixed | config, chunks):
+    for metrics, network in usual(family, fixed | config, chunks, device):
         with tempfile.TemporaryDirectory() as folder:
             torch.save(network.state_dict(), Path(folder) / "model.pt")
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
@@ -133,7 +148,7 @@ def search_optuna(args: argparse.Namespace) -> list[list[float]]:
     def objective(trial: optuna.Trial) -> float:
         best = 0.0
         params = fixed(args) | suggest(trial)
-        for step, (metrics, _) in enumerate(usual(args.family, params, chunks)):
+        for step, (metrics, _) in enumerate(usual(args.family, params, chunks, args.device)):
             clock.note(metrics[ACCURACY])
             best = max(best, metrics[ACCURACY])
             trial.report(metrics[ACCURACY], step)
@@ -245,7 +260,8 @@ def run_side(side: str, seed: int, args: argparse.Namespace) -> list[list[float]
             *(sys.executable, __file__, "--side", side, "--seed", str(seed), "--out", str(out)),
             *("--started", str(time.time()), "--dataset", args.dataset, "--family", args.family),
             *("--minutes", str(args.minutes), "--max-epochs", str(args.max_epochs)),
-            *("--chunks-per-track", str(args.chunks_per_track)),
+            *("--chunks-per-track", str(args.chunks_per_track), "--device", args.device),
+            *("--gpus-per-trial", str(args.gpus_per_trial)),
         ]
         with log.open("w") as file:
             done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)
@@ -294,6 +310,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         "minutes": args.minutes,
         "max_epochs": args.max_epochs,
         "chunks_per_track": args.chunks_per_track,
+        "device": args.device,
         "seeds": seeds,
     }
     for other in ("ray", "optuna"):
@@ -335,10 +352,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.5, help="for each side and seed")
     parser.add_argument("--max-epochs", type=int, default=15)
     parser.add_argument("--chunks-per-track", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of every side")
+    parser.add_argument(
+        "--gpus-per-trial", type=float, help="with --device cuda (default: 0.25), of both of Ray's"
+    )
     parser.add_argument("--json", action="store_true")
     for name, kind in (("side", str), ("seed", int), ("started", float), ("out", str)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.gpus_per_trial is None:
+        args.gpus_per_trial = 0.25 if args.device == "cuda" else 0.0
+    if (args.gpus_per_trial > 0) != (args.device == "cuda"):
+        parser.error("--gpus-per-trial is for --device cuda, and is more than 0 there")
     if args.side:  # this is the process of one side
         search = {"ours": search_ours, "ray": search_ray, "optuna": search_optuna}[args.side]
         Path(args.out).write_text(json.dumps(search(args)))

@@ -118,6 +118,25 @@ def test_the_image_installs_the_lock_file() -> None:
     assert "RAY_AUTH_MODE=token" in lines
 
 
+def test_containers_get_the_gpus_of_their_machine() -> None:
+    variables = (HERE / "Dockerfile").read_text()
+    assert "NVIDIA_VISIBLE_DEVICES=all" in variables
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in variables
+
+
+def test_the_images_of_machines_have_a_driver_for_the_containers_cuda() -> None:
+    """CUDA 13, which PyTorch's packages bring, needs the driver 580 (its release notes)."""
+    nodes = _read("gcp.yaml")["available_node_types"].values()
+    for node in nodes:
+        (disk,) = node["node_config"]["disks"]
+        driver = int(disk["initializeParams"]["sourceImage"].rpartition("-")[2])
+        assert driver >= 580
+    for node in _read("aws.yaml")["available_node_types"].values():
+        # else Ray takes an Ubuntu without a driver that fits
+        assert node["node_config"]["ImageId"] == "ami-OF_YOUR_REGION"
+    assert "/aws/service/deeplearning/ami/" in (HERE / "aws.yaml").read_text()
+
+
 def test_the_slurm_script_has_no_faults() -> None:
     subprocess.run(["bash", "-n", HERE / "slurm.sh"], check=True)
     if not shutil.which("shellcheck"):
@@ -132,7 +151,8 @@ def test_the_slurm_script_runs_a_search_with_a_slurm_of_one_machine(tmp_path: Pa
     commands.mkdir()
     (commands / "scontrol").write_text("#!/bin/sh\necho localhost\n")
     (commands / "srun").write_text(
-        "#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\n[[ $1 == hostname ]] && set -- echo"
+        f"#!/bin/bash\necho $SRUN_CPUS_PER_TASK >> {tmp_path}/cpus\n"
+        "while [[ $1 == --* ]]; do shift; done\n[[ $1 == hostname ]] && set -- echo"
         ' 127.0.0.1\nexec "${@/--num-cpus=0/--num-cpus=1}"\n'
     )
     for path in commands.iterdir():
@@ -150,6 +170,7 @@ def test_the_slurm_script_runs_a_search_with_a_slurm_of_one_machine(tmp_path: Pa
             "HOME": str(tmp_path),
             "MGC_RAY_VENV": str(Path(sys.executable).parents[1]),
             "SLURM_JOB_NODELIST": "localhost",
+            "SLURM_CPUS_PER_TASK": "2",
             "RAY_TMPDIR": "/tmp/mgc-slurm",  # or other Rays here would find and join this one
             "SLURM_JOB_ID": str(os.getpid()),  # from which the port is made
         },
@@ -157,4 +178,5 @@ def test_the_slurm_script_runs_a_search_with_a_slurm_of_one_machine(tmp_path: Pa
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "results/s/search.json").read_text())["finished"]
     assert not list(tmp_path.glob(".mgc_ray-token*"))
+    assert set((tmp_path / "cpus").read_text().split()) == {"2"}  # of every step
     shutil.rmtree("/tmp/mgc-slurm", ignore_errors=True)
