@@ -16,7 +16,7 @@ from mgc_ray import RequestError, task
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.device import frozen
 from mgc_ray.models import configure, family_module
-from mgc_ray.models._classifier import Classifier, new_classifier
+from mgc_ray.models._classifier import Batch, Classifier, new_classifier
 from mgc_ray.results import EpochMetrics
 from mgc_ray.settings import Params
 from mgc_ray.training.augment import augment, mixup, mixup_shares
@@ -25,6 +25,9 @@ from mgc_ray.training.batches import Batches, batches
 BandStatistics = dict[str, tuple[np.ndarray, np.ndarray]]  # mean and deviation by feature
 
 EXAMPLES = 4  # spectrograms that are kept to be looked at
+# On a GPU so many batches are prepared at once, as a step is bound by the number of launches.
+# On a CPU one, which stays in its cache.
+_MOST_AT_ONCE, _VALUES_AT_ONCE = 16, 2**25
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class Training:
         self._genre = torch.from_numpy(chunks.genre).to(self.device)
         self._frames = classifier.length(classifier.frames)
         self._seen: list[Tensor] = []  # the first batch's first spectrograms
+        self._at_once = 1
+        if self.device.type == "cuda":
+            values = self.settings.batch_size * len(classifier.mean) * classifier.frames
+            self._at_once = max(1, min(_MOST_AT_ONCE, _VALUES_AT_ONCE // values))
 
     def steps(self, rows: np.ndarray) -> int:
         """Batches in an epoch over these chunks."""
@@ -101,20 +108,30 @@ class Training:
 
     def batches(self, rows: np.ndarray) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         """What the network sees in one epoch over these chunks: its inputs, target [B, genres]."""
-        settings, genres = self.settings, len(self.chunks.info.genres)
+        settings, size = self.settings, self.settings.batch_size
         shares = mixup_shares(settings.mixup, self.steps(rows), self.random).to(self.device)
         drawn = self.source.shuffled(
-            np.repeat(rows, settings.crops), settings.batch_size, self.generator
+            np.repeat(rows, settings.crops), size * self._at_once, self.generator
         )
-        for step, (batch, features) in enumerate(drawn):
-            x, *second = self.classifier.inputs(features)
-            x = augment(x, self._frames, settings, self.classifier.pitched_bands, self.generator)
-            target = F.one_hot(self._genre[batch], genres).float()
-            if settings.mixup:
-                x, target, *second = mixup([x, target, *second], shares[step])
-            if not self._seen:
-                self._seen.append(x[:EXAMPLES])
-            yield (x, *second), target
+        step = 0
+        for some in drawn:
+            waiting = [list(part.split(size)) for part in self._prepared(*some)]
+            while waiting[0]:
+                # taken out, so that the memory of the last ones is free again during their step
+                x, target, *second = [batches.pop(0) for batches in waiting]
+                if settings.mixup:
+                    x, target, *second = mixup([x, target, *second], shares[step])
+                step += 1
+                if not self._seen:
+                    self._seen.append(x[:EXAMPLES])
+                yield (x, *second), target
+
+    def _prepared(self, rows: Tensor, features: Batch) -> list[Tensor]:
+        """One or several batches before mixup: augmented inputs, targets, the second input."""
+        x, *second = self.classifier.inputs(features)
+        x = augment(x, self._frames, self.settings, self.classifier.pitched_bands, self.generator)
+        target = F.one_hot(self._genre[rows], len(self.chunks.info.genres)).float()
+        return [x, target, *second]
 
     @property
     def examples(self) -> np.ndarray:

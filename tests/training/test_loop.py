@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mgc_ray import RequestError, task
 from mgc_ray.config import Metric, TrainConfig
@@ -19,7 +20,7 @@ from mgc_ray.training.augment import augment
 from mgc_ray.training.batches import batches
 from mgc_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from mgc_ray.training.descent import NonFiniteLossError
-from mgc_ray.training.epoch import Epoch, predict_probs
+from mgc_ray.training.epoch import Epoch, Training, predict_probs
 from mgc_ray.training.loop import train
 from tests.conftest import make_chunks
 from tests.made_chunks import chunks_of_three
@@ -286,6 +287,70 @@ def test_only_pitched_bands_are_transposed_and_get_another_level() -> None:
     shifted = augment(steps, 12, settings, classifier.pitched_bands, generator)
     assert not torch.allclose(shifted[:, :20], steps[:, :20], atol=0.1)
     assert torch.allclose(shifted[:, 20:], steps[:, 20:], atol=1e-3)
+
+
+# --- several batches at once, as on a GPU ---
+
+
+def _training(chunks: Chunks, at_once: int, **params: Any) -> Training:
+    training = Training("gru", SMALL | {"masks": 0} | params, chunks, "cpu", None)
+    training._at_once = at_once
+    return training
+
+
+def test_batches_that_are_prepared_together_are_those_prepared_alone(chunks: Chunks) -> None:
+    params = {"mixup": 0.4, "batch_size": 7}
+    (alone, together) = (
+        list(training.batches(training.rows["train"]))
+        for training in (_training(chunks, at_once, **params) for at_once in (1, 4))
+    )
+    # 36 chunks: five batches, and one of one chunk
+    assert [len(target) for _, target in together] == [7, 7, 7, 7, 7, 1]
+    for ((x,), target), ((other,), expected) in zip(together, alone, strict=True):
+        assert x.equal(other)
+        assert target.equal(expected)
+
+
+class _Calls(TorchDispatchMode):
+    """Counts the operations, each of which is a launch or more on a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def test_batches_that_are_prepared_together_take_a_fraction_of_the_calls(chunks: Chunks) -> None:
+    params = {"masks": 2, "pitch_shift": 2.0, "gain": 0.2, "time_shift": 0.2, "batch_size": 4}
+    counts = []
+    for at_once in (1, 9):
+        training = _training(chunks, at_once, **params)
+        with _Calls() as calls:
+            list(training.batches(training.rows["train"]))
+        counts.append(calls.count)
+    assert counts[1] < counts[0] / 4
+
+
+def test_a_training_with_batches_prepared_together_resumes_exactly(
+    chunks: Chunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_init = Training.__init__
+
+    def init(self: Training, *args: Any) -> None:
+        whole_init(self, *args)
+        self._at_once = 3
+
+    monkeypatch.setattr(Training, "__init__", init)
+    params = SMALL | {"pitch_shift": 2.0, "crop": 0.5, "dropout": 0.3}
+    whole = train("gru", params, chunks, autocast=False)
+    losses, state = [], b""
+    for epoch in whole:
+        losses.append(epoch.metrics["train_loss"])
+        if epoch.number == 2 and epoch.state:
+            state = epoch.state({})
+    rest = train("gru", params, chunks, autocast=False, state=state)
+    assert [epoch.metrics["train_loss"] for epoch in rest] == losses[2:]
 
 
 # --- the moving average ---
