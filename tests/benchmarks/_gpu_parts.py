@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -441,6 +442,7 @@ def _ray(scale: Scale, folder: str) -> Iterator[Any]:
     from mgc_ray.tuning.cluster import cluster_now
 
     os.environ |= {_LOG: f"{folder}/log", _DEVICE: scale.device.type}
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for its processes, which need this file
     ray.init(
         "local",
         num_cpus=4 if scale.rehearse else None,
@@ -493,7 +495,9 @@ def _trials(folder: Path, cluster: Any, hidden: int, trials: int) -> list[Any]:
         }
 
     settings = {"trials": trials, "max_epochs": 3, "grace_period": 3, "gpus_per_trial": 0.25}
-    return run(folder, cluster, space, make_chunks(), **settings)
+    # the first trial would have the family's defaults
+    with mock.patch("mgc_ray.tuning.searcher.default_params", return_value={}):
+        return run(folder, cluster, space, make_chunks(), **settings)
 
 
 @part
