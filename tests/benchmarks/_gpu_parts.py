@@ -603,7 +603,7 @@ def encoder(scale: Scale) -> Figures:
             assert isinstance(chunks, Chunks)
             made[kind] = chunks.features["musicnn"].astype(np.float32)
     difference = float(np.abs(made["gpu"] - made["cpu"]).max())
-    return judged({"seconds": seconds, "largest_difference": difference}, equal=difference < 2e-2)
+    return judged({"took": seconds, "largest_difference": difference}, equal=difference < 2e-2)
 
 
 def _hide_gpus(hidden: bool) -> None:
