@@ -10,6 +10,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import PreprocessConfig
 from mgc_ray.pipeline.checks import check_dataset_folder
 from mgc_ray.pipeline.request import dataset_defaults
+from mgc_ray.settings import as_json
 from mgc_ray.terminal.command import console, count_of, print_json, print_warnings, run
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print_warnings(info.warnings)
     if parsed.as_json:
-        print_json(info.to_json() | {"chunks": chunks})
+        print_json(as_json(info) | {"chunks": chunks})
     return 0
 
 

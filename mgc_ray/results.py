@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,9 @@ import pydantic
 
 from mgc_ray import RequestError
 from mgc_ray.config import Metric, SearchConfig
-from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
-from mgc_ray.settings import Params, as_json, validated
+from mgc_ray.data.files import atomic_write, read_typed, write_csv, write_json
+from mgc_ray.data.untrusted import check_folder, read_table
+from mgc_ray.settings import Params, as_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 STOPPED_EARLY, OUT_OF_TIME = "stopped_early", "out_of_time"
 SEARCH, CONFIG, TRIAL, ENSEMBLE_JSON = "search.json", "config.toml", "trial.json", "ensemble.json"
+CHECKPOINT_JSON = "config.json"
 LEADERBOARD, JOURNAL, PREDICTIONS = "leaderboard.csv", "study.journal", "predictions.parquet"
 REPORT = "report.html"
 ENSEMBLE = "ensemble"  # the folder, and the model's name in tables
@@ -44,13 +46,11 @@ VALID, OUT_OF_FOLD, TEST = "valid", "out_of_fold", "test"  # parts of prediction
 
 EpochMetrics = dict[str, float]  # one epoch of a trial, see training/epoch.py
 FOLDS = "val_folds"  # the metric of an epoch that is a fold: how many there were so far
-R = TypeVar("R")
 
 _NEARLY = 0.9  # of the accuracy that a model reaches
 MODEL_REMEDY = (
     "give the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
 )
-_ANOTHER_VERSION = "it was written by another version of this program"
 _LEADERBOARD_METRICS = ("val_track_accuracy", "val_chunk_accuracy", "val_macro_f1", "val_log_loss")
 
 
@@ -164,7 +164,7 @@ def write_predictions(path: Path, table: PredictionTable) -> None:
 def read_predictions(path: Path, remedy: str = "run the search again") -> PredictionTable:
     """What `write_predictions` wrote; RequestError for a file that is missing or damaged."""
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         genres = tuple(n.removeprefix("prob_") for n in table.column_names if n.startswith("prob_"))
         for name in table.column_names:
             if table[name].null_count:
@@ -193,7 +193,7 @@ def read_predictions(path: Path, remedy: str = "run the search again") -> Predic
     return PredictionTable(genres, seed, split_seed, fold, split_id, tuple(predictions))
 
 
-# ---- ensembles ----
+# ---- checkpoints ----
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,60 @@ class TrainedOn:
 
 
 @dataclass(frozen=True)
+class DatasetOrigin:
+    """The dataset that a checkpoint was trained on."""
+
+    protocol: str
+    leaky: bool
+    seed: int
+    source: str
+    split_id: str = ""  # see `split_identity`
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """The content of a checkpoint's config.json, see training/checkpoint.py.
+
+    `params`: the family's Config and TrainConfig together, flat, defaults included. `trained_on`:
+    first what frozen networks and its first weights had been trained on, if any.
+    """
+
+    version: str
+    family: str
+    params: Params
+    features: Params
+    genres: tuple[str, ...]
+    trained_on: tuple[TrainedOn, ...]
+    dataset: DatasetOrigin
+
+
+def read_checkpoint_config(folder: Path, remedy: str) -> CheckpointConfig:
+    """Read FOLDER/config.json; RequestError where there is none, or it is damaged."""
+    check_folder(folder, CHECKPOINT_JSON)
+    return read_typed(CheckpointConfig, folder / CHECKPOINT_JSON, "checkpoint", remedy)
+
+
+# ---- ensembles ----
+
+
+def _one_name(text: str) -> str:
+    """Refuse what is no name of a single folder."""
+    if not text or text in (".", "..") or "/" in text or "\0" in text:
+        raise ValueError("it must be the name of a folder")
+    return text
+
+
+Name = Annotated[str, pydantic.AfterValidator(_one_name)]
+Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
 class Member:
     """A checkpoint of an ensemble. Its probabilities are calibrated by `temperature` first."""
 
-    name: str
-    weight: float
-    temperature: float = 1.0
+    name: Name
+    weight: Positive
+    temperature: Positive = 1.0
 
 
 @dataclass(frozen=True)
@@ -243,7 +291,7 @@ class EnsembleInfo:
     fold: str
     split_seed: int
     source: str
-    temperature: float
+    temperature: Positive
     selected_on: str  # valid or out_of_fold
     candidates: tuple[str, ...]
     trained_on: tuple[TrainedOn, ...]
@@ -289,6 +337,31 @@ class EnsembleInfo:
         write_json(folder / ENSEMBLE_JSON, as_json(self))
 
 
+def _checked(info: EnsembleInfo) -> EnsembleInfo:
+    """Refuse an ensemble whose parts do not fit each other; what each must be, its types say."""
+    total = sum(member.weight for member in info.members)
+    names = [member.name for member in info.members]
+    wrong = ""
+    if not names or len(set(names)) < len(names):
+        wrong = f"members must be different folders, at least one, but they are {names}"
+    elif abs(total - 1) > 1e-6:
+        wrong = f"weights must sum to 1, but their sum is {total:g}"
+    elif not info.genres or len(set(info.genres)) < len(info.genres):
+        wrong = f"genres must be different, at least one, but they are {list(info.genres)}"
+    count = len(info.genres)
+    for name, model in info.models.items():
+        for metrics in filter(None, (model.held_out, model.test)):
+            matrix = metrics.confusion_matrix
+            if metrics.genres != info.genres or [*map(len, matrix)] != [count] * count:
+                wrong = f"the metrics of {name} must be of the genres of the ensemble, but are not"
+    if wrong:
+        raise RequestError(wrong)
+    return info
+
+
+SavedEnsemble = Annotated[EnsembleInfo, pydantic.AfterValidator(_checked)]
+
+
 def short_hash(content_hash: str) -> str:
     """As many digits of a track's content hash as `EnsembleInfo.known_tracks` has."""
     return content_hash[:16]
@@ -297,7 +370,9 @@ def short_hash(content_hash: str) -> str:
 def check_model(folder: str | Path) -> None:
     """Raise RequestError where a folder is no ensemble and no checkpoint; no weights are read."""
     folder = Path(folder)
-    if not (folder / "config.json").exists():
+    if (folder / CHECKPOINT_JSON).exists():
+        read_checkpoint_config(folder, MODEL_REMEDY)
+    else:
         read_ensemble_info(folder, MODEL_REMEDY)
 
 
@@ -309,7 +384,13 @@ def check_ensemble_folder(folder: Path) -> None:
 
 def read_ensemble_info(folder: Path, remedy: str) -> EnsembleInfo:
     """Read FOLDER/ensemble.json; RequestError where there is none, or it is damaged."""
-    return read_typed(EnsembleInfo, folder / ENSEMBLE_JSON, "ensemble", remedy)
+    check_folder(folder, ENSEMBLE_JSON)
+    return read_typed(SavedEnsemble, folder / ENSEMBLE_JSON, "ensemble", remedy)
+
+
+def member_folder(ensemble: Path, member: Member) -> Path:
+    """Where a member's checkpoint is, in the folder of its ensemble."""
+    return ensemble / "members" / member.name
 
 
 # ---- trials ----
@@ -466,7 +547,7 @@ class SearchResult:
     trial_counts: dict[str, int] = field(default_factory=dict)
     epochs: int = 0
     best_trial: TrialRecord | None = None
-    ensemble: EnsembleInfo | None = None
+    ensemble: SavedEnsemble | None = None
     seconds: float = 0.0
     # those of its trials that have ended, where they need not be read from their files
     ended: Annotated[tuple[TrialRecord, ...] | None, pydantic.Field(exclude=True)] = field(
@@ -540,6 +621,7 @@ def load_search(folder: str | Path) -> SearchResult:
     """A search's results, finished or not; RequestError for what is no search."""
     folder = Path(folder)
     remedy = "give the folder of a search (results/NAME)"
+    check_folder(folder, SEARCH)
     result = read_typed(SearchResult, folder / SEARCH, "search", remedy)
     # it may have been moved
     moved = replace(result.config, results=str(folder.parent), name=folder.name)
@@ -549,14 +631,3 @@ def load_search(folder: str | Path) -> SearchResult:
 def search_names(results: Path) -> Iterator[str]:
     """The names of all searches in a results folder."""
     return (path.parent.name for path in results.glob(f"*/{SEARCH}"))
-
-
-def read_typed(cls: type[R], path: Path, what: str, remedy: str) -> R:
-    """A typed record from its JSON file; RequestError for one that is missing or damaged."""
-    content = read_json(path, what, remedy)
-    try:
-        return validated(cls, content)
-    except RequestError as error:
-        raise RequestError(
-            f"{path} is damaged, or {_ANOTHER_VERSION} ({error}): {remedy}"
-        ) from None

@@ -211,7 +211,7 @@ def music_cases(folder: Path, count: int, seed: int) -> Iterator[Case]:
 
         def compute(number: int = number, path: Path = path, chosen: FeatureSet = chosen) -> None:
             if number % 10 == 0:  # takes four times as long as the rest
-                excerpt(path)
+                excerpt(path, "")
             computed = chosen.compute(path)
             for name, chunks in computed.columns.items():
                 feature = chosen.columns[name]

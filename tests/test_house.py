@@ -24,7 +24,7 @@ _TRAINED = {*_MODELS, "training", "evaluation", "ensembling"}
 ALLOWED = {
     "settings": set(),
     "config": {"settings"},
-    "results": {"config", "settings", "data.files", "task"},
+    "results": {"config", "settings", "data.files", "data.untrusted", "task"},
     "task": {"config", "results", "evaluation.metrics", "evaluation.intervals"},
     "data": {"config", "settings"},
     "evaluation": {*_BASE, "data"},
@@ -48,6 +48,7 @@ READ_FILES = {
     "data/dataset.py",  # dataset.json, tracks.parquet, shards
     "data/features/array.py",  # spectrograms as .npy
     "data/files.py",
+    "data/untrusted.py",  # what all formats have in common
     "data/hugging_face.py",  # config.json of others
     "data/split/gtzan.py",  # the published lists
     "data/tables/file.py",  # track tables, as Parquet

@@ -25,9 +25,11 @@ from mgc_ray.data.dataset import (
 from mgc_ray.data.split.protocols import chunk_splits
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Track
+from mgc_ray.data.untrusted import LARGEST
 
 Features = dict[str, np.ndarray]  # chunks [n, bands, frames] by feature
 
+_MOST_COMPRESSED = 300  # times; LZ4 cannot do more than 255
 _PIECE = 256  # chunks that `pieces` gives at a time: 34 MB of the default size
 
 
@@ -149,7 +151,7 @@ class StreamedChunks(ChunkTable):
         lengths = self.length[rows][first]
         place = (np.cumsum(lengths) - lengths)[position] + self.chunk[rows]
         features = read_shard(
-            path, self.info, groups.tolist(), names or [*self.info.features.columns]
+            path, self.info, groups.tolist(), names or [*self.info.features.columns], lengths
         )
         if len(place) == lengths.sum() and (np.diff(place) == 1).all():
             return features
@@ -207,6 +209,8 @@ def _open(folder: Path, splits: Sequence[str], storage: Storage | None) -> Strea
     info = read_finished_info(folder)
     tracks, places = read_dataset_tracks(folder)
     counts = np.array([place.chunks for place in places], np.int64)
+    if storage is None:
+        _check_counts(folder, int(counts.sum()) * info.features.chunk_bytes)
     starts = np.cumsum(counts) - counts  # where a track's chunks begin in `parts`
     parts = np.array(
         [
@@ -237,6 +241,16 @@ def _open(folder: Path, splits: Sequence[str], storage: Storage | None) -> Strea
         chunk=chunk,
         length=counts[track],
     )
+
+
+def _check_counts(folder: Path, needed: int) -> None:
+    """Refuse tracks.parquet where its chunks cannot be in the shards: numbers take memory too."""
+    stored = sum(path.stat().st_size for path in (folder / "chunks").glob("*.parquet"))
+    if needed > max(LARGEST, _MOST_COMPRESSED * stored):
+        raise RequestError(
+            f"{folder} is damaged: tracks.parquet has chunks of {needed / 2**30:.1f} GiB, but the "
+            f"shards have {stored / 2**20:.0f} MiB: make the dataset again with --overwrite"
+        )
 
 
 def _load(streamed: StreamedChunks) -> Chunks:

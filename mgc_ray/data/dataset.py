@@ -19,11 +19,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
@@ -34,16 +35,18 @@ from mgc_ray.data.features import (
     feature_set_from_json,
     no_fingerprint,
 )
-from mgc_ray.data.files import atomic_write, read_json, write_csv, write_json
-from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.data.files import atomic_write, read_typed, write_csv, write_json
 from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
+from mgc_ray.data.untrusted import check_folder, check_regular, check_size, parse_json, read_table
 from mgc_ray.settings import Params, as_json, validated
 
 TRACKS_PER_SHARD = 16  # 160 chunks of the default size: 21 MB, a second of work
 _METADATA_KEY = b"mgc_ray"
 _FINGERPRINTS_KEY = b"mgc_ray_fingerprints"
+Count = Annotated[int, pydantic.Field(ge=0, le=10**9)]
+Chunks = Annotated[int, pydantic.Field(ge=0, le=10**6)]  # of one track
 _REMEDY = "make it with: python -m mgc_ray.preprocess --tracks FOLDER_OR_CSV --dataset DIR"
 
 
@@ -52,13 +55,17 @@ class DatasetInfo:
     """What a dataset was made from and how."""
 
     config: DatasetConfig
-    features: FeatureSet
+    features: Annotated[
+        FeatureSet,
+        pydantic.PlainValidator(feature_set_from_json),
+        pydantic.PlainSerializer(FeatureSet.to_json),
+    ]
     listing: str  # hash of the table's rows and of each file's size and time
     genres: tuple[str, ...] = ()
-    tracks: int = 0
+    tracks: Count = 0
     accuracy_without_music: float | None = None  # see confounds.py; None where it is not known
     warnings: tuple[str, ...] = ()  # what to know before figures are believed
-    shards: int = 0
+    shards: Count = 0
     split_id: str = ""  # see `split_identity`
     finished: bool = False
 
@@ -95,22 +102,7 @@ class DatasetInfo:
         return (self.split_id, self.features) == (other.split_id, other.features)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "dataset.json", self.to_json())
-
-    def to_json(self) -> Params:
-        """The content of dataset.json."""
-        return {
-            "config": as_json(self.config),
-            "features": self.features.to_json(),
-            "listing": self.listing,
-            "genres": list(self.genres),
-            "tracks": self.tracks,
-            "accuracy_without_music": self.accuracy_without_music,
-            "warnings": list(self.warnings),
-            "shards": self.shards,
-            "split_id": self.split_id,
-            "finished": self.finished,
-        }
+        write_json(folder / "dataset.json", as_json(self))
 
 
 def table_name(source: str) -> str:
@@ -120,26 +112,8 @@ def table_name(source: str) -> str:
 
 def read_info(folder: str | Path) -> DatasetInfo:
     """Read DIR/dataset.json, finished or not; raise RequestError where there is none."""
-    content = read_json(Path(folder) / "dataset.json", "dataset", _REMEDY)
-    try:
-        return DatasetInfo(
-            config=validated(DatasetConfig, content["config"]),
-            features=feature_set_from_json(content["features"]),
-            listing=str(content["listing"]),
-            genres=tuple(map(str, content["genres"])),
-            tracks=int(content["tracks"]),
-            accuracy_without_music=content["accuracy_without_music"],
-            warnings=tuple(map(str, content["warnings"])),
-            shards=int(content["shards"]),
-            split_id=str(content["split_id"]),
-            finished=bool(content["finished"]),
-        )
-    except MissingFileError as error:
-        raise MissingFileError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(
-            f"{folder} was made by another version of this program ({error}): {_REMEDY}"
-        ) from None
+    check_folder(Path(folder), "dataset.json")
+    return read_typed(DatasetInfo, Path(folder) / "dataset.json", "dataset", _REMEDY)
 
 
 def read_finished_info(folder: str | Path) -> DatasetInfo:
@@ -167,13 +141,15 @@ class ShardTrack:
     """A usable track in a shard; its chunks are the row group `row_group`."""
 
     path: str
-    row_group: int
-    chunks: int
+    row_group: Count
+    chunks: Chunks
     seconds: float
     content_hash: str
     lost_seconds: float = 0.0  # of a damaged file
     properties: Properties = field(default_factory=Properties)
-    fingerprint: np.ndarray = field(default_factory=no_fingerprint, compare=False)
+    fingerprint: Annotated[np.ndarray, pydantic.PlainValidator(np.asarray)] = field(
+        default_factory=no_fingerprint, compare=False
+    )
 
 
 @dataclass(frozen=True)
@@ -268,31 +244,54 @@ def _made_from(info: DatasetInfo) -> Params:
 def read_shard_content(path: Path, info: DatasetInfo) -> ShardContent:
     """What a shard holds; RequestError where it is damaged or of other settings."""
     with _readable(path, info):
+        check_regular(path)
         schema = pq.read_schema(path)
         metadata = _metadata(schema, path, info)
         fingerprints = _unpacked(schema.metadata[_FINGERPRINTS_KEY])
         tracks = zip(metadata["tracks"], fingerprints, strict=True)
         return ShardContent(
-            tuple(_shard_track(fingerprint=codes, **one) for one, codes in tracks),
-            tuple(Skipped(**one) for one in metadata["skipped"]),
+            tuple(validated(ShardTrack, one | {"fingerprint": codes}) for one, codes in tracks),
+            validated(tuple[Skipped, ...], metadata["skipped"]),
         )
 
 
-def _shard_track(properties: Params, **others: Any) -> ShardTrack:
-    return ShardTrack(properties=Properties(**properties), **others)
-
-
 def read_shard(
-    path: Path, info: DatasetInfo, row_groups: Sequence[int], names: Sequence[str]
+    path: Path,
+    info: DatasetInfo,
+    row_groups: Sequence[int],
+    names: Sequence[str],
+    chunks: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Features [chunks, bands, frames] of some tracks of a shard, by name.
 
-    Raises RequestError where the shard is damaged or of other settings.
+    `chunks`: how many each of them has. Raises RequestError where the shard is damaged, of other
+    settings or has others.
     """
-    with _readable(path, info), pq.ParquetFile(path) as file:
-        _metadata(file.schema_arrow, path, info)
-        table = file.read_row_groups(list(row_groups), columns=list(names))
-    return {name: _tensor(table, name) for name in names}
+    with _readable(path, info):
+        check_regular(path)
+        with pq.ParquetFile(path) as file:
+            _metadata(file.schema_arrow, path, info)
+            groups = [file.metadata.row_group(group) for group in row_groups]
+            if chunks is not None and [group.num_rows for group in groups] != list(chunks):
+                raise ValueError("its tracks have other numbers of chunks than tracks.parquet says")
+            wanted = _schema(info.features)
+            for name in names:
+                if file.schema_arrow.field(name).type != wanted.field(name).type:
+                    raise ValueError(f"{name} is of another type than dataset.json says")
+            check_size(sum(group.total_byte_size for group in groups), path)
+            table = file.read_row_groups(list(row_groups), columns=list(names))
+        arrays = {name: _tensor(table, name) for name in names}
+        for name, array in arrays.items():
+            if not _all_finite(array):
+                raise ValueError(f"{name} holds NaN or infinity")
+    return arrays
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    if array.dtype == np.float16 and array.flags.c_contiguous:  # ten times as fast as isfinite
+        bits = array.reshape(-1).view(np.uint16) & np.uint16(0x7FFF)
+        return not len(bits) or bits.max() < 0x7C00
+    return bool(np.isfinite(array).all())
 
 
 class _readable:  # noqa: N801  used like a function
@@ -304,7 +303,7 @@ class _readable:  # noqa: N801  used like a function
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        damaged = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)
+        damaged = (OSError, pa.ArrowException, ValueError, LookupError, TypeError)
         if isinstance(error, damaged) and not isinstance(error, RequestError):
             raise RequestError(
                 f"{self._path} is missing or damaged ({_one_line(error)}): delete it and run "
@@ -318,7 +317,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _metadata(schema: pa.Schema, path: Path, info: DatasetInfo) -> Params:
-    content: Params = json.loads((schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    content = parse_json((schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    content = content if isinstance(content, dict) else {}
     if any(content.get(name) != value for name, value in _made_from(info).items()):
         raise RequestError(
             f"{path} was made with other settings than dataset.json says: delete the folder and "
@@ -351,9 +351,9 @@ def _tensor(table: pa.Table, name: str) -> np.ndarray:
 class TrackPlace:
     """Where a track's chunks are, and how many."""
 
-    shard: int
-    row_group: int
-    chunks: int
+    shard: Count
+    row_group: Count
+    chunks: Chunks
     seconds: float
     content_hash: str
     recording: str  # the same for all copies of one recording, see copies.py
@@ -374,21 +374,14 @@ def _columns(place: TrackPlace) -> Params:
     return columns | columns.pop("properties")
 
 
-def _place(row: Params) -> TrackPlace:
-    """Take from a row what is not the track's own; see `_columns`."""
-    properties = Properties(**{name: row.pop(name) for name in Properties.__annotations__})
-    names = TrackPlace.__annotations__.keys() - {"properties"}
-    return TrackPlace(properties=properties, **{name: row.pop(name) for name in names})
-
-
 def read_dataset_tracks(folder: Path) -> tuple[list[Track], list[TrackPlace]]:
     """What `write_tracks` wrote, in the same order."""
     path = folder / "tracks.parquet"
     try:
-        rows = pq.read_table(path).to_pylist()
-        places = [_place(row) for row in rows]
-        return [Track(**row) for row in rows], places
-    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        rows = read_table(path).to_pylist()
+        tracks = validated(list[Track], rows)
+        return tracks, validated(list[TrackPlace], [row | {"properties": row} for row in rows])
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise RequestError(
             f"{path} is missing or damaged ({_one_line(error)}): make the dataset again with "
             "--overwrite"
@@ -404,7 +397,7 @@ def read_skipped(folder: Path) -> list[Skipped]:
     try:
         with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
             return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError):
+    except (OSError, ValueError, KeyError, csv.Error):
         return []
 
 

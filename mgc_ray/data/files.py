@@ -13,10 +13,14 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mgc_ray import RequestError
-from mgc_ray.settings import Params
+from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.data.untrusted import parse_json, read_text
+from mgc_ray.settings import Params, validated
+
+T = TypeVar("T")
 
 LOCK = ".lock"
 
@@ -155,16 +159,30 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path, what: str, remedy: str) -> Params:
     """Read a JSON object, or raise RequestError: the folder is no `what`, and the remedy."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(read_text(path))
     except FileNotFoundError:
         raise RequestError(
             f"{path.parent} is no {what}: {path.name} is missing; {remedy}"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RequestError(f"{path.parent} is no {what}: {path.name}: {error}; {remedy}") from None
     if not isinstance(content, dict):
         raise RequestError(f"{path.parent} is no {what}: {path.name} holds no object; {remedy}")
     return content
+
+
+def read_typed(cls: type[T], path: Path, what: str, remedy: str) -> T:
+    """A typed record from its JSON file; RequestError for one that is missing or damaged."""
+    content = read_json(path, what, remedy)
+    try:
+        return validated(cls, content)
+    except MissingFileError as error:
+        raise MissingFileError(f"{path.parent}: {error}") from None
+    except RequestError as error:
+        raise RequestError(
+            f"{path} is damaged, or it was written by another version of this program ({error}): "
+            f"{remedy}"
+        ) from None
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -8,6 +8,7 @@ folder a file is written under another name, then renamed.
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -75,11 +76,15 @@ class Storage:
             return [key]
         selector = fs.FileSelector(self._path(key), allow_not_found=True, recursive=True)
         start = len(self._path("")) if self._root else 0
-        keys = (
+        keys = [
             one.path[start:].lstrip("/")
             for one in self._fs.get_file_info(selector)
             if one.type == fs.FileType.File
-        )
+        ]
+        if outside := next((one for one in keys if ".." in one.split("/")), None):
+            raise RequestError(
+                f"names in --storage must not lead out of it, but {outside!r} does: delete it"
+            )
         return sorted(one for one in keys if not one.rsplit("/", 1)[-1].startswith("."))
 
     def exists(self, key: str) -> bool:
@@ -184,7 +189,8 @@ def scratch() -> Path:
     """A folder for copies on this node that only this user can read."""
     folder = Path(tempfile.gettempdir()) / f"mgc_ray-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    status = folder.lstat()  # not of what a link points at, which someone else may have put there
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
         raise RequestError(f"{folder} belongs to another user: set TMPDIR to another folder")
     return folder
 

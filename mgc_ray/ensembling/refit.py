@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.data.files import atomic_write, write_json
-from mgc_ray.results import FOLDS, TrialRecord, ranked, read_typed
+from mgc_ray.data.files import atomic_write, read_typed, write_json
+from mgc_ray.data.untrusted import read_arrays
+from mgc_ray.results import FOLDS, TrialRecord, ranked
 from mgc_ray.settings import Params, as_json
 from mgc_ray.task import Score, score
 from mgc_ray.training.batches import batches
@@ -153,5 +154,4 @@ def read_refitted(refit: Path) -> list[Refitted]:
 
 
 def _read_held(fold: Path) -> dict[str, np.ndarray]:
-    with np.load(fold / "held.npz") as file:
-        return dict(file)
+    return read_arrays(fold / "held.npz")

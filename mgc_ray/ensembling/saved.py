@@ -26,28 +26,31 @@ from mgc_ray.data.device import best_device, frozen
 from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.features.array import is_array
 from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
+from mgc_ray.data.untrusted import check_folder
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models import own_families
 from mgc_ray.models._classifier import Classifier, Shared
 from mgc_ray.results import (
+    CHECKPOINT_JSON,
     ENSEMBLE,
     ENSEMBLE_JSON,
     MODEL_REMEDY,
     TEST,
     VALID,
+    CheckpointConfig,
     EnsembleInfo,
     Member,
     check_ensemble_folder,
     in_words,
+    member_folder,
+    read_checkpoint_config,
     read_ensemble_info,
 )
 from mgc_ray.training.batches import on_device
 from mgc_ray.training.checkpoint import (
     Checkpoint,
-    CheckpointConfig,
     halve,
     load_checkpoint,
-    read_checkpoint_config,
 )
 
 _CHUNKS_AT_A_TIME = 64  # bounds memory; no slower than more
@@ -292,10 +295,11 @@ def save_ensemble(
     try:
         for member, source in zip(info.members, sources, strict=True):
             place = temporary / "members" / member.name
+            check_folder(source, CHECKPOINT_JSON)  # or what a link points at would be copied
             shutil.copytree(source, place, ignore=shutil.ignore_patterns("held.npz"))
             if half:
                 halve(place)
-            _copy_own_files(temporary, read_checkpoint_config(place))
+            _copy_own_files(temporary, read_checkpoint_config(place, MODEL_REMEDY))
         info.write(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
@@ -320,37 +324,18 @@ def load_ensemble(folder: str | Path, partly: bool = False) -> Ensemble:
     """
     keep_freed_memory()  # it is going to predict
     folder = Path(folder)
-    if (folder / "config.json").exists():
+    if (folder / CHECKPOINT_JSON).exists():
         return _of_one(load_checkpoint(folder))
     info = read_ensemble_info(folder, MODEL_REMEDY)
-    names = [member.name for member in info.members]
-    # a name is one folder below members/: a stranger's ensemble reads nothing outside of itself
-    if not names or any(Path(name).name != name or name in ("", ".", "..") for name in names):
-        raise RequestError(
-            f"{folder}/{ENSEMBLE_JSON}: members must be folders below members/, at least one, but "
-            f"they are {names}: {MODEL_REMEDY}"
-        )
-    weights = [member.weight for member in info.members]
-    if any(not w > 0 for w in weights) or abs(sum(weights) - 1) > 1e-6:
-        raise RequestError(
-            f"{folder}/{ENSEMBLE_JSON}: weights must be above 0 and sum to 1, but they are "
-            f"{weights}"
-        )
-    temperatures = [info.temperature, *(member.temperature for member in info.members)]
-    if any(not 0 < t < float("inf") for t in temperatures):
-        raise RequestError(
-            f"{folder}/{ENSEMBLE_JSON}: temperatures must be above 0, but they are {temperatures}: "
-            f"{MODEL_REMEDY}"
-        )
     try:
-        checkpoints = [load_checkpoint(folder / "members" / name) for name in names]
+        checkpoints = [load_checkpoint(member_folder(folder, member)) for member in info.members]
     except MissingFileError as error:
         copy = f"; {folder / CODE} has a copy: read what it does first"
         raise MissingFileError(f"{error}{copy if (folder / CODE).is_dir() else ''}") from None
-    for name, checkpoint in zip(names, checkpoints, strict=True):
+    for member, checkpoint in zip(info.members, checkpoints, strict=True):
         if checkpoint.genres != info.genres:
             raise RequestError(
-                f"{folder}: all members need the ensemble's genres, but those of {name} are "
+                f"{folder}: all members need the ensemble's genres, but those of {member.name} are "
                 f"{', '.join(checkpoint.genres)}"
             )
     if partly:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from mgc_ray import RequestError
 from mgc_ray.data.files import atomic_write
+from mgc_ray.data.untrusted import parse_json, read_table
 from mgc_ray.evaluation.intervals import Evaluated
 from mgc_ray.evaluation.rows import ModelInfo, ModelRun, RowKey
 from mgc_ray.results import (
@@ -206,8 +207,8 @@ def read_saved(path: Path) -> tuple[list[str], list[ModelRun]]:
     again = f"compare the searches again with --out {path.parent}"
     models = []
     try:
-        table = pq.read_table(path)
-        genres: list[str] = json.loads((table.schema.metadata or {})[_GENRES])
+        table = read_table(path)
+        genres: list[str] = parse_json((table.schema.metadata or {})[_GENRES])
         number = {genre: index for index, genre in enumerate(genres)}
         columns = {name: table[name].to_pylist() for name in table.column_names}
         true, predicted = (
@@ -217,7 +218,7 @@ def read_saved(path: Path) -> tuple[list[str], list[ModelRun]]:
             np.array(columns[name]) for name in ("track_id", "group", "model")
         )
         for text in dict.fromkeys(columns["model"]):
-            saved = validated(_SavedModel, json.loads(text))
+            saved = validated(_SavedModel, parse_json(text))
             rows = np.flatnonzero(model == text)
             if len(rows) != len(set(track_id[rows])):
                 raise ValueError(f"a track of {saved.search} has two rows")

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 
 from mgc_ray import RequestError
 from mgc_ray.data.files import atomic_write
+from mgc_ray.data.untrusted import parse_json, read_table
 from mgc_ray.models import own_families
 from mgc_ray.results import Member
+from mgc_ray.settings import validated
 
 OWN_COLUMNS = {
     "path": pa.string(),  # below the folder; bytes that are not UTF-8 as \xNN
@@ -76,7 +78,7 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
         return schema.empty_table()
     try:
         if out.suffix.lower() == ".parquet":
-            table = pq.read_table(out)
+            table = read_table(out)
         else:
             options = pa.csv.ConvertOptions(
                 column_types=schema,
@@ -133,9 +135,9 @@ def read_embedded(path: Path) -> EmbeddedSongs:
             f"{path.with_suffix('.parquet')} --embeddings"
         )
     try:
-        # not by read_table and to_numpy, which import pandas
-        table = pq.ParquetFile(path).read(columns=[*OWN_COLUMNS, EMBEDDING])
-        origin = Origin(**json.loads(table.schema.metadata[_ORIGIN]))
+        # not by pyarrow's read_table and to_numpy, which import pandas
+        table = read_table(path, [*OWN_COLUMNS, EMBEDDING])
+        origin = validated(Origin, parse_json(table.schema.metadata[_ORIGIN]))
         columns = {name: table[name].to_pylist() for name in OWN_COLUMNS}
         (model,) = set(columns["model"])
         embedding = table[EMBEDDING].combine_chunks()

@@ -133,7 +133,7 @@ def mistakes(result: SearchResult) -> Table | None:
     order = [i for i in np.argsort(-confidence) if predicted[i] != true[i]][:_MISTAKES]
     if not order:
         return None
-    paths = _paths(result)
+    recorded = _recorded(result)
     return Table(
         f"Tracks ({in_words(of_ensemble.part)}) that the ensemble got wrong, with the "
         "highest probability first",
@@ -149,17 +149,29 @@ def mistakes(result: SearchResult) -> Table | None:
             )
             for i in order
         ],
-        [excerpt(paths.get(of_ensemble.track_id[i])) for i in order],
+        [excerpt(*recorded.get(of_ensemble.track_id[i], (None, ""))) for i in order],
     )
 
 
-def _paths(result: SearchResult) -> dict[str, Path]:
-    """Where the dataset's audio files are, by track; {} where the dataset is not at hand."""
+def _dataset(result: SearchResult) -> Path:
+    """The dataset beside the search; never the path that search.json names.
+
+    A report may be of somebody else's search, and is passed on.
+    """
+    return result.folder.parent / "datasets" / Path(result.dataset).name
+
+
+def _recorded(result: SearchResult) -> dict[str, tuple[Path, str]]:
+    """Each track's file and content hash; {} where the dataset is not at hand."""
     try:
-        tracks, _ = read_dataset_tracks(result.dataset_folder)
+        tracks, places = read_dataset_tracks(_dataset(result))
     except RequestError:
         return {}
-    return {track.track_id: Path(track.path) for track in tracks if not track.is_array}
+    return {
+        track.track_id: (Path(track.path), place.content_hash)
+        for track, place in zip(tracks, places, strict=True)
+        if not track.is_array
+    }
 
 
 def failed_trials(result: SearchResult) -> Table | None:
@@ -175,7 +187,7 @@ def failed_trials(result: SearchResult) -> Table | None:
 
 def skipped_files(result: SearchResult) -> tuple[Table, Table] | None:
     """Why files were left out of the dataset, and which; None where the dataset is not at hand."""
-    files = read_skipped(result.dataset_folder) if result.dataset else []
+    files = read_skipped(_dataset(result)) if result.dataset else []
     if not files:
         return None
     reasons = Counter(file.reason for file in files).most_common(_LISTED)

@@ -20,43 +20,23 @@ from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.features import FeatureSet, feature_set_from_json
 from mgc_ray.data.files import atomic_write, write_json
 from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.data.untrusted import parse_json
 from mgc_ray.models import families, full_params
 from mgc_ray.models._classifier import Classifier, new_classifier
-from mgc_ray.results import EpochMetrics, TrainedOn, read_typed
+from mgc_ray.results import (
+    CHECKPOINT_JSON,
+    CheckpointConfig,
+    DatasetOrigin,
+    EpochMetrics,
+    TrainedOn,
+    read_checkpoint_config,
+)
 from mgc_ray.settings import Params, as_json, nearest
 from mgc_ray.training.epoch import Epoch
 from mgc_ray.training.initial import trained_on
 
 _WHAT, _REMEDY = "checkpoint", "give a folder with config.json and model.safetensors"
 _EXACT = ("mean", "deviation", "running_mean", "running_var", "quantiles")  # never in 16 bits
-
-
-@dataclass(frozen=True)
-class DatasetOrigin:
-    """The dataset that a checkpoint was trained on."""
-
-    protocol: str
-    leaky: bool
-    seed: int
-    source: str
-    split_id: str = ""  # see `split_identity`
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """The content of config.json.
-
-    `params`: the family's Config and TrainConfig together, flat, defaults included. `trained_on`:
-    first what frozen networks and its first weights had been trained on, if any.
-    """
-
-    version: str
-    family: str
-    params: Params
-    features: Params
-    genres: tuple[str, ...]
-    trained_on: tuple[TrainedOn, ...]
-    dataset: DatasetOrigin
 
 
 @dataclass(frozen=True)
@@ -88,7 +68,7 @@ def save_checkpoint(
 ) -> None:
     """Write (or replace) the checkpoint in `folder` by this epoch's, trained for `task`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.json").exists():
+    if not (folder / CHECKPOINT_JSON).exists():
         own = TrainedOn(info.source_name, info.protocol, task)
         config = CheckpointConfig(
             version=__version__,
@@ -106,7 +86,7 @@ def save_checkpoint(
                 info.protocol, info.leaky, info.seed, info.source_name, info.split_id
             ),
         )
-        write_json(folder / "config.json", as_json(config))
+        write_json(folder / CHECKPOINT_JSON, as_json(config))
     weights = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in epoch.classifier.state_dict().items()
@@ -150,15 +130,10 @@ def halve(folder: Path) -> None:
         temporary.write_bytes(save(small, metadata=header))
 
 
-def read_checkpoint_config(folder: Path, remedy: str = _REMEDY) -> CheckpointConfig:
-    """Read DIR/config.json; RequestError where there is none, or it is damaged."""
-    return read_typed(CheckpointConfig, folder / "config.json", _WHAT, remedy)
-
-
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint, on the CPU; raise RequestError for what is none or is damaged."""
     folder = Path(folder)
-    config = read_checkpoint_config(folder)
+    config = read_checkpoint_config(folder, _REMEDY)
     if config.family not in families():
         raise MissingFileError(
             f"{folder}: its family is {config.family!r}{nearest(config.family, families())}, which "
@@ -178,7 +153,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         _check_shapes(empty, weights)
         classifier = new_classifier(config.family, config.params, features, len(config.genres))
         classifier.load_state_dict(weights)
-        metrics: EpochMetrics = json.loads(header["metrics"])
+        metrics: EpochMetrics = parse_json(header["metrics"])
         epoch = int(header["epoch"])
     except RequestError as error:
         raise type(error)(f"{folder}: {error}") from None

@@ -8,12 +8,18 @@ from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.data.features import FeatureSet
-from mgc_ray.data.files import read_json
 from mgc_ray.data.hugging_face import NOT_STATED, is_hugging_face
 from mgc_ray.data.storage import local_path
 from mgc_ray.models import config_fields
-from mgc_ray.results import ENSEMBLE_JSON, TrainedOn, read_ensemble_info
-from mgc_ray.settings import Params, as_json, validated
+from mgc_ray.results import (
+    CHECKPOINT_JSON,
+    ENSEMBLE_JSON,
+    TrainedOn,
+    member_folder,
+    read_checkpoint_config,
+    read_ensemble_info,
+)
+from mgc_ray.settings import Params, as_json
 
 _REMEDY = (
     "give a checkpoint, an ensemble, or what mgc_ray.pretrain wrote; or a Hugging Face Audio "
@@ -24,7 +30,7 @@ _REMEDY = (
 def check_initial(source: str | Path) -> None:
     """Raise RequestError where there is nothing to start from; no weights are read."""
     if not is_hugging_face(source):
-        read_json(checkpoint_of(Path(source)) / "config.json", "checkpoint", _REMEDY)
+        read_checkpoint_config(checkpoint_of(Path(source)), _REMEDY)
 
 
 def initial_params(source: str | Path) -> Params:
@@ -37,9 +43,9 @@ def initial_params(source: str | Path) -> Params:
     if is_hugging_face(source):
         return _from_hugging_face(source)
     folder = checkpoint_of(Path(source))
-    content = read_json(folder / "config.json", "checkpoint", _REMEDY)
+    content = read_checkpoint_config(folder, _REMEDY)
+    family, params = content.family, content.params
     try:
-        family, params = content["family"], content["params"]
         if family == "transfer":  # what it started from itself
             family, own = params["backbone"], params["backbone_config"]
         else:
@@ -82,10 +88,10 @@ def check_features(params: Params, features: FeatureSet) -> None:
 
 def checkpoint_of(folder: Path) -> Path:
     """The folder itself where it is a checkpoint; an ensemble's member of the highest weight."""
-    if (folder / "config.json").exists() or not (folder / ENSEMBLE_JSON).exists():
+    if (folder / CHECKPOINT_JSON).exists() or not (folder / ENSEMBLE_JSON).exists():
         return folder
     best = max(read_ensemble_info(folder, _REMEDY).members, key=lambda member: member.weight)
-    return folder / "members" / best.name
+    return member_folder(folder, best)
 
 
 def trained_on(params: Params) -> Sequence[TrainedOn]:
@@ -95,6 +101,4 @@ def trained_on(params: Params) -> Sequence[TrainedOn]:
     if is_hugging_face(local_path(params["init_from"])):
         stated = params["backbone_config"]["trained_on"]
         return (TrainedOn(params["init_from"], NOT_STATED, stated),)
-    path = Path(local_path(params["init_from"])) / "config.json"
-    content = read_json(path, "checkpoint", _REMEDY)
-    return tuple(validated(TrainedOn, one) for one in content.get("trained_on", []))
+    return read_checkpoint_config(Path(local_path(params["init_from"])), _REMEDY).trained_on

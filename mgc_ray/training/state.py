@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from mgc_ray.data.untrusted import parse_json
 from mgc_ray.settings import Params
 
 _DAMAGED = "the state of a training is damaged or of other settings"
@@ -66,7 +67,7 @@ class TrainingState:
                 number, name = key.split("/")
                 optimizer["state"].setdefault(int(number), {})[name] = value
             self.optimizer.load_state_dict(optimizer)
-            rates = json.loads(header["lr"])
+            rates = parse_json(header["lr"])
             for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"] = lr
             self.schedule.last_epoch = int(header["step"])
@@ -75,8 +76,8 @@ class TrainingState:
             self.generator.set_state(tensors["random/generator"])
             if self.generator.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors["random/cuda"], self.generator.device)
-            self.random.bit_generator.state = json.loads(header["random"])
-            progress: Params = json.loads(header["progress"])
+            self.random.bit_generator.state = parse_json(header["random"])
+            progress: Params = parse_json(header["progress"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StateError(f"{_DAMAGED}: {error}") from None
         return progress
@@ -86,7 +87,7 @@ def read_header(packed: bytes) -> dict[str, str]:
     """The header of what `pack` gave, without its tensors; StateError where there is none."""
     try:
         length = int.from_bytes(packed[:8], "little")
-        header: dict[str, str] = json.loads(packed[8 : 8 + length])["__metadata__"]
+        header: dict[str, str] = parse_json(packed[8 : 8 + length])["__metadata__"]
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{_DAMAGED}: {error}") from None
     return header
@@ -95,7 +96,7 @@ def read_header(packed: bytes) -> dict[str, str]:
 def read_progress(packed: bytes) -> Params:
     """`progress` of what `pack` gave; StateError where there is none."""
     try:
-        progress: Params = json.loads(read_header(packed)["progress"])
+        progress: Params = parse_json(read_header(packed)["progress"])
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{_DAMAGED}: {error}") from None
     return progress

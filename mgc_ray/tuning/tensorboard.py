@@ -17,6 +17,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from mgc_ray.data.untrusted import read_arrays
 from mgc_ray.evaluation.metrics import confusion_matrix
 from mgc_ray.results import TrialRecord
 from mgc_ray.settings import Params
@@ -110,8 +111,8 @@ class TensorBoardWriter:
             writer.add_image("augmented", picture, 1, dataformats="HWC")
         if not (folder / VALIDATION).exists() or not record.best:
             return
-        with np.load(folder / VALIDATION) as saved:
-            probs, true = saved["probs"].astype(np.float32), saved["true"].astype(int)
+        saved = read_arrays(folder / VALIDATION)
+        probs, true = saved["probs"].astype(np.float32), saved["true"].astype(int)
         matrix = confusion_matrix(probs.argmax(1), true, len(self._genres))
         picture = confusion_picture(matrix, self._genres)
         writer.add_image("confusion", picture, record.best_epoch, dataformats="HWC")

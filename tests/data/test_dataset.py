@@ -150,7 +150,7 @@ def test_a_missing_or_damaged_list_of_tracks_is_refused(
 def test_a_list_of_tracks_of_another_program_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["a.wav"]}), tmp_path / "tracks.parquet")
     with pytest.raises(
-        RequestError, match=r"tracks\.parquet is missing or damaged \('sample_rate'\)"
+        RequestError, match=r"tracks\.parquet is missing or damaged \(0\.genre: Field required"
     ):
         read_dataset_tracks(tmp_path)
 
@@ -315,12 +315,12 @@ def test_a_folder_without_a_dataset_is_refused_with_the_remedy(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"config": None}, "DatasetConfig must be settings by name, but it is None"),
-        ({"config": {"compression": "zstd"}}, "there is no setting 'compression'"),
+        ({"config": None}, "config must be settings by name, but it is None"),
+        ({"config": {"compression": "zstd"}}, "there is no setting 'config.compression'"),
         ({"config": {"split_seed": -1}}, "--split-seed must be a whole number from 0"),
         ({"features": "log_mel"}, "the description of features is damaged or from another version"),
         ({"features": {"columns": {"onsets": {}}}}, "there is no feature 'onsets'"),
-        ({"genres": 5}, r"another version of this program \('int' object is not iterable\)"),
+        ({"genres": 5}, "genres must be a list of names, but it is 5"),
         ({"tracks": "many"}, "another version of this program .*: make it with: python -m mgc_ray"),
     ],
 )
@@ -334,15 +334,15 @@ def test_a_damaged_description_is_refused(
         read_info(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", ["config", "features", "listing", "genres", "tracks", "shards", "finished"]
-)
+@pytest.mark.parametrize("name", ["config", "features", "listing"])
 def test_a_description_without_a_field_is_refused(tmp_path: Path, name: str) -> None:
     info_of().write(tmp_path)
     content = json.loads((tmp_path / "dataset.json").read_text())
     del content[name]
     write_json(tmp_path / "dataset.json", content)
-    with pytest.raises(RequestError, match=f"another version of this program .'{name}'.: make it"):
+    with pytest.raises(
+        RequestError, match=f"another version of this program .{name} is needed.: make it"
+    ):
         read_info(tmp_path)
 
 

@@ -433,7 +433,7 @@ def test_half_the_size_gives_the_same_predictions(
 @pytest.mark.parametrize("name", ["../../gru", "/etc", "..", "", ".", "a/b"])
 def test_a_member_outside_of_the_folder_is_refused(saved: Path, name: str) -> None:
     _edit(saved, members=[{"name": name, "weight": 1.0}])
-    with pytest.raises(RequestError, match="members must be folders below members/, at least one"):
+    with pytest.raises(RequestError, match=r"members\.0\.name: .*must be the name of a folder"):
         load_ensemble(saved)
 
 
@@ -447,7 +447,7 @@ def test_an_ensemble_without_members_is_refused(saved: Path) -> None:
 def test_weights_that_do_not_sum_to_1_are_refused(saved: Path, weights: list[float]) -> None:
     names = ["gru", "cnn"]
     _edit(saved, members=[{"name": n, "weight": w} for n, w in zip(names, weights, strict=True)])
-    with pytest.raises(RequestError, match="must be above 0 and sum to 1"):
+    with pytest.raises(RequestError, match=r"weights must sum to 1|members\.\d\.weight: Input"):
         load_ensemble(saved)
 
 
@@ -460,7 +460,7 @@ def test_temperatures_that_are_none_are_refused(
         _edit(saved, members=[{"name": "gru", "weight": 1.0, "temperature": temperature}])
     else:
         _edit(saved, temperature=temperature)
-    with pytest.raises(RequestError, match="temperatures must be above 0, but .*: give the folder"):
+    with pytest.raises(RequestError, match="temperature: Input should be .*: give the folder"):
         load_ensemble(saved)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mgc_ray.data.audio import read_waveform
 from mgc_ray.data.dataset import write_skipped
 from mgc_ray.data.tracks import Skipped
 from mgc_ray.reporting import content
@@ -105,8 +106,8 @@ def test_a_leaky_protocol_is_marked(result: SearchResult) -> None:
 
 
 def test_files_that_were_left_out_are_counted_by_reason(tmp_path: Path) -> None:
-    dataset = tmp_path / "dataset"
-    dataset.mkdir()
+    dataset = tmp_path / "datasets" / "music"
+    dataset.mkdir(parents=True)
     write_skipped(dataset, [Skipped(f"{i}.mp3", "not audio") for i in range(59)])
     result = write_search(tmp_path / "first", PREDICTIONS, [], dataset=str(dataset))
     tables = content.skipped_files(result)
@@ -123,7 +124,9 @@ def test_an_excerpt_is_the_middle_ten_seconds(tmp_path: Path) -> None:
     samples = np.zeros((30 * rate, 2), np.float32)
     samples[10 * rate : 20 * rate] = 0.5 * np.sin(np.arange(10 * rate) / 10)[:, None]
     soundfile.write(tmp_path / "song.wav", samples, rate)
-    uri = excerpt(tmp_path / "song.wav")
+    path = tmp_path / "song.wav"
+    assert excerpt(path, "another song") is None  # a stranger's dataset may name any file
+    uri = excerpt(path, read_waveform(path).content_hash())
     assert uri is not None
     head, data = uri.split(",")
     assert head == "data:audio/mpeg;base64"
@@ -139,11 +142,11 @@ def test_what_is_no_audio_has_no_excerpt(tmp_path: Path) -> None:
     (tmp_path / "letter.mp3").write_text("dear reader")
     (tmp_path / "headerless.raw").write_bytes(bytes(10))
     for path in (None, *(tmp_path / name for name in ("letter.mp3", "gone.mp3", "headerless.raw"))):
-        assert excerpt(path) is None
+        assert excerpt(path, "") is None
 
 
 @pytest.mark.filterwarnings("error")  # numpy would warn of the overflow, on standard error
 def test_absurd_samples_have_no_excerpt(tmp_path: Path) -> None:
     samples = np.full((22_050, 2), 3e38, np.float32)
     soundfile.write(tmp_path / "song.wav", samples, 22_050, subtype="FLOAT")
-    assert excerpt(tmp_path / "song.wav") is None
+    assert excerpt(tmp_path / "song.wav", "") is None

@@ -18,7 +18,6 @@ from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import (
     halve,
     load_checkpoint,
-    read_checkpoint_config,
     save_checkpoint,
 )
 from mgc_ray.training.initial import initial_params
@@ -190,7 +189,7 @@ def test_a_damaged_description_is_refused_with_its_folder_and_the_reason(
 def test_a_description_that_is_no_json_object_is_refused(saved: Path, content: str) -> None:
     (saved / "config.json").write_text(content)
     with pytest.raises(RequestError, match=f"^{saved}.*: give a folder|; give a folder"):
-        read_checkpoint_config(saved)
+        load_checkpoint(saved)
 
 
 def test_a_pickle_in_place_of_the_weights_is_not_run(saved: Path, tmp_path: Path) -> None:
