@@ -28,7 +28,7 @@ class Waveform:
 
     samples: np.ndarray
     sample_rate: int
-    lost_seconds: float = 0.0  # that the file should have, but are damaged or missing
+    lost_seconds: float = 0.0  # that the file should have, but are damaged, missing or too many
     codec: str = ""  # of the file, e.g. WAV PCM_16
     channels: int = 1  # of the file
 
@@ -53,7 +53,8 @@ class Waveform:
 def read_waveform(path: str | Path) -> Waveform:
     """Decode a file at its own sample rate and average its channels.
 
-    Where a file is damaged, what is before and after the damage is used. Raises UnusableTrackError
+    Where a file is damaged, what is before and after the damage is used; of a long one the
+    beginning (see `LONGEST`). Raises UnusableTrackError
     where the file is missing, cannot be opened, is not audio, is corrupt (less than half can be
     decoded), silent, or holds NaN or infinity.
     """
@@ -61,12 +62,13 @@ def read_waveform(path: str | Path) -> Waveform:
         raise UnusableTrackError("a .npy spectrogram, but this dataset or model takes audio")
     check_openable(path)
     try:
-        blocks, sample_rate, promised, codec, channels = decode(path)
+        blocks, sample_rate, stated, most, codec, channels = decode(path)
     except soundfile.LibsndfileError as error:
         raise UnusableTrackError(_not_audio(path, error)) from None
-    samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0)
-    lost = max(0, promised - len(samples)) / sample_rate
-    if lost and 2 * len(samples) < promised:
+    samples = _joined(blocks)
+    lost = max(0, stated - len(samples)) / sample_rate
+    promised = min(stated, most)
+    if 2 * len(samples) < promised:
         raise UnusableTrackError(
             f"corrupt: {len(samples) / sample_rate:.1f} of {promised / sample_rate:.1f} s can be "
             "decoded"
@@ -82,6 +84,18 @@ def read_waveform(path: str | Path) -> Waveform:
         raise UnusableTrackError(f"silent: peak to peak {high - low:.1e} of full scale")
     lost = lost if lost > NEGLIGIBLE else 0.0
     return Waveform(samples, sample_rate, lost, codec, channels)
+
+
+def _joined(blocks: list[np.ndarray]) -> np.ndarray:
+    """All blocks together; the list is emptied, so that few of them are there twice."""
+    if len(blocks) < 2:
+        return blocks[0] if blocks else np.zeros(0, np.float32)
+    samples, position = np.empty(sum(map(len, blocks)), np.float32), 0
+    while blocks:
+        block = blocks.pop(0)
+        samples[position : position + len(block)] = block
+        position += len(block)
+    return samples
 
 
 def check_openable(path: str | Path) -> None:

@@ -18,7 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-SAMPLE_RATES = range(1_000, 768_001)  # Hz; outside of it a header is wrong rather than unusual
+SAMPLE_RATES = range(1_000, 384_001)  # Hz; outside of it a header is wrong rather than unusual
+# What is heard of a song, from its beginning: a few kilobytes may state and hold days of silence.
+LONGEST = 3600  # seconds
+MOST_SAMPLES = 1 << 27  # 512 MiB: 50 minutes at 44.1 kHz
+UNKNOWN_LENGTH = 1 << 62  # or more: a FLAC that was written to a pipe
 _BLOCK = 1 << 25  # values decoded at a time, 128 MiB: bounds memory, and few MP3s are in pieces
 _DAMAGE = (soundfile.LibsndfileError, ValueError)  # ValueError: of a negative length
 _UNKNOWN_SIZE = 0x7FFFF000  # of the data of a WAV to a pipe, or more, as programs write it; or 0
@@ -33,7 +37,8 @@ class Decoded(NamedTuple):
 
     blocks: list[np.ndarray]
     sample_rate: int
-    samples: int  # that the file states to have
+    samples: int  # that the file states to have, of which `most` are read
+    most: int
     codec: str  # e.g. WAV PCM_16
     channels: int
 
@@ -48,16 +53,21 @@ def decode(path: str | Path) -> Decoded:
                 f"{SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz"
             )
         rate, stated = file.samplerate, _stated(path, file)
+        most = min(MOST_SAMPLES, LONGEST * rate)
+        if not (known := file.frames < UNKNOWN_LENGTH):
+            file.seekable = lambda: False  # or it would seek after the last sample, which fails
+        end = min(file.frames, most)
         blocks, position = [], 0
+        at_a_time = max(1, _BLOCK // file.channels)
         with contextlib.suppress(*_DAMAGE):  # what is missing shows below
-            while len(block := _read(file, max(1, _BLOCK // file.channels))):
+            while position < most and len(block := _read(file, min(at_a_time, most - position))):
                 blocks.append(_mono(block))
                 position += len(block)
-        end, channels = file.frames, file.channels
+        channels = file.channels
         codec = f"{file.format} {file.subtype}"
-    if position < end:
+    if known and position < end:
         blocks += _behind_damage(path, position, end, piece=rate // 16)
-    return Decoded(blocks, rate, stated, codec, channels)
+    return Decoded(blocks, rate, stated if known else position, most, codec, channels)
 
 
 def _behind_damage(path: str | Path, position: int, end: int, piece: int) -> list[np.ndarray]:
@@ -107,7 +117,8 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         raise UnusableTrackError(f"not audio, or corrupt: {error}") from None
     if file.frames == 0 and (data := _wav_data(path)) and not _is_stated(data[1]):
         file.close()
-        content = bytearray(Path(path).read_bytes())
+        with open(path, "rb") as whole:
+            content = bytearray(whole.read(data[0] + MOST_SAMPLES * data[2]))
         struct.pack_into("<I", content, data[0] - 4, min(len(content) - data[0], 0xFFFFFFFE))
         return soundfile.SoundFile(io.BytesIO(content))
     return file
@@ -154,9 +165,10 @@ def _wav_data(path: str | Path) -> tuple[int, int, int] | None:
                 name, size = struct.unpack("<4sI", file.read(8))
                 if name == b"data":
                     return (file.tell(), size, frame) if frame else None
-                content = file.read(size + size % 2)
+                after = file.tell() + size + size % 2
                 if name == b"fmt ":
-                    frame = struct.unpack_from("<H", content, 12)[0]
+                    frame = struct.unpack("<12xH", file.read(14))[0]
+                file.seek(after)
     except (OSError, ValueError, struct.error):
         pass
     return None

@@ -16,6 +16,8 @@ from mgc_ray.data.files import read_json
 MODEL_TYPE = "audio-spectrogram-transformer"
 NOT_STATED = "not stated"
 _CARD = "README.md"
+_MOST_LAYERS, _MOST = 1000, 10_000_000  # a damaged number would ask for all time and memory
+_SMALL = 1 << 20  # weights of any network
 _LAYERS = ("num_hidden_layers", "hidden_size")
 _REMEDY = (
     "give a folder with config.json, preprocessor_config.json and the weights of one, or "
@@ -30,6 +32,37 @@ def is_hugging_face(source: str | Path) -> bool:
         return re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
     config = folder / "config.json"
     return config.exists() and "model_type" in read_json(config, "checkpoint or model", _REMEDY)
+
+
+def check_architecture(settings: dict[str, Any]) -> None:
+    """Raise RequestError for a network that would take for ever to build, whatever its weights."""
+    layers = settings.get("num_hidden_layers", 1)
+    numbers = [value for value in settings.values() if isinstance(value, int | float)]
+    if not isinstance(layers, int) or layers > _MOST_LAYERS or max(numbers, default=0) > _MOST:
+        raise RequestError(
+            f"the settings of a network must be at most {_MOST_LAYERS} layers and numbers up to "
+            f"{_MOST}, but these are damaged ({layers!r} layers, {max(numbers, default=0)})"
+        )
+
+
+def _check_size(source: str | Path, network: Any, config: Any) -> None:
+    """Raise RequestError where a network is much larger than the files of its weights.
+
+    Its tensors would be made before they are compared with what is in the files.
+    """
+    import torch
+
+    check_architecture(config.to_dict())
+    with torch.device("meta"):
+        parameters = sum(one.numel() for one in network(config).parameters())
+    folder = Path(source)
+    if folder.exists():
+        files = (*folder.glob("*.safetensors"), *folder.glob("*.bin"))
+        most = _SMALL + sum(path.stat().st_size for path in files)  # a byte each, or more
+        if parameters > most:
+            raise RequestError(
+                f"config.json describes {parameters} weights, which its files cannot hold"
+            )
 
 
 def import_transformers(needed_by: str = "an Audio Spectrogram Transformer") -> Any:
@@ -56,6 +89,9 @@ def read_pretrained(kind: str, source: str | Path, **options: Any) -> Any:
     try:
         with _quiet(transformers):
             found = transformers.ASTConfig.get_config_dict(str(source))[0].get("model_type")
+            if found == MODEL_TYPE and kind != "ASTConfig":
+                config = transformers.ASTConfig.from_pretrained(str(source))
+                _check_size(source, transformers.ASTModel, config)
             result = getattr(transformers, kind).from_pretrained(str(source), **options)
     except Exception as error:  # of the hub, of JSON, of pickle, of safetensors, of PyTorch, ...
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -78,6 +114,8 @@ def read_encoder(source: str) -> tuple[Any, Any]:
     try:
         with _quiet(transformers):
             extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
+            config = transformers.AutoConfig.from_pretrained(source)
+            _check_size(source, transformers.AutoModel.from_config, config)
             network = transformers.AutoModel.from_pretrained(source)
     except Exception as error:  # of the hub, of JSON, of pickle, of safetensors, of PyTorch, ...
         reason = next(iter(str(error).splitlines()), type(error).__name__)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mgc_ray import RequestError
 from mgc_ray.data.hugging_face import (
     NOT_STATED,
+    check_architecture,
     import_transformers,
     read_pretrained,
     stated_training,
@@ -28,6 +29,9 @@ class Config:
 
     architecture: Params = setting(..., "Settings of transformers' ASTConfig.")
     trained_on: str = setting(NOT_STATED, "What the weights were trained on, in words.")
+
+    def __post_init__(self) -> None:
+        check_architecture(self.architecture)
 
 
 class Model(nn.Module):

@@ -55,8 +55,8 @@ def report_damage(folder: Path, places: Mapping[str, TrackPlace]) -> None:
     if not damaged:
         return
     console.print(
-        f"{count_of(len(damaged), 'track')} of damaged files, of which the rest is used (all in "
-        f"the column lost_seconds of {folder / 'tracks.parquet'}):"
+        f"{count_of(len(damaged), 'track')} of damaged or very long files, of which the rest is "
+        f"used (all in the column lost_seconds of {folder / 'tracks.parquet'}):"
     )
     for path, place in list(damaged.items())[:5]:
         lost, total = place.lost_seconds, place.seconds + place.lost_seconds

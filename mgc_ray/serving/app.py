@@ -9,6 +9,7 @@ import base64
 import io
 import os
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mgc_ray import __version__
 from mgc_ray.config import ServeConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
-from mgc_ray.data.decoding import open_sound
+from mgc_ray.data.decoding import UNKNOWN_LENGTH, open_sound
 from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
@@ -40,6 +41,7 @@ from mgc_ray.tuning.pictures import coloured
 PAGE = Path(__file__).with_name("page.html")
 _BLOCK = 2**20  # bytes that are read at a time
 _PICTURE_WIDTH = 1200  # pixels, at most about twice that
+_DECODED_AT_A_TIME = 4
 _SONGS_AT_A_TIME = 16  # of a replica: decoded, waiting or in the model
 
 
@@ -143,11 +145,11 @@ async def _refuse_parameters(_: Request, error: RequestValidationError) -> JSONR
 
 # These come before the class, as `ingress` pickles its methods with what is defined by then.
 def stated_seconds(path: str) -> float:
-    """How long a song is by its header; 0 where that is damaged: decoding reports what is wrong."""
+    """How long a song is by its header; 0 where that does not say, or is damaged."""
     try:
         with open_sound(path) as file:
-            seconds: float = file.frames / file.samplerate
-            return seconds
+            known = file.frames < UNKNOWN_LENGTH
+            return float(file.frames / file.samplerate) if known else 0.0
     except (soundfile.LibsndfileError, UnusableTrackError, ZeroDivisionError):
         return 0.0
 
@@ -209,6 +211,7 @@ class Replica:
         self._config = config.serve
         self._songs, self._most_songs = 0, _SONGS_AT_A_TIME + config.waiting
         self._free = asyncio.Semaphore(_SONGS_AT_A_TIME)
+        self._decoding = threading.Semaphore(_DECODED_AT_A_TIME)
         # always the same thread: each that calls PyTorch would start its own team of OpenMP threads
         self._model_thread = ThreadPoolExecutor(1)
 
@@ -304,11 +307,15 @@ class Replica:
 
     def _compute_features(self, path: str) -> SongFeatures:
         """The features of a song; HTTPException 413 for one that is too long."""
-        if stated_seconds(path) > self._config.max_seconds:
-            raise HTTPException(
-                413, f"a song may be {self._config.max_seconds:g} s long at most: send a part"
-            )
-        return self._ensemble.compute(path)
+        most = self._config.max_seconds
+        too_long = HTTPException(413, f"a song may be {most:g} s long at most: send a part")
+        if stated_seconds(path) > most:
+            raise too_long
+        with self._decoding:  # what a song takes while it is decoded is a thousand times its file
+            decoded = self._ensemble.decode(path)
+        if any(track and track.seconds > most for track in decoded):
+            raise too_long
+        return self._ensemble.features_of(decoded)
 
     @serve.batch(max_batch_size=_SONGS_AT_A_TIME, batch_wait_timeout_s=0.01)
     async def predict_song(self, songs: list[SongFeatures]) -> list[SongPrediction]:

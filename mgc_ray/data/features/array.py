@@ -18,6 +18,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
+from mgc_ray.data.untrusted import LARGEST, check_regular
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 RECIPES = {"gtzan": GTZAN_ARRAYS}
 _MOST = 10_000_000  # a damaged number would ask for all memory
+_MOST_VALUES = 1 << 27  # of a file, and of a chunk
 _SAME = 0.9  # of the files: so many have the same number of bands
 _BANDS = frozenset(  # cepstra, mel bands, notes of some octaves, embeddings, bins of an FFT
     (
@@ -48,7 +50,17 @@ class Array:
     transposed: bool = setting(False, "Whether files hold [frames, bands].")
 
     def __post_init__(self) -> None:
+        if self.bands * self.frames > _MOST_VALUES:
+            raise RequestError(
+                f"a chunk must have at most {_MOST_VALUES} values, but it has {self.bands} x "
+                f"{self.frames}: give shorter chunks"
+            )
         made = self.recipe
+        if made not in (None, *RECIPES.values()):
+            raise RequestError(
+                f"a recipe must be one of this program ({', '.join(RECIPES)}), but it is {made}: "
+                "leave it out"
+            )
         if made and (made.n_mels != self.bands or made.columns < self.frames):
             raise RequestError(
                 f"a recipe must make the arrays that chunks are cut from, but it makes "
@@ -153,6 +165,7 @@ def read_array(path: str | Path) -> np.ndarray:
         raise UnusableTrackError("not a .npy spectrogram, which this dataset or model is made of")
     check_openable(path)
     try:
+        check_regular(Path(path), LARGEST)
         with open(path, "rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
     # a damaged header also ends in SyntaxError, TokenError, OverflowError, ...
@@ -160,6 +173,8 @@ def read_array(path: str | Path) -> np.ndarray:
         raise UnusableTrackError(f"no .npy array, or corrupt: {error}") from None
     if array.ndim != 2 or 0 in array.shape:
         raise UnusableTrackError(f"not a 2-D array [bands, frames] but {array.shape}")
+    if array.size > _MOST_VALUES:
+        raise UnusableTrackError(f"too large: {array.size} values, of at most {_MOST_VALUES}")
     if array.dtype.kind not in "uif":
         raise UnusableTrackError(f"holds {array.dtype}, not numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
