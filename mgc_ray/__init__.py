@@ -18,6 +18,7 @@ what predicts; `evaluate`, `compare` and `similar` are the commands of these nam
 """
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,25 @@ if TYPE_CHECKING:
     from mgc_ray.similar import similar as similar
 
 __version__ = "0.1.0"
+
+
+def _leave_current_folder() -> None:
+    """Take no more modules from the current folder, where `python -m` looks first.
+
+    That is often a folder of music from somebody else, which may hold a soundfile.py.
+    """
+    own = os.path.dirname(__path__[0])  # a checkout has no other place
+    here = os.getcwd()
+    sys.path[:] = [
+        place
+        for place in sys.path
+        if os.path.realpath(place or here) != os.path.realpath(here)
+        or os.path.realpath(here) == os.path.realpath(own)
+    ]
+
+
+if sys.argv[:1] == ["-m"]:  # `python -m mgc_ray.NAME` is about to run; not an import by others
+    _leave_current_folder()
 
 
 class RequestError(ValueError):

@@ -28,7 +28,7 @@ from mgc_ray.results import TrialResources
 from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.stopping import uninterrupted
 from mgc_ray.tuning.address import check_address, no_cluster
-from mgc_ray.tuning.start import own_signals, start_ray
+from mgc_ray.tuning.start import job_config, own_signals, start_ray
 
 _LOOK = 1.0  # seconds between two looks at the cluster's nodes, while none can work
 _WATCH = 5.0  # the same while they work
@@ -150,7 +150,11 @@ def _connect(address: str) -> None:
         try:
             with own_signals(), stderr_into(file):
                 ray.init(
-                    address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=_code()
+                    address,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    runtime_env=_code(),
+                    job_config=job_config(),
                 )
         except Exception as error:
             file.seek(0)

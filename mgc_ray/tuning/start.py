@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ import ray
 import ray._private.services
 import ray._private.utils
 import ray._private.worker
+from ray._common.network_utils import get_localhost_ip
 from ray._common.utils import get_default_ray_temp_dir, get_system_memory
+from ray.job_config import JobConfig
 
+import mgc_ray
 from mgc_ray import RequestError
 from mgc_ray.data.files import nearest_that_exists, try_to_write
 from mgc_ray.terminal.command import console
@@ -45,10 +48,12 @@ def start_ray() -> None:
     """Start Ray here; RequestError with the cause and the remedy where that fails."""
     check_machine()
     _Process.started.clear()
-    with own_signals():
+    with own_signals(), _loopback_only():
         try:
             ray.init(
                 "local",  # "auto" would join a cluster that happens to run here
+                _node_ip_address=get_localhost_ip(),
+                job_config=job_config(),
                 logging_level=logging.CRITICAL,  # it reports errors by what it raises
                 log_to_driver=False,
                 include_dashboard=False,
@@ -63,6 +68,38 @@ def start_ray() -> None:
             raise
     logging.getLogger("ray").setLevel(logging.ERROR)
     _say_where_objects_are()
+
+
+class _Fixed(list[str]):
+    """Folders of modules, to which Ray does not add the current one."""
+
+    def extend(self, others: Iterable[str]) -> None:
+        pass
+
+
+def job_config() -> JobConfig:
+    """Workers take modules from where this program is and from what is installed, nowhere else.
+
+    Ray would put the current folder first, which may hold a stranger's soxr.py.
+    """
+    config = JobConfig()
+    config._py_driver_sys_path = _Fixed([str(Path(mgc_ray.__path__[0]).parent)])
+    return config
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Inside, a Ray that is started listens on this machine's loopback address alone.
+
+    It does where a node has that address, but replaces one that is given by that of the network.
+    """
+    services: Any = ray._private.services
+    kept = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = kept
 
 
 # ---- signals ----

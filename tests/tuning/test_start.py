@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from mgc_ray import RequestError
 from mgc_ray.tuning.start import check_machine, why_not_started
+from tests.commands import process
 from tests.places import mounted, without_rights
 
 CHECK = "from mgc_ray.tuning.start import check_machine; check_machine()"
@@ -258,3 +261,45 @@ def test_small_shared_memory_is_reported_and_ray_starts() -> None:
     script = in_namespace("mount -t tmpfs -o size=1m tmpfs /dev/shm")
     reason = last_line(*script, code=START)
     assert reason.startswith("/dev/shm has only 1 MiB free, so Ray's processes exchange objects by")
+
+
+# --- strangers ---
+
+LISTENING = """
+import importlib, socket
+from mgc_ray.tuning.start import start_ray
+start_ray()
+import ray
+psutil = importlib.import_module("psutil")  # comes with Ray
+ray.get(ray.remote(lambda: None).remote())  # so that there is a worker
+own = psutil.Process()
+for process in [own, *own.children(recursive=True)]:
+    for connection in process.net_connections("inet"):
+        if connection.status == "LISTEN" or connection.type == socket.SOCK_DGRAM:
+            print(process.name(), connection.laddr.ip.removeprefix("::ffff:"), flush=True)
+"""
+
+
+def test_a_ray_that_is_started_here_listens_on_loopback_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120
+    )
+    sockets = [line.rsplit(maxsplit=1) for line in done.stdout.splitlines()]
+    names = {name.partition(":")[0] for name, _ in sockets}
+    assert {"gcs_server", "raylet", "ray"} <= names, done.stderr
+    assert {ip for _, ip in sockets} <= {"127.0.0.1", "::1"}
+
+
+def test_nothing_takes_modules_from_the_current_folder(tmp_path: Path) -> None:
+    planted = (
+        "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\nraise SystemExit(7)"
+    )
+    music = tmp_path / "music"
+    music.mkdir()
+    for name in ("soundfile", "soxr", "numpy", "ray", "json", "torch", "sitecustomize", "tests"):
+        (music / f"{name}.py").write_text(planted)
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * 44_100)
+    soundfile.write(music / "song.wav", samples, 44_100)
+    process("predict", ".", "--out", "../genres.csv", cwd=music)  # also by Ray's workers
+    assert "song.wav" in (tmp_path / "genres.csv").read_text()
+    assert not list(music.rglob("*.ran"))
