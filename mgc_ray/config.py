@@ -507,6 +507,11 @@ class ServeConfig:
         60.0, "Time in which a request is answered.", flag=True, metavar="SECONDS", gt=0
     )
     queue: int = setting(64, "Songs that may wait; more are refused.", flag=True, ge=1)
+    hosts: Names = setting(
+        (),
+        "Names under which browsers reach it, as behind a reverse proxy; this machine's need not "
+        "be given.",
+    )
     address: str = setting(
         "",
         "A Ray cluster, e.g. ray-head:6379 (default: $RAY_ADDRESS, else this machine).",

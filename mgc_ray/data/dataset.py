@@ -36,6 +36,7 @@ from mgc_ray.data.features import (
     no_fingerprint,
 )
 from mgc_ray.data.files import atomic_write, read_typed, write_csv, write_json
+from mgc_ray.data.names import from_cell
 from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Skipped, Track
@@ -396,7 +397,10 @@ def read_skipped(folder: Path) -> list[Skipped]:
     """What `write_skipped` wrote; nothing where the dataset is not at hand."""
     try:
         with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
-            return [Skipped(row["path"], row["reason"]) for row in csv.DictReader(file)]
+            return [
+                Skipped(from_cell(row["path"]), from_cell(row["reason"]))
+                for row in csv.DictReader(file)
+            ]
     except (OSError, ValueError, KeyError, csv.Error):
         return []
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mgc_ray import RequestError
+from mgc_ray.data.names import to_cell
 from mgc_ray.data.own_files import MissingFileError
 from mgc_ray.data.untrusted import parse_json, read_text
 from mgc_ray.settings import Params, validated
@@ -29,11 +30,18 @@ LOCK = ".lock"
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` if the block succeeds."""
     temporary = partial_path(path)
+    create_new(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def create_new(path: Path) -> None:
+    """Make an empty file in place of whatever is there: a link that somebody has put there, e.g."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 def partial_path(path: Path) -> Path:
@@ -135,6 +143,7 @@ def nearest_that_exists(path: Path) -> Path:
 
 def try_to_write(path: Path) -> None:
     """Write a temporary file beside `path`; OSError where that is not possible."""
+    create_new(partial_path(path))
     with partial_path(path).open("wb") as file:
         try:
             file.write(bytes(4096))
@@ -189,5 +198,5 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     """Write a CSV with a header line."""
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(map(to_cell, header))
+        writer.writerows([*map(to_cell, row)] for row in rows)

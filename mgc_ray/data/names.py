@@ -6,9 +6,12 @@ file or terminal in UTF-8 takes. A name may also hold line breaks and terminal e
 
 import re
 from pathlib import Path
+from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE = re.compile(r"\\x([89a-f][0-9a-f])")  # that is not UTF-8, as text
+FORMULA = r"'*[=+\-@\t\r]"  # how text begins that a spreadsheet runs, or that was marked
+_FORMULA = re.compile(FORMULA)
 # control characters, line separators, and what reverses the direction of the text that follows
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -36,6 +39,26 @@ def one_line(text: str | Path) -> str:
 def for_terminal(text: str) -> str:
     """The same, with the line breaks that it has."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def to_cell(value: Any) -> Any:
+    """A value for a CSV; text that a spreadsheet would run as a formula begins with a '."""
+    if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value):
+        return f"'{value}"
+    return value
+
+
+def from_cell(text: str) -> str:
+    """What `to_cell` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _escaped(character: re.Match[str]) -> str:

@@ -7,13 +7,14 @@ folder a file is written under another name, then renamed.
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -21,7 +22,20 @@ from pyarrow import fs
 from mgc_ray import RequestError
 from mgc_ray.data.files import atomic_write
 
+_SECRET = re.compile("key|secret|token|passw|sas|sig|cred|auth", re.IGNORECASE)
 _THREADS = 8  # a transfer waits for the network most of the time
+
+
+def _has_secret(uri: str) -> bool:
+    """Whether a URI has a key in it, in any of the places where it may be."""
+    try:
+        parts = urlsplit(uri)
+        named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    except ValueError:  # of brackets that are no address: pyarrow says so
+        return "@" in uri
+    # abfss://CONTAINER@ACCOUNT/: the container is no secret, and the usual form
+    user = parts.username if parts.scheme not in ("abfs", "abfss") else ""
+    return bool(user or parts.password or any(map(_SECRET.search, named)))
 
 
 class Storage:
@@ -34,10 +48,11 @@ class Storage:
 
     def __init__(self, uri: str, check: bool = True) -> None:
         self.uri = uri if "://" in uri else os.path.abspath(uri)
-        if urlsplit(self.uri).username:
+        if _has_secret(self.uri):
             raise RequestError(
                 "--storage must not contain an access key, as it is written into results and logs: "
-                "give it by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or a role"
+                "give it by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                "AZURE_CLIENT_SECRET, ...) or a role"
             )
         try:
             self._fs, self._root = fs.FileSystem.from_uri(self.uri)

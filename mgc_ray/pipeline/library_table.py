@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from mgc_ray import RequestError
 from mgc_ray.data.files import atomic_write
+from mgc_ray.data.names import FORMULA
 from mgc_ray.data.untrusted import parse_json, read_table
 from mgc_ray.models import own_families
 from mgc_ray.results import Member
@@ -87,6 +89,7 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
             )
             lines = pa.csv.ParseOptions(newlines_in_values=True)
             table = pa.csv.read_csv(out, parse_options=lines, convert_options=options)
+            table = _texts(table, f"^'({FORMULA})", r"\1")
         if set(OWN_COLUMNS) <= set(table.column_names):
             same = table.column_names == schema.names and _length(table.schema) == _length(schema)
             return table.cast(schema) if same else schema.empty_table()
@@ -96,6 +99,15 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
         f"--out {out} exists already, and is not a table of genres that this program wrote: give "
         "another, or delete it"
     )
+
+
+def _texts(table: pa.Table, pattern: str, replacement: str) -> pa.Table:
+    """The table with this changed in all texts: as `to_cell` and `from_cell` do."""
+    for number, name in enumerate(table.column_names):
+        if table.schema.field(name).type == pa.string():
+            changed = pc.replace_substring_regex(table[name], pattern, replacement)
+            table = table.set_column(number, table.schema.field(name), changed)
+    return table
 
 
 def _length(schema: pa.Schema) -> int:
@@ -188,6 +200,6 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as .parquet or .csv; the file is complete or as it was."""
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".csv":
-            pa.csv.write_csv(table, temporary)
+            pa.csv.write_csv(_texts(table, f"^({FORMULA})", r"'\1"), temporary)
         else:
             pq.write_table(table, temporary)

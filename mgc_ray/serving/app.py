@@ -8,6 +8,7 @@ import asyncio
 import base64
 import io
 import os
+import re
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
 from mgc_ray.results import Metrics, TrainedOn
-from mgc_ray.serving.receiving import FORM, drain, receive_song
+from mgc_ray.serving.receiving import FORM, Receiving, check_origin, drain
 from mgc_ray.tuning.pictures import coloured
 
 PAGE = Path(__file__).with_name("page.html")
@@ -129,6 +130,8 @@ app = FastAPI(
 app.add_middleware(HeadAsGet)
 _REFUSED = {
     400: {"model": Refusal, "description": "the body is not a form that can be read"},
+    403: {"model": Refusal, "description": "a page of another site has sent it"},
+    408: {"model": Refusal, "description": "the song was not received in time"},
     413: {"model": Refusal, "description": "the file is too large, or the song too long"},
     415: {"model": Refusal, "description": "the file is not audio that can be used"},
     422: {"model": Refusal, "description": "there is no field `file`, or there are several"},
@@ -210,6 +213,7 @@ class Replica:
         self._ensemble: Ensemble = ray.get(model[0])
         self._config = config.serve
         self._songs, self._most_songs = 0, _SONGS_AT_A_TIME + config.waiting
+        self._receiving = Receiving(config.serve.timeout, 2 * self._most_songs)
         self._free = asyncio.Semaphore(_SONGS_AT_A_TIME)
         self._decoding = threading.Semaphore(_DECODED_AT_A_TIME)
         # always the same thread: each that calls PyTorch would start its own team of OpenMP threads
@@ -225,8 +229,9 @@ class Replica:
         return {"status": "ok"}
 
     @app.get("/model")
-    async def model(self) -> ModelInfo:
+    async def model(self, request: Request) -> ModelInfo:
         """The model's genres, members, training data, metrics, and the limits for songs."""
+        check_origin(request, self._config.host, self._config.hosts)
         info, config = self._ensemble.info, self._config
         return ModelInfo(
             genres=list(info.genres),
@@ -251,14 +256,15 @@ class Replica:
     ) -> Prediction:
         """The genres of one song: WAV, AU, FLAC, MP3, OGG."""
         config = self._config
+        check_origin(request, config.host, config.hosts)
         if self._songs >= self._most_songs:
             await drain(request, config.max_megabytes)
-            raise HTTPException(
-                503, f"{self._songs} songs are waiting already: send it again in a moment"
-            )
+            raise self._full()
+        file = await self._receiving.song(request, config.max_megabytes)
+        if self._songs >= self._most_songs:
+            raise self._full()
         self._songs += 1
         try:
-            file = await receive_song(request, config.max_megabytes)
             return await asyncio.wait_for(self._when_free(file, picture), config.timeout)
         except TimeoutError:
             raise HTTPException(
@@ -268,13 +274,19 @@ class Replica:
         finally:
             self._songs -= 1
 
+    def _full(self) -> HTTPException:
+        return HTTPException(
+            503, f"{self._songs} songs are waiting already: send it again in a moment"
+        )
+
     async def _when_free(self, file: UploadFile, picture: bool) -> Prediction:
         async with self._free:
             return await self._predict(file, picture)
 
     async def _predict(self, file: UploadFile, picture: bool) -> Prediction:
         name = os.path.basename(file.filename or "") or "song"
-        with tempfile.NamedTemporaryFile(suffix=os.path.splitext(name)[1][:8]) as copy:
+        ending = re.sub(r"[^.\w]", "", os.path.splitext(name)[1][:8])
+        with tempfile.NamedTemporaryFile(suffix=ending) as copy:
             while block := await file.read(_BLOCK):
                 copy.write(block)
             copy.flush()

@@ -8,6 +8,7 @@ signal (see stopping.py).
 import codecs
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,9 @@ from mgc_ray import RequestError
 from mgc_ray.data.names import as_text, for_terminal, one_line
 from mgc_ray.terminal.process import prepare_process
 from mgc_ray.terminal.stopping import STATUS, end_if_stopped, obey_signals, on_stop, stop_message
+
+# that JSON need not escape, and a terminal may obey
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class _Console(Console):
@@ -104,7 +108,8 @@ def print_json(content: Any) -> None:
     NaN and infinity become null, bytes of names that are not UTF-8 become \\xNN.
     """
     takes_all = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
-    print(json.dumps(_plain(content), ensure_ascii=not takes_all), flush=True)
+    text = json.dumps(_plain(content), ensure_ascii=not takes_all)
+    print(_CONTROL.sub(lambda one: f"\\u{ord(one[0]):04x}", text), flush=True)
 
 
 def _plain(content: Any) -> Any:

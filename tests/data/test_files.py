@@ -18,6 +18,7 @@ from mgc_ray.data.files import (
     exclusive_lock,
     partial_path,
     read_json,
+    try_to_write,
     write_csv,
     write_json,
 )
@@ -57,6 +58,17 @@ def test_the_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
         assert not temporary.match("*.parquet")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept")
+    partial_path(tmp_path / "a.json").symlink_to(other)
+    write_json(tmp_path / "a.json", {"a": 1})
+    partial_path(tmp_path / "writable").symlink_to(other)
+    try_to_write(tmp_path / "writable")
+    assert other.read_text() == "kept"
+    assert read_json(tmp_path / "a.json", "test", "none") == {"a": 1}
 
 
 def test_partial_files_are_deleted_at_any_depth_and_others_are_kept(tmp_path: Path) -> None:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from mgc_ray.data.names import as_text, for_terminal, from_text, is_utf8, one_line
+from mgc_ray.data.names import (
+    as_text,
+    for_terminal,
+    from_cell,
+    from_text,
+    is_utf8,
+    one_line,
+    to_cell,
+)
 
 LATIN_1 = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
 
@@ -41,3 +49,16 @@ def test_one_line_has_no_control_characters() -> None:
 
 def test_text_of_several_lines_keeps_them() -> None:
     assert for_terminal(f"a\x1b[2J\n{LATIN_1}\n") == "a\\x1b[2J\ncaf\\xe9.wav\n"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+a", "-song.mp3", "@sum", "\tx", "'=x", "''@", "--1"])
+def test_what_a_spreadsheet_would_run_is_marked_and_comes_back(text: str) -> None:
+    assert to_cell(text) == f"'{text}"
+    assert from_cell(to_cell(text)) == text
+
+
+@pytest.mark.parametrize("value", ["rock", "'n roll", "-0.5", "+3", "a=b", "", 3, -2.5, None])
+def test_other_cells_stay_as_they_are(value: object) -> None:
+    assert to_cell(value) == value
+    if isinstance(value, str):
+        assert from_cell(value) == value

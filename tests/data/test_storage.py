@@ -3,11 +3,13 @@
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from pyarrow import fs
 
 from mgc_ray import RequestError
-from mgc_ray.data.storage import SharedFolder, Storage, local_path, use_copy
+from mgc_ray.data.storage import SharedFolder, Storage, local_path, scratch, use_copy
 from tests.data.conftest import PORT
 
 
@@ -55,6 +57,13 @@ def test_a_storage_is_pickled_without_keys(storage: Storage, tmp_path: Path) -> 
     ("uri", "reason"),
     [
         ("s3://key:secret@music/here", "must not contain an access key"),
+        ("s3://:secret@music/here", "must not contain an access key"),
+        ("s3://music/here?secret_key=secret", "must not contain an access key"),
+        ("abfss://music@account/here?client_secret=secret", "must not contain an access key"),
+        ("abfss://music:secret@account/here", "must not contain an access key"),
+        ("abfss://music@account/here?sas_token=secret", "must not contain an access key"),
+        ("gs://music/here?access_token=secret", "must not contain an access key"),
+        ("gs://secret@music/here", "must not contain an access key"),
         ("nothing://music", "cannot be used"),
         ("s3://no-bucket/x?scheme=http&endpoint_override=127.0.0.1:PORT", "cannot be used"),
         ("/proc/nothing", "cannot be used"),
@@ -64,6 +73,46 @@ def test_a_storage_that_cannot_be_used_is_refused(uri: str, reason: str, bucket:
     with pytest.raises(RequestError, match=reason) as error:
         Storage(uri.replace("PORT", str(PORT)))
     assert "secret" not in str(error.value)
+
+
+def test_the_usual_address_of_azure_holds_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+        asked.append(uri)
+        raise OSError("no such account")
+
+    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=from_uri))
+    with pytest.raises(RequestError, match="no such account"):
+        Storage("abfss://music@account.dfs.core.windows.net/here")
+    assert asked
+
+
+def test_names_that_lead_out_of_a_folder_are_not_fetched(
+    tmp_path: Path,
+) -> None:
+    there = [SimpleNamespace(path=f"music/a/{n}", type=fs.FileType.File) for n in ("x", "../../y")]
+
+    def get_file_info(asked: object) -> object:
+        return there if isinstance(asked, fs.FileSelector) else there[0]
+
+    storage = Storage(str(tmp_path / "bucket"))
+    there[0].type = fs.FileType.Directory
+    storage._fs, storage._root = SimpleNamespace(get_file_info=get_file_info), "music"
+    with pytest.raises(RequestError, match=r"must not lead out of it, but 'a/\.\./\.\./y' does"):
+        storage.get("a", tmp_path / "here")
+
+
+def test_a_link_in_place_of_the_scratch_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folder = scratch()
+    folder.rmdir()
+    (tmp_path / "mine").mkdir()
+    folder.symlink_to(tmp_path / "mine")
+    with pytest.raises(RequestError, match="belongs to another user"):
+        scratch()
 
 
 def test_a_task_on_another_node_sends_what_the_driver_fetches(

@@ -56,6 +56,8 @@ def test_json_is_one_line_without_nan_and_with_paths_as_text(
 ) -> None:
     print_json({"a": [1.5, float("nan"), float("inf")], "b": Path("x/y"), "c": "日本"})
     assert capsys.readouterr().out == '{"a": [1.5, null, null], "b": "x/y", "c": "日本"}\n'
+    print_json({"a": "\x1b[2J\x9b2J\x7f\u202e"})  # a terminal would obey
+    assert capsys.readouterr().out == '{"a": "\\u001b[2J\\u009b2J\\u007f\\u202e"}\n'
 
 
 # names as files and genres have them, and how a line of text shows each
