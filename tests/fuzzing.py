@@ -43,7 +43,7 @@ from mgc_ray.training.checkpoint import load_checkpoint
 from mgc_ray.tuning.space import default_params, load_space
 
 SECONDS = 30  # a case may take
-GIBIBYTE = 1 << 30  # more than before, a case may take
+GIBIBYTE = 1 << 30  # of address space, more than before, a case may take
 PROTOCOLS: list[Protocol] = ["grouped", "given", "cross-validation", "random-chunks"]
 NAMES = ("traffic", "Ärger", "音楽", "müzik 🎵", "a" * 200, "with\nline", "-dash", "عود", "'", " ")
 
@@ -89,9 +89,13 @@ def _limits() -> Iterator[None]:
 
     earlier = signal.signal(signal.SIGALRM, hang)
     signal.alarm(SECONDS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + GIBIBYTE, hard))
     try:
         yield
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
 
@@ -413,7 +417,7 @@ def model_cases(folder: Path, models: list[Path], count: int, seed: int) -> Iter
         files = sorted(path for path in copy.rglob("*") if path.is_file())
         path = draw.choice(files)
         if path.suffix == ".json" and draw.random() < 0.7:
-            what, content = _changed_json(json.loads(path.read_text()), draw)
+            what, content = changed_json(json.loads(path.read_text()), draw)
             path.write_text(json.dumps(content))
         else:
             what, data = damaged(path.read_bytes(), draw, [path.read_bytes(), b"{}", b"\0" * 8])
@@ -434,7 +438,7 @@ def model_cases(folder: Path, models: list[Path], count: int, seed: int) -> Iter
         shutil.rmtree(copy)
 
 
-def _changed_json(content: Any, draw: random.Random) -> tuple[str, Any]:
+def changed_json(content: Any, draw: random.Random) -> tuple[str, Any]:
     """Replace one value, anywhere, by one of another kind or size, or delete it."""
     places: list[tuple[Any, Any]] = []
 

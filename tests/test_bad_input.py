@@ -10,7 +10,7 @@ import pytest
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.loop import train
-from tests import fuzzing
+from tests import fuzzing, strangers
 
 TINY = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8, "max_epochs": 1}
 
@@ -37,6 +37,16 @@ def test_damaged_spaces(tmp_path: Path) -> None:
     counts, wrong = fuzzing.run_cases(fuzzing.space_cases(tmp_path, 500, seed=0))
     assert not wrong
     assert counts["refused"] > 300
+
+
+def test_what_strangers_pass_on(tmp_path: Path) -> None:
+    (tmp_path / "sound").mkdir()
+    for call in strangers.readers(strangers.write_all(tmp_path / "sound")).values():
+        call()
+    cases = strangers.stranger_cases(tmp_path / "cases", 150, seed=0)
+    counts, wrong = fuzzing.run_cases(cases)
+    assert not wrong
+    assert min(counts["result"], counts["refused"]) > 20
 
 
 @pytest.mark.parametrize("family", ["gru", "attention", "statistics", "discriminant"])

@@ -378,6 +378,7 @@ def _columns(place: TrackPlace) -> Params:
 def read_dataset_tracks(folder: Path) -> tuple[list[Track], list[TrackPlace]]:
     """What `write_tracks` wrote, in the same order."""
     path = folder / "tracks.parquet"
+    check_folder(folder, path.name)
     try:
         rows = read_table(path).to_pylist()
         tracks = validated(list[Track], rows)
@@ -396,6 +397,7 @@ def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
 def read_skipped(folder: Path) -> list[Skipped]:
     """What `write_skipped` wrote; nothing where the dataset is not at hand."""
     try:
+        check_folder(folder, "skipped.csv")
         with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
             return [
                 Skipped(from_cell(row["path"]), from_cell(row["reason"]))

@@ -172,7 +172,8 @@ def read_embedded(path: Path) -> EmbeddedSongs:
 def has_embeddings(path: Path) -> bool:
     """Whether a file is a table with embeddings."""
     try:
-        return path.suffix.lower() == ".parquet" and EMBEDDING in pq.read_schema(path).names
+        is_table = path.suffix.lower() == ".parquet" and path.is_file()  # a pipe would not end
+        return is_table and EMBEDDING in pq.read_schema(path).names
     except (OSError, pa.ArrowException):  # there is none, or it is something else
         return False
 

@@ -1,10 +1,13 @@
-"""Ten thousand damaged files of music and odd folders, as many tables, spaces and models together.
+"""Damaged music and odd folders, and a third as many tables, spaces, models, strangers' results.
 
     python tests/benchmarks/bad_input.py --count 10000 --models MODEL ...
 
 MODEL: checkpoints and ensembles to damage, besides results/gtzan/model. Prints how many had a
-result, how many were refused, and each case that had neither, hung, took more than 1 GiB or wrote
-to standard error.
+result, how many were refused, and each case that had neither, hung, needed more than 1 GiB of
+address space, wrote to standard error or opened a file outside of its folder. What libraries open:
+
+    strace -f -e trace=openat -o opened python tests/benchmarks/bad_input.py --kinds strangers
+    grep /outside/ opened
 """
 
 import argparse
@@ -15,9 +18,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests import fuzzing
+from tests import fuzzing, strangers
 
-KINDS = ["music", "folders", "tables", "spaces", "models"]
+KINDS = ["music", "folders", "tables", "spaces", "models", "strangers"]
 
 
 def main() -> int:
@@ -36,6 +39,7 @@ def main() -> int:
         "tables": lambda folder: fuzzing.table_cases(folder, count // 3, seed),
         "spaces": lambda folder: fuzzing.space_cases(folder, count // 3, seed),
         "models": lambda folder: fuzzing.model_cases(folder, models, count // 3, seed),
+        "strangers": lambda folder: strangers.stranger_cases(folder, count // 3, seed),
     }
     for category in (RuntimeWarning, UserWarning):
         warnings.simplefilter("always", category)  # for each case, not only for the first

@@ -217,7 +217,7 @@ def test_an_endless_upload_is_refused_before_its_end(server: str) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
         )
         block = head + bytes(2**20)
