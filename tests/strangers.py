@@ -95,7 +95,8 @@ def readers(results: Path) -> dict[str, Callable[[], object]]:
     def refitted() -> None:
         load_search(search)
         for one in read_refitted(search / "refit"):
-            _ = one.complete, one.seconds, one.rows
+            if one.complete:
+                _ = one.seconds, one.rows
 
     def searched() -> None:
         found = load_search(search)

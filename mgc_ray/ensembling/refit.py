@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.files import atomic_write, read_typed, write_json
 from mgc_ray.data.untrusted import read_arrays
@@ -154,4 +155,11 @@ def read_refitted(refit: Path) -> list[Refitted]:
 
 
 def _read_held(fold: Path) -> dict[str, np.ndarray]:
-    return read_arrays(fold / "held.npz")
+    path = fold / "held.npz"
+    try:
+        held = read_arrays(path)
+        return {name: held[name] for name in ("rows", "probs", "seconds")}
+    except (OSError, LookupError, ValueError) as error:
+        raise RequestError(
+            f"{path} is missing or damaged ({error}): delete {fold} and continue by --resume"
+        ) from None
