@@ -117,10 +117,11 @@ def readers(results: Path) -> dict[str, Callable[[], object]]:
         "streamed": lambda: [*open_chunks(dataset, ("train",), 0).pieces(np.arange(2))],
         "shards": shards,
         "skipped": lambda: read_skipped(dataset),
-        "ensemble": lambda: load_ensemble(search / "ensemble"),
-        "model": lambda: check_model(search / "ensemble"),
+        "ensemble": lambda: (load_search(search), load_ensemble(search / "ensemble")),
+        "model": lambda: (load_search(search), check_model(search / "ensemble")),
         "checkpoint": lambda: (load_search(search), load_checkpoint(model)),
         "initial": lambda: (
+            load_search(search),  # the folder that is given itself may be a link
             check_initial(search / "ensemble"),
             initial_params(search / "ensemble"),
         ),
