@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,19 @@ def mounted(place: Path, options: str) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def _replace(content: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content(path.read_bytes()))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {  # what a loss of power makes of a file
+    "empty": _replace(lambda whole: b""),
+    "half": _replace(lambda whole: whole[: len(whole) // 2]),
+    "zeros": _replace(lambda whole: bytes(len(whole))),
+    "zeros behind a half": _replace(lambda w: w[: len(w) // 2] + bytes(len(w) - len(w) // 2)),
+    "other bytes": _replace(lambda whole: b"\xa5" * len(whole)),
+}
 
 
 def without_rights(*command: str) -> Sequence[str]:

@@ -60,6 +60,7 @@ READ_FILES = {
     "training/checkpoint.py",
     "training/initial.py",  # checkpoints
     "training/state.py",
+    "tuning/searcher.py",  # the lines of Optuna's journal
     "tuning/tensorboard.py",  # what tuning/trial.py wrote
 }
 _READERS = {

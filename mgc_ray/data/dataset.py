@@ -16,6 +16,7 @@ what it was made from and which tracks are in it, so a shard of other settings i
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from mgc_ray.data.features import (
     feature_set_from_json,
     no_fingerprint,
 )
-from mgc_ray.data.files import atomic_write, read_typed, write_csv, write_json
+from mgc_ray.data.files import atomic_write, is_damaged, read_typed, write_csv, write_json
 from mgc_ray.data.names import from_cell
 from mgc_ray.data.split.protocols import LEAKY_PROTOCOLS
 from mgc_ray.data.storage import SharedFolder, Storage
@@ -109,6 +110,26 @@ class DatasetInfo:
 def table_name(source: str) -> str:
     """The last two parts of a folder's or table's path: they say what it is, not where it was."""
     return "/".join(Path(source).parts[-2:])
+
+
+def has_info(folder: Path) -> bool:
+    """Whether there is a DIR/dataset.json; a damaged one, as after a loss of power, is none."""
+    path = folder / "dataset.json"
+    return path.exists() and not is_damaged(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a Parquet file is there from its beginning to its end.
+
+    After a loss of power a file may be empty or cut, or zeros may be in it.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(4)
+            file.seek(-4, os.SEEK_END)
+            return (first, file.read(4)) == (b"PAR1", b"PAR1")
+    except OSError:
+        return False
 
 
 def read_info(folder: str | Path) -> DatasetInfo:

@@ -1,9 +1,11 @@
 """Files that are never seen half-written: written under another name, then renamed.
 
-And whether a place can be written at all, which is found out before any work.
+What is written this way is on the disk when it is renamed, and stays through a loss of power. And
+whether a place can be written at all, which is found out before any work.
 """
 
 import csv
+import ctypes
 import errno
 import fcntl
 import json
@@ -11,7 +13,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,8 @@ from mgc_ray.settings import Params, validated
 T = TypeVar("T")
 
 LOCK = ".lock"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's renameat2
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # file systems that know no such thing
 
 
 @contextmanager
@@ -33,7 +37,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     create_new(temporary)
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -42,6 +48,53 @@ def create_new(path: Path) -> None:
     """Make an empty file in place of whatever is there: a link that somebody has put there, e.g."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(file)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put the folder `new` in the place of `folder`, which holds the old or the new at any time."""
+    for path in (*new.rglob("*"), new):
+        sync(path)
+    if folder.exists() and not _exchanged(new, folder):
+        old = partial_path(folder.with_name(f"{folder.name}.old"))
+        os.rename(folder, old)
+        os.rename(new, folder)
+        os.rename(old, new)
+    elif not folder.exists():
+        os.rename(new, folder)
+    sync(folder.parent)
+    delete(new)
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    """Exchange two folders at once, where the system can (Linux, on most file systems)."""
+    library = ctypes.CDLL(None)
+    names = os.fsencode(a), os.fsencode(b)
+    return hasattr(library, "renameat2") and not library.renameat2(
+        _HERE, names[0], _HERE, names[1], _EXCHANGE
+    )
+
+
+def delete(path: Path) -> None:
+    """Delete a file or folder, if it is there; a folder is there whole, or not at all."""
+    if path.is_dir() and not path.is_symlink():
+        gone = path if path.name.endswith(".tmp") else partial_path(path)
+        with suppress(FileNotFoundError):
+            os.replace(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def partial_path(path: Path) -> Path:
@@ -192,6 +245,15 @@ def read_typed(cls: type[T], path: Path, what: str, remedy: str) -> T:
             f"{path} is damaged, or it was written by another version of this program ({error}): "
             f"{remedy}"
         ) from None
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a file is there that holds no JSON object, as after a loss of power."""
+    try:
+        read_json(path, "file", "")
+    except RequestError:
+        return path.exists()
+    return False
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

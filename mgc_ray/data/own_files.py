@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mgc_ray import RequestError
+from mgc_ray.data.files import atomic_write
 
 CODE = "code"  # folder of copies, with one folder per kind in it
 FAMILIES, FEATURES = "families", "features"
@@ -80,7 +81,8 @@ def write_copies(folder: Path, kind: str, sources: Mapping[str, str]) -> None:
     for name, source in sources.items():
         place = folder / CODE / kind / f"{name}.py"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(source, "utf-8")
+        with atomic_write(place) as temporary:
+            temporary.write_text(source, "utf-8")
 
 
 def source_of(folder: Path, kind: str, path: str, option: str) -> str:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mgc_ray import RequestError
-from mgc_ray.data.files import atomic_write
+from mgc_ray.data.files import atomic_write, delete
 
 _SECRET = re.compile("key|secret|token|passw|sas|sig|cred|auth", re.IGNORECASE)
 _THREADS = 8  # a transfer waits for the network most of the time
@@ -177,14 +177,14 @@ class SharedFolder:
 
     def delete(self, name: str) -> None:
         """Delete it here and in the storage."""
-        _delete(self.folder / name)
+        delete(self.folder / name)
         if self.storage:
             self.storage.delete(f"{self.key}/{name}")
 
     def clear(self, name: str) -> None:
         """Delete this node's copy of what it has sent; never what others see."""
         if self.storage:
-            _delete(self.folder / name)
+            delete(self.folder / name)
 
 
 _copies: dict[str, str] = {}
@@ -208,13 +208,6 @@ def scratch() -> Path:
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
         raise RequestError(f"{folder} belongs to another user: set TMPDIR to another folder")
     return folder
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _files(path: Path) -> list[Path]:

@@ -14,19 +14,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from mgc_ray import RequestError
 from mgc_ray.data.chunks import ChunkTable
-from mgc_ray.data.files import atomic_write, read_typed, write_json
+from mgc_ray.data.files import atomic_write, delete, is_damaged, read_typed, write_json
 from mgc_ray.data.untrusted import read_arrays
 from mgc_ray.results import FOLDS, TrialRecord, ranked
 from mgc_ray.settings import Params, as_json
 from mgc_ray.task import Score, score
 from mgc_ray.training.batches import batches
-from mgc_ray.training.checkpoint import save_checkpoint
+from mgc_ray.training.checkpoint import is_checkpoint, save_checkpoint
 from mgc_ray.training.epoch import predict_probs
 from mgc_ray.training.loop import train
 
@@ -109,7 +110,12 @@ def fold_folder(folder: Path, fold: int) -> Path:
 
 
 def is_done(folder: Path, fold: int) -> bool:
-    return (fold_folder(folder, fold) / "held.npz").exists()
+    """Whether a fold has its model and its predictions; damaged ones count as none."""
+    place = fold_folder(folder, fold)
+    try:
+        return {"rows", "probs", "seconds"} <= _read_held(place).keys() and is_checkpoint(place)
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return False
 
 
 def fit_fold(
@@ -135,6 +141,7 @@ def fit_fold(
             break
     seconds = time.perf_counter() - started
     out = fold_folder(folder, fold)
+    delete(out)  # what an earlier attempt has left may be of other settings
     save_checkpoint(out, epoch, plan.family, plan.params, chunks.info)
     rows = np.flatnonzero(left_out)
     source = batches(parts, epoch.classifier.names, device)
@@ -147,6 +154,8 @@ def read_refitted(refit: Path) -> list[Refitted]:
     """All configurations under REFIT, best first, complete or not."""
     refitted = []
     for path in sorted(refit.glob("*/refit.json")):
+        if is_damaged(path):  # as after a loss of power; those that are wanted now are whole
+            continue
         plan = read_typed(RefitPlan, path, "refit", "delete its folder")
         done = [fold for fold in range(plan.folds) if is_done(path.parent, fold)]
         folds = tuple(fold_folder(path.parent, fold) for fold in done)

@@ -25,6 +25,7 @@ from mgc_ray.data.decoded import DecodedTrack
 from mgc_ray.data.device import best_device, frozen
 from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.features.array import is_array
+from mgc_ray.data.files import partial_path, replace_folder
 from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
 from mgc_ray.data.untrusted import check_folder
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
@@ -283,14 +284,14 @@ def shipped_model() -> Path:
 def save_ensemble(
     folder: Path, info: EnsembleInfo, sources: Sequence[Path], half: bool = False
 ) -> None:
-    """Write an ensemble with the checkpoints of its members; the folder is complete or absent.
+    """Write an ensemble with the checkpoints of its members; an earlier one stands until it is.
 
     `half`: weights in 16 bits, for one that is to be small.
     Raises RequestError where `folder` holds anything but an earlier ensemble.
     """
     folder = Path(os.path.abspath(folder))  # "." has no name
     check_ensemble_folder(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = partial_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         for member, source in zip(info.members, sources, strict=True):
@@ -301,8 +302,7 @@ def save_ensemble(
                 halve(place)
             _copy_own_files(temporary, read_checkpoint_config(place, MODEL_REMEDY))
         info.write(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -39,10 +39,10 @@ def check_checkpoint_folder(out: Path | None) -> None:
 
 def check_dataset_folder(folder: Path) -> None:
     """Refuse a place where no dataset can be written, unless it has a finished one."""
-    from mgc_ray.data.dataset import read_info  # imports SciPy
+    from mgc_ray.data.dataset import has_info, read_info  # imports SciPy
 
     with suppress(MissingFileError):  # of a feature that will be known when --features is read
-        if not (os.path.exists(folder / "dataset.json") and read_info(folder).finished):
+        if not (has_info(folder) and read_info(folder).finished):
             check_output_folder("--dataset", folder)
 
 

@@ -190,11 +190,14 @@ def _refuse_second(out: Path, holder: str) -> None:
 
 
 def _read_parts(parts: Path, schema: pa.Schema) -> list[pa.Table]:
-    """Parts of an earlier run with other columns are deleted."""
+    """Parts of an earlier run with other columns are deleted, and those that are damaged."""
     tables = []
     for path in sorted(parts.glob("*.parquet")):
-        table = pq.read_table(path)
-        if table.schema.equals(schema):
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException):  # as after a loss of power: its songs are read again
+            table = None
+        if table is not None and table.schema.equals(schema):
             tables.append(table)
         else:
             path.unlink()

@@ -25,6 +25,8 @@ from mgc_ray.data.dataset import (
     ShardContent,
     TrackPlace,
     finish,
+    has_info,
+    is_whole,
     read_info,
     read_shard_content,
     shard_path,
@@ -93,7 +95,7 @@ def preprocess(
     shared = shared_dataset(folder, storage)
     if not overwrite:
         finished = finished_dataset(folder, storage)
-        if (folder / "dataset.json").exists():
+        if has_info(folder):
             _check_same_dataset(folder, tables)
         if finished:
             return finished
@@ -122,18 +124,20 @@ def finished_dataset(folder: Path, storage: Storage | None) -> DatasetInfo | Non
     What another head of the cluster has made is fetched from the storage.
     """
     shared = shared_dataset(folder, storage)
-    if not (folder / "dataset.json").exists():
+    if not has_info(folder):
         shared.fetch("dataset.json")
-        if not (folder / "dataset.json").exists():
+        if not has_info(folder):
             return None
     info = read_info(folder)
     if not info.finished:
         return None
     needed = ["tracks.parquet", *map(_name, range(info.shards))]
-    for name in [*needed, "skipped.csv"]:
-        if not (folder / name).exists():
+    for name in needed:
+        if not is_whole(folder / name):
             shared.fetch(name)
-    if not all((folder / name).exists() for name in needed):
+    if not (folder / "skipped.csv").exists():
+        shared.fetch("skipped.csv")
+    if not all(is_whole(folder / name) for name in needed):
         return None
     _complete_storage(shared, info)
     return info
@@ -489,7 +493,7 @@ def _check_same_dataset(folder: Path, tables: Tables) -> None:
 
 
 def _missing(folder: Path, shards: Sequence[int] | Shards) -> list[int]:
-    return [shard for shard in shards if not shard_path(folder, shard).exists()]
+    return [shard for shard in shards if not is_whole(shard_path(folder, shard))]
 
 
 def _name(shard: int) -> str:

@@ -52,7 +52,6 @@ from mgc_ray.results import (
     SearchResult,
     TrialRecord,
     ranked,
-    read_records,
     write_predictions,
 )
 from mgc_ray.settings import Params
@@ -62,6 +61,7 @@ from mgc_ray.terminal.progress import progress
 from mgc_ray.training.initial import check_features, initial_params
 from mgc_ray.tuning.callbacks import AllTrialsFailError
 from mgc_ray.tuning.cluster import Cluster, ray_cluster
+from mgc_ray.tuning.recovery import ended_trials
 from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import run_trials
 from mgc_ray.tuning.searcher import WarmStart
@@ -160,7 +160,7 @@ def _train(
 ) -> tuple[SearchResult, HeldOut]:
     """All that needs Ray: the dataset, the trials, their refit."""
     config = plan.request.config
-    earlier = read_records(config.folder / "trials")
+    earlier = ended_trials(shared)
     resources = cluster.share(config.tuning)
     result = _save(replace(result, resources=resources), shared)
     dataset = plan.request.dataset or _dataset(plan.request)

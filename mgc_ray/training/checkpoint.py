@@ -18,7 +18,7 @@ from torch import Tensor
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.features import FeatureSet, feature_set_from_json
-from mgc_ray.data.files import atomic_write, write_json
+from mgc_ray.data.files import atomic_write, is_damaged, write_json
 from mgc_ray.data.own_files import MissingFileError
 from mgc_ray.data.untrusted import parse_json
 from mgc_ray.models import families, full_params
@@ -68,7 +68,7 @@ def save_checkpoint(
 ) -> None:
     """Write (or replace) the checkpoint in `folder` by this epoch's, trained for `task`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / CHECKPOINT_JSON).exists():
+    if is_damaged(folder / CHECKPOINT_JSON) or not (folder / CHECKPOINT_JSON).exists():
         own = TrainedOn(info.source_name, info.protocol, task)
         config = CheckpointConfig(
             version=__version__,
@@ -128,6 +128,19 @@ def halve(folder: Path) -> None:
     }
     with atomic_write(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(small, metadata=header))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder has both files of a checkpoint, and neither is empty, cut or full of zeros.
+
+    As it may be after a loss of power; weights are not compared with settings.
+    """
+    path = folder / CHECKPOINT_JSON
+    try:
+        with safe_open(folder / "model.safetensors", framework="pt"):
+            return path.exists() and not is_damaged(path)
+    except (OSError, SafetensorError):
+        return False
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:

@@ -24,7 +24,7 @@ from mgc_ray.tuning.callbacks import (
 )
 from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
-from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart
+from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart, forget_lost
 from mgc_ray.tuning.space import Suggest, parameter_types, with_features, with_fixed
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from mgc_ray.tuning.trial import STATE, TrialContext, run_trial, send_initial
@@ -60,6 +60,7 @@ def run_trials(
     for record in earlier:  # where the driver died between a record and what follows it
         search.delete(f"trials/{record.trial}/{STATE}")
     journal = search.folder / JOURNAL
+    forget_lost(journal, earlier)
     searcher = OptunaSearcher(journal, spaces, config.seed, warm_start, earlier)
     remaining = tuning.trials - len(earlier)
     if remaining <= 0:

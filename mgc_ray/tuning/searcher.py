@@ -6,10 +6,11 @@ the values it reported, and a failed one failed. The study is a journal file, so
 driver and opens in optuna-dashboard.
 """
 
+import json
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from mgc_ray.data.files import atomic_write, sync
 from mgc_ray.results import COMPLETED, FAILED, OUT_OF_TIME, STOPPED_EARLY, TrialRecord
 from mgc_ray.settings import Params
 from mgc_ray.task import scores_so_far
@@ -78,16 +80,20 @@ class OptunaSearcher(Searcher):
         self._spaces = spaces
         self._trials: dict[str, optuna.Trial] = {}  # that run, by Tune's id
         self._by_name: dict[str, optuna.Trial] = {}
-        _cut_half_line(journal)
+        _cut_damaged_end(journal)
         # without storage's own locking: one driver writes, and a lock outlives a killed one
         storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_NoLock()))
+        begun = bool(earlier)
         self._studies = {
-            family: _study(storage, family, suggest, seed + 1000 * i, warm_start)
+            family: _study(storage, family, suggest, seed + 1000 * i, warm_start, begun)
             for i, (family, suggest) in enumerate(spaces.items())
         }
-        self._asked = sum(len(_real_trials(study)) for study in self._studies.values())
-        self._unfinished = []
         ended = {record.trial: record for record in earlier}
+        self._add_unknown(ended)
+        numbers = [record.number for record in earlier]
+        asked = sum(len(_real_trials(study)) for study in self._studies.values())
+        self._asked = max([asked, *(number + 1 for number in numbers)])
+        self._unfinished = []
         for family, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 record = ended.get(frozen.user_attrs.get("trial", ""))
@@ -95,6 +101,18 @@ class OptunaSearcher(Searcher):
                     _tell(optuna.Trial(study, frozen._trial_id), record)
                 else:
                     self._unfinished.append((family, frozen))
+
+    def _add_unknown(self, records: Mapping[str, TrialRecord]) -> None:
+        """Add to the studies the trials that only have a record: the journal may be damaged."""
+        known = {
+            trial.user_attrs.get("trial")
+            for study in self._studies.values()
+            for trial in study.get_trials(deepcopy=False)
+        }
+        for name, record in records.items():
+            study = self._studies.get(record.family)
+            if study is not None and name not in known:
+                study.add_trial(_as_running(record, self._spaces[record.family]))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles this for a restore of its own, which is never used."""
@@ -151,6 +169,17 @@ class OptunaSearcher(Searcher):
         """Nothing to restore: a new searcher reads the journal."""
 
 
+def _as_running(record: TrialRecord, suggest: Suggest) -> optuna.trial.FrozenTrial:
+    """A trial as the study had it before it ended, without parameters where the space has none."""
+    fixed = params_within(record.family, suggest, record.params)
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=fixed.params if fixed else {},
+        distributions=fixed.distributions if fixed else {},
+        user_attrs={"trial": record.trial},
+    )
+
+
 def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
     """Write into the study what a record says: its scores, and how it ended."""
     best, known = -math.inf, _reported(trial)
@@ -165,13 +194,67 @@ def _tell(trial: optuna.Trial, record: TrialRecord) -> None:
     trial.study.tell(trial, value, state=_STATES[record.status])
 
 
-def _cut_half_line(journal: Path) -> None:
-    """Cut off what a killed driver had half written: Optuna would append to it."""
-    if journal.exists():
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(journal, whole)
+def _cut_damaged_end(journal: Path) -> None:
+    """Cut a journal before the first line that is none: a half one of a killed driver, or zeros.
+
+    Optuna would append to it, and then fail.
+    """
+    if not journal.exists():
+        return
+    whole = 0
+    with journal.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n") or not _is_object(line):
+                break
+            whole += len(line)
+    if whole < journal.stat().st_size:
+        os.truncate(journal, whole)
+        sync(journal)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def forget_lost(journal: Path, records: Sequence[TrialRecord]) -> None:
+    """Let the study take trials as running that it takes as ended, but of which no record is left.
+
+    As after a loss of power: Optuna syncs its journal with each line. They are suggested again.
+    """
+    _cut_damaged_end(journal)
+    if not journal.exists():
+        return
+    known = {record.trial for record in records}
+    trials = {
+        family: study.get_trials(deepcopy=False) for family, study in load_studies(journal).items()
+    }
+    if not any(_is_lost(trial, known) for own in trials.values() for trial in own):
+        return
+    with atomic_write(journal) as temporary:
+        storage = JournalStorage(JournalFileBackend(str(temporary), lock_obj=_NoLock()))
+        for family, own in trials.items():
+            study = optuna.create_study(study_name=family, storage=storage, direction="maximize")
+            study.add_trials([_running(one) if _is_lost(one, known) else one for one in own])
+
+
+def _is_lost(trial: optuna.trial.FrozenTrial, known: set[str]) -> bool:
+    own = "from" not in trial.user_attrs and trial.state.is_finished()
+    return own and trial.user_attrs.get("trial") not in known
+
+
+def _running(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """The same trial before its first epoch."""
+    names = trial.user_attrs.keys() & {"trial"}
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={name: trial.user_attrs[name] for name in names},
+        system_attrs=trial.system_attrs,
+    )
 
 
 def load_studies(journal: Path) -> dict[str, optuna.Study]:
@@ -189,7 +272,9 @@ def _study(
     suggest: Suggest,
     seed: int,
     warm_start: Sequence[WarmStart],
+    begun: bool,
 ) -> optuna.Study:
+    """A family's study. `begun`: the search has trials, so one that is empty has lost them."""
     study = optuna.create_study(
         study_name=family, storage=storage, direction="maximize", load_if_exists=True
     )
@@ -206,6 +291,8 @@ def _study(
         defaults = default_params(family, suggest)
         for earlier in warm_start:
             _start_from(study, family, suggest, earlier)
+        if begun:
+            return study
         if defaults not in [trial.params for trial in study.get_trials(deepcopy=False)]:
             study.enqueue_trial(defaults)
         for params in _best_elsewhere(family, suggest, warm_start):

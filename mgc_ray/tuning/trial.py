@@ -17,7 +17,7 @@ from ray import tune
 from mgc_ray.config import Metric
 from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.device import best_device, breaks_the_process, is_out_of_memory
-from mgc_ray.data.files import atomic_write
+from mgc_ray.data.files import atomic_write, delete
 from mgc_ray.data.storage import SharedFolder, use_copy
 from mgc_ray.models import register_source
 from mgc_ray.results import EpochMetrics
@@ -104,6 +104,8 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
     trials = context.search.subfolder("trials").on_this_node()
     fetch_initial(params, context.search)
     kept = _KeptState(trials, f"{trial}/{STATE}", params | {"split_id": chunks.info.split_id})
+    if kept.state is None:  # what an earlier attempt has left is of other settings, or damaged
+        delete(trials.folder / trial)
     try:
         for report in kept.reported:
             report.send()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mgc_ray import RequestError
+from mgc_ray.data import files
 from mgc_ray.data.files import (
     LOCK,
     atomic_write,
@@ -16,8 +17,10 @@ from mgc_ray.data.files import (
     check_output_folder,
     delete_partial_files,
     exclusive_lock,
+    is_damaged,
     partial_path,
     read_json,
+    replace_folder,
     try_to_write,
     write_csv,
     write_json,
@@ -278,3 +281,60 @@ def test_a_file_that_nobody_may_change_is_refused(tmp_path: Path) -> None:
         assert "no permission to write to" in refusal(check_output_file, "--out", kept)
     finally:
         subprocess.run(["chattr", "-i", kept], check=True)
+
+
+# --- a loss of power, a kill ---
+
+
+def test_what_is_written_is_synced_before_it_is_renamed_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(file: int) -> None:
+        done.append(("sync", os.readlink(f"/proc/self/fd/{file}")))
+        fsync(file)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        done.append(("rename", str(source)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    path = tmp_path / "a.json"
+    write_json(path, {})
+    temporary = str(partial_path(path))
+    assert done == [("sync", temporary), ("rename", temporary), ("sync", str(tmp_path))]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_is_replaced_and_the_old_one_stands_until_then(
+    tmp_path: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:  # as on a file system that cannot
+        monkeypatch.setattr(files, "_exchanged", lambda a, b: False)
+    folder = tmp_path / "ensemble"
+    for content in ("old", "new"):
+        new = partial_path(folder)
+        (new / "members").mkdir(parents=True)
+        (new / "members/a").write_text(content)
+        if content == "new":
+            (folder / "only in the old").touch()
+        replace_folder(new, folder)
+        assert [p.name for p in tmp_path.iterdir()] == ["ensemble"]
+        assert (folder / "members/a").read_text() == content
+        assert not (folder / "only in the old").exists()
+
+
+@pytest.mark.parametrize("read", [read_json, is_damaged])
+def test_a_pipe_is_no_file_and_reading_it_does_not_wait(
+    tmp_path: Path, read: Callable[..., object]
+) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    if read is read_json:
+        with pytest.raises(RequestError, match="it is no file"):
+            read_json(tmp_path / "a.json", "search", "give another")
+    else:
+        assert is_damaged(tmp_path / "a.json")
+    assert not is_damaged(tmp_path / "nothing")

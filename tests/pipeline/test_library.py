@@ -24,6 +24,7 @@ from mgc_ray.pipeline import library
 from mgc_ray.pipeline.library import predict_library
 from tests.commands import command
 from tests.made_models import Member, register_own_family, write_ensemble
+from tests.places import DAMAGE
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -186,7 +187,9 @@ def test_a_second_run_predicts_files_that_are_new_or_changed_or_could_not_be_rea
     assert table["jazz/new.wav"]["genre"] == table["pop/pop.00000.wav"]["genre"]
 
 
+@pytest.mark.parametrize("damage", ["", "empty", "zeros behind a half"])
 def test_an_interrupted_run_continues_where_it_stopped(
+    damage: str,
     songs: Path,
     tmp_path: Path,
     finished: tuple[Path, library.Library],
@@ -198,10 +201,15 @@ def test_an_interrupted_run_continues_where_it_stopped(
     with pytest.raises(KeyboardInterrupt):
         predict_library(songs, out, shipped_model())
     assert not out.exists()
-    assert len(list((tmp_path / "genres.parquet.parts").glob("*.parquet"))) == 2
+    parts = sorted((tmp_path / "genres.parquet.parts").glob("*.parquet"))
+    assert len(parts) == 2
+    if damage:
+        DAMAGE[damage](parts[1])
+    kept = 4 if damage else 8
     predicted = record_predicted(monkeypatch)
     predict_library(songs, out, shipped_model())
-    assert 23 - 8 <= len(predicted) <= 23 - 8 + 2  # the two that cannot be read may be among them
+    # the two that cannot be read may be among them
+    assert 23 - kept <= len(predicted) <= 23 - kept + 2
     assert rows(out) == rows(finished[0])
     assert not (tmp_path / "genres.parquet.parts").exists()
 

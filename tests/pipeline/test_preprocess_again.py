@@ -29,6 +29,7 @@ from tests.pipeline.making import (
     times,
     wav,
 )
+from tests.places import DAMAGE
 
 pytestmark = pytest.mark.usefixtures("ray_cluster", "small_shards")
 
@@ -123,14 +124,32 @@ def test_a_head_that_has_nothing_continues_from_the_storage(tmp_path: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in sent} == sent  # no shard was computed again
 
 
-def test_only_a_deleted_shard_is_written_again(made: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("how", [None, *DAMAGE])
+def test_only_a_shard_that_is_deleted_or_damaged_is_written_again(
+    made: tuple[Path, Path], how: str | None
+) -> None:
     source, dataset = made
     before, expected = times(dataset), contents(dataset)
-    shard_path(dataset, 0).unlink()
+    if how:
+        DAMAGE[how](shard_path(dataset, 0))
+    else:
+        shard_path(dataset, 0).unlink()
     assert make(source, dataset).finished
     after = times(dataset)
     assert after["00001.parquet"] == before["00001.parquet"]
     assert after["00000.parquet"] != before["00000.parquet"]
+    assert contents(dataset) == expected
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "tracks.parquet"])
+def test_a_damaged_description_is_made_again_from_the_shards(
+    made: tuple[Path, Path], name: str
+) -> None:
+    source, dataset = made
+    before, expected = times(dataset), contents(dataset)
+    DAMAGE["empty"](dataset / name)
+    assert make(source, dataset).finished
+    assert times(dataset) == before
     assert contents(dataset) == expected
 
 

@@ -15,6 +15,7 @@ from mgc_ray.results import COMPLETED, FAILED, TrialRecord, TrialResources
 from mgc_ray.settings import Params
 from mgc_ray.tuning.cluster import Cluster
 from mgc_ray.tuning.refit import refit
+from tests.places import DAMAGE
 
 SMALL: Params = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8}
 RESOURCES = TrialResources(1.0, 0.0, 2)
@@ -78,9 +79,14 @@ def test_refit_covers_all_tracks_and_continues_where_it_stopped(
     assert len(files) == 6
     before = {path: path.stat().st_mtime_ns for path in files}
     files[2].unlink()
+    for number, name in enumerate(("held.npz", "model.safetensors", "config.json"), start=3):
+        DAMAGE["zeros"](files[number].with_name(name))
+    DAMAGE["empty"](tmp_path / "refit/gru-0000/refit.json")
+    before |= {path: path.stat().st_mtime_ns for path in files[3:]}
     refit(search, _config(3, batch_size=4), records, chunks, RESOURCES)
     after = {path: path.stat().st_mtime_ns for path in files}
-    assert [path for path in files if after[path] != before[path]] == [files[2]]
+    assert [path for path in files if after[path] != before[path]] == files[2:]
+    assert all(one.complete for one in read_refitted(tmp_path / "refit"))
 
 
 def test_no_group_is_in_two_folds(chunks: Chunks) -> None:
