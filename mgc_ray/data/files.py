@@ -115,19 +115,33 @@ def delete_partial_files(folder: Path) -> None:
 def exclusive_lock(folder: Path, in_use: Callable[[str], None]) -> Iterator[None]:
     """Hold FOLDER's lock; where another process holds it, call `in_use(holder)`, then wait.
 
-    The lock ends with the process, however that ends; the file `.lock` stays.
+    The lock ends with the process, however that ends; the file `.lock` stays, unless the holder
+    deletes the folder, which is made again for the next one.
     """
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            in_use(file.read().strip() or "another process")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+    while True:
+        folder.mkdir(exist_ok=True)
+        with open(folder / LOCK, "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                in_use(file.read().strip() or "another process")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file.fileno(), folder / LOCK):
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+            return
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is still the one at this path."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 # ---- places to write ----

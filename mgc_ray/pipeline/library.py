@@ -2,7 +2,8 @@
 
 Predictions are written to OUT.parts, one file per few hundred songs, and at the end to OUT. A song
 is identified by its path, size and time of change: only what is new or has changed is predicted
-again, also by a later run over the same OUT.
+again, also by a later run over the same OUT. Rows of folders that are missing or empty at one run,
+as of a disk that is not mounted, are kept.
 """
 
 import os
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,7 @@ from mgc_ray.config import ClusterConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.features import TOO_SHORT
 from mgc_ray.data.files import delete_partial_files, exclusive_lock
-from mgc_ray.data.names import as_text
+from mgc_ray.data.names import as_text, from_text
 from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.embedding import VERSION, embedding_length, predict_and_embed
 from mgc_ray.ensembling.saved import Ensemble
@@ -34,9 +35,11 @@ from mgc_ray.pipeline.library_table import (
     Origin,
     has_embeddings,
     model_key,
+    music_of,
     parts_folder,
     read_earlier,
     table_schema,
+    with_columns,
     with_origin,
     write_table,
 )
@@ -47,6 +50,7 @@ from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
 
 _ROWS_PER_PART = 256
+_AWAY = "its folder was missing or empty in the last run"
 _FILES_PER_TASK = (4, 64)
 
 
@@ -118,7 +122,9 @@ def predict_library(
         raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
     key = model_key(Path(model), ensemble.info.members, VERSION if embeddings else "")
     schema = table_schema(ensemble.genres, embedding_length(ensemble) if embeddings else 0)
-    earlier = read_earlier(out, schema)
+    before = read_earlier(out, schema)
+    _check_same_library(out, before, folder, files)
+    earlier = with_columns(before, schema)
     if embeddings and out.exists() and not has_embeddings(out):
         console.print(f"{out} has no embeddings yet: its songs are read again", soft_wrap=True)
     parts = parts_folder(out)
@@ -127,6 +133,7 @@ def predict_library(
         delete_partial_files(parts)
         known = _still_valid([earlier, *_read_parts(parts, schema)], files, key)
         known = known.filter(pc.is_valid(known["genre"]))  # what could not be read is tried again
+        known = _with_reason(known, None)  # its folder may have been away
         present = set(known["path"].to_pylist())
         missing = [file for file in files if file.shown not in present]
         if missing:
@@ -137,12 +144,18 @@ def predict_library(
             schema=schema,
         )
         read = pa.concat_tables([known, new])
-        table = pa.concat_tables([read, left_out]).sort_by("path")
-        if embeddings:
-            origin = Origin(*(as_text(os.path.abspath(place)) for place in (folder, model)))
-            table = with_origin(table, origin)
-        write_table(out, table)
-    shutil.rmtree(parts)
+        kept = _of_missing_folders(earlier, folder, files, [*found.left_out], key)
+        if len(kept):
+            console.print(
+                f"{out} keeps {count_of(len(kept), 'row')} of songs whose folder is missing or "
+                "empty now, as of a disk that is not mounted; if they are gone for good, delete "
+                "it and run again",
+                soft_wrap=True,
+            )
+        table = pa.concat_tables([read, left_out, kept]).sort_by("path")
+        origin = Origin(*(as_text(os.path.abspath(place)) for place in (folder, model)))
+        write_table(out, with_origin(table, origin))
+        shutil.rmtree(parts)
     if playlists:
         on_disk = {file.shown: file.path for file in files}
         columns = (read[name].to_pylist() for name in ("path", "genre", "probability"))
@@ -187,6 +200,67 @@ def _row(file: File, key: str) -> Params:
 
 def _refuse_second(out: Path, holder: str) -> None:
     raise RequestError(f"{out} is being written by {holder}: wait for it, or choose another --out")
+
+
+def _check_same_library(out: Path, table: pa.Table, folder: Path, files: Sequence[File]) -> None:
+    """Refuse to replace the table of another folder of music.
+
+    A library that has moved has songs of the table, unchanged. A table without its origin, a CSV,
+    is that of a folder that has half of its songs, changed or not.
+    """
+    origin = music_of(table)
+    if not len(table) or (origin and os.path.realpath(origin) == os.path.realpath(folder)):
+        return
+    rows = _identities(table)
+    same = rows & {(one.shown, one.size, one.modified_ns) for one in files if one.size >= 0}
+    names = {path for path, _, _ in rows} & {file.shown for file in files}
+    if not same and (origin or 2 * len(names) < len(table)):
+        raise RequestError(
+            f"--out {out} is the table of {f'the songs in {origin}' if origin else 'other songs'}, "
+            f"and none of its songs is in {folder}: give another --out, or delete it"
+        )
+
+
+def _identities(table: pa.Table) -> set[tuple[str, int, int]]:
+    columns = (table[name].to_pylist() for name in ("path", "size", "modified_ns"))
+    return set(zip(*columns, strict=True))
+
+
+def _of_missing_folders(
+    table: pa.Table, folder: Path, files: Sequence[File], left_out: Sequence[Any], key: str
+) -> pa.Table:
+    """The rows of songs whose folder is not there, or is empty, and that are nowhere else.
+
+    All embeddings of a table are of one model, the one with this `key`.
+    """
+    present = {file.shown for file in files} | {
+        as_text(os.path.relpath(path, folder)) for path, _ in left_out
+    }
+    moved = {(os.path.basename(file.shown), file.size, file.modified_ns) for file in files}
+    there: dict[str, bool] = {}
+    mask = []
+    columns = (table[name].to_pylist() for name in ("path", "size", "modified_ns", "model"))
+    for path, size, modified, model in zip(*columns, strict=True):
+        place, name = os.path.split(path)
+        gone = path not in present and (name, size, modified) not in moved
+        if gone and place not in there:
+            there[place] = _has_entries(os.path.join(folder, from_text(place)))
+        usable = model == key or EMBEDDING not in table.column_names
+        mask.append(gone and not there[place] and usable)
+    return _with_reason(table.filter(pa.array(mask, pa.bool_())), _AWAY)
+
+
+def _has_entries(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
+
+
+def _with_reason(table: pa.Table, reason: str | None) -> pa.Table:
+    column = pa.array([reason] * len(table), pa.string())
+    return table.set_column(table.column_names.index("reason"), "reason", column)
 
 
 def _read_parts(parts: Path, schema: pa.Schema) -> list[pa.Table]:

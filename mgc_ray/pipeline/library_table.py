@@ -1,8 +1,8 @@
 """The table of a library: what `predict --out` writes and `similar` reads.
 
 One row per file: OWN_COLUMNS, `prob_GENRE` for each genre, and with `--embeddings` the column
-`embedding`, a fixed-length list of float32 (see ensembling/embedding.py). The metadata of a table
-with embeddings also record where the library and the model are (`Origin`).
+`embedding`, a fixed-length list of float32 (see ensembling/embedding.py). The metadata of a Parquet
+file also record where the library and the model are (`Origin`).
 """
 
 import hashlib
@@ -72,11 +72,12 @@ def model_key(model: Path, members: Iterable[Member], embedding_version: str = "
 
 
 def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
-    """The table of an earlier run, empty where that had other columns.
+    """The table of an earlier run, also one of other columns; empty where there is none.
 
-    RequestError where `out` is something else, which must not be overwritten.
+    `schema` decides the types of a CSV's columns. RequestError where `out` is something else, which
+    must not be overwritten.
     """
-    if not out.exists():
+    if not out.exists() or not out.stat().st_size:
         return schema.empty_table()
     try:
         if out.suffix.lower() == ".parquet":
@@ -91,8 +92,7 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
             table = pa.csv.read_csv(out, parse_options=lines, convert_options=options)
             table = _texts(table, f"^'({FORMULA})", r"\1")
         if set(OWN_COLUMNS) <= set(table.column_names):
-            same = table.column_names == schema.names and _length(table.schema) == _length(schema)
-            return table.cast(schema) if same else schema.empty_table()
+            return table
     except (OSError, pa.ArrowException):
         pass
     raise RequestError(
@@ -108,6 +108,20 @@ def _texts(table: pa.Table, pattern: str, replacement: str) -> pa.Table:
             changed = pc.replace_substring_regex(table[name], pattern, replacement)
             table = table.set_column(number, table.schema.field(name), changed)
     return table
+
+
+def with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in these columns; empty where its own are others, of another model."""
+    same = table.column_names == schema.names and _length(table.schema) == _length(schema)
+    return table.cast(schema) if same else schema.empty_table()
+
+
+def music_of(table: pa.Table) -> str:
+    """Where the songs of a table are; "" where it does not say so."""
+    try:
+        return str(json.loads((table.schema.metadata or {})[_ORIGIN])["music"])
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _length(schema: pa.Schema) -> int:

@@ -1,8 +1,11 @@
 """Files that are complete or absent, places to write, JSON, CSV and the lock of a folder."""
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +116,27 @@ def test_a_lock_is_held_until_its_process_ends(tmp_path: Path) -> None:
     assert holders
     assert holders[0].startswith(f"process {other.pid} on ")
     assert (tmp_path / LOCK).exists()
+
+
+def test_a_lock_that_is_deleted_with_its_folder_is_not_held_by_who_waited_for_it(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "parts"
+    order: list[str] = []
+
+    def wait() -> None:
+        with exclusive_lock(folder, lambda holder: order.append("waits")):
+            order.append("holds")
+            assert (folder / LOCK).exists()
+
+    thread = threading.Thread(target=wait)
+    with exclusive_lock(folder, print):
+        thread.start()
+        while not order:
+            time.sleep(0.01)
+        shutil.rmtree(folder)
+    thread.join(30)
+    assert order == ["waits", "holds"]
 
 
 def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:

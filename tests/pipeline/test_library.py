@@ -394,6 +394,98 @@ def test_a_request_that_cannot_be_met_is_refused(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("away", ["missing", "empty", "broken link"])
+def test_rows_of_a_disk_that_is_not_mounted_are_kept(
+    music: Path,
+    tmp_path: Path,
+    away: str,
+    ending: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, disk = tmp_path / f"genres.{ending}", tmp_path / "disk"
+    (music / "jazz/loop").unlink()  # which would lead elsewhere
+    shutil.move(music / "jazz", disk)
+    if away == "broken link":
+        (music / "jazz").symlink_to(disk)
+    else:
+        shutil.move(disk, music / "jazz")
+    predict_library(music, out, shipped_model())
+    first = out.read_bytes()
+    count = first.count(b"jazz/") if ending == "csv" else 0
+
+    shutil.move(disk if away == "broken link" else music / "jazz", tmp_path / "elsewhere")
+    if away == "empty":
+        (music / "jazz").mkdir()
+    capsys.readouterr()
+    without = predict_library(music, out, shipped_model(), playlists=tmp_path / "lists")
+    printed = capsys.readouterr().err
+    assert "of songs whose folder is missing or empty now" in printed
+    if ending == "csv":
+        assert out.read_bytes().count(b"jazz/") == count
+    assert without.files < 23
+    listed = "".join(path.read_text() for path in (tmp_path / "lists").iterdir())
+    assert "jazz/jazz.00000.wav" not in listed
+
+    if away == "empty":
+        (music / "jazz").rmdir()
+    shutil.move(tmp_path / "elsewhere", disk if away == "broken link" else music / "jazz")
+    predicted = record_predicted(monkeypatch)
+    predict_library(music, out, shipped_model())
+    assert set(predicted) <= {"rock/broken.mp3", "rock/nowhere.flac"}
+    if ending == "csv":
+        assert out.read_bytes() == first
+
+
+def test_rows_of_songs_that_were_deleted_or_moved_go(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "genres.parquet"
+    predict_library(music, out, shipped_model())
+    (music / "jazz/jazz.00000.wav").unlink()
+    shutil.move(music / "pop", music / "more")
+    predict_library(music, out, shipped_model())
+    assert "missing or empty" not in capsys.readouterr().err
+    paths = set(rows(out))
+    assert "jazz/jazz.00000.wav" not in paths
+    assert not [path for path in paths if path.startswith("pop/")]
+    assert "more/pop.00000.wav" in paths
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_the_table_of_another_folder_is_not_replaced(
+    music: Path, tmp_path: Path, ending: str
+) -> None:
+    out, other = tmp_path / f"genres.{ending}", tmp_path / "other"
+    predict_library(music, out, shipped_model())
+    before = out.read_bytes()
+    shutil.copytree(music / "pop", other / "mine")
+    with pytest.raises(RequestError, match=f"and none of its songs is in {other}: give another"):
+        predict_library(other, out, shipped_model())
+    assert out.read_bytes() == before
+    moved = tmp_path / "moved"
+    shutil.move(music, moved)
+    assert predict_library(moved, out, shipped_model()).known == 21
+
+
+def test_another_folder_with_songs_of_the_same_names_is_another_library(
+    music: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "genres.parquet", tmp_path / "other"
+    predict_library(music, out, shipped_model())
+    shutil.copytree(music, other, symlinks=True, copy_function=shutil.copyfile)  # changed later
+    with pytest.raises(RequestError, match=f"is the table of the songs in {music}, and none of"):
+        predict_library(other, out, shipped_model())
+
+
+def test_a_file_with_nothing_in_it_is_no_table_of_something_else(
+    songs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "genres.parquet").touch()
+    assert predict_library(songs, tmp_path / "genres.parquet", shipped_model()).files == 23
+
+
 def test_a_table_of_something_else_is_not_overwritten(songs: Path, tmp_path: Path) -> None:
     out = tmp_path / "accounts.csv"
     out.write_text("name,amount\na,1\n")
