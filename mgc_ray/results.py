@@ -12,6 +12,7 @@
 `load_search("results/NAME")` reads it. Accuracies are shares, 0..1.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -549,6 +550,7 @@ class SearchResult:
     best_trial: TrialRecord | None = None
     ensemble: SavedEnsemble | None = None
     seconds: float = 0.0
+    claims: tuple[str, ...] = ()  # of its drivers on its name in a storage, see data/storage.py
     # those of its trials that have ended, where they need not be read from their files
     ended: Annotated[tuple[TrialRecord, ...] | None, pydantic.Field(exclude=True)] = field(
         default=None, repr=False, compare=False
@@ -625,7 +627,7 @@ def load_search(folder: str | Path) -> SearchResult:
     result = read_typed(SearchResult, folder / SEARCH, "search", remedy)
     # it may have been moved
     moved = replace(result.config, results=str(folder.parent), name=folder.name)
-    return replace(result, config=moved)
+    return replace(result, name=Path(os.path.abspath(folder)).name, config=moved)
 
 
 def search_names(results: Path) -> Iterator[str]:

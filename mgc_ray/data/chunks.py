@@ -235,7 +235,7 @@ def _open(folder: Path, splits: Sequence[str], storage: Storage | None) -> Strea
         track=renumbered,
         split=split,
         tracks=[tracks[i] for i in present],
-        dataset=shared_dataset(folder, storage),
+        dataset=shared_dataset(folder, storage, info),
         shard=np.array([place.shard for place in places], np.int64)[track],
         row_group=np.array([place.row_group for place in places], np.int64)[track],
         chunk=chunk,

@@ -150,9 +150,13 @@ def read_finished_info(folder: str | Path) -> DatasetInfo:
     return info
 
 
-def shared_dataset(folder: Path, storage: Storage | None) -> SharedFolder:
-    """The dataset's folder, as the nodes of a cluster reach it."""
-    return SharedFolder(folder.resolve(), storage, f"datasets/{folder.name}")
+def shared_dataset(
+    folder: Path, storage: Storage | None, info: DatasetInfo | None = None
+) -> SharedFolder:
+    """The dataset's folder, as the nodes of a cluster reach it; with `info` also its copies."""
+    made_from = json.dumps(_made_from(info), sort_keys=True) if info else ""
+    identity = hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    return SharedFolder(folder.resolve(), storage, f"datasets/{folder.name}", identity=identity)
 
 
 # ---- shards ----

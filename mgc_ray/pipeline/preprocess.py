@@ -258,6 +258,7 @@ def _take_shard(other: Path, folder: Path, info: DatasetInfo, shards: Shards, sh
         return False
     target.parent.mkdir(exist_ok=True)
     with atomic_write(target) as temporary:
+        temporary.unlink(missing_ok=True)
         try:
             os.link(source, temporary)
         except OSError:  # a file system without links
@@ -296,7 +297,7 @@ def write_shards(
     def write(computed: _Computed) -> int:
         shard = computed.shard
         usable = [(t, _complete(info, features, rest)) for t, features, rest in computed.usable]
-        dataset = shared.on_this_node()
+        dataset = shared_dataset(shared.folder, shared.storage, info).on_this_node()
         write_shard(dataset.folder / _name(shard), info, usable, computed.skipped)
         dataset.send(_name(shard))
         dataset.clear(_name(shard))

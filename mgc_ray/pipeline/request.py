@@ -28,6 +28,7 @@ from mgc_ray.models import (
     shared_params,
 )
 from mgc_ray.pipeline.checks import check_gpus
+from mgc_ray.pipeline.continued import fetch_search, has_search
 from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
 from mgc_ray.tuning.address import check_address
@@ -114,7 +115,7 @@ def complete_search(config: SearchConfig) -> SearchConfig:
             "Hugging Face Audio Spectrogram Transformer"
         )
     results = Path(config.results)
-    name = config.name or _unused_name(results, chosen)
+    name = config.name or _unused_name(results, chosen, config.cluster.storage)
     if Path(name).name != name or name in (*_SHARED_FOLDERS, ".", ".."):
         raise RequestError(
             f"--name must be one folder name other than {' and '.join(_SHARED_FOLDERS)}, but it is "
@@ -122,6 +123,12 @@ def complete_search(config: SearchConfig) -> SearchConfig:
         )
     check_output_folder("--results", results)
     check_output_folder("--name", results / name)
+    storage = config.cluster.storage
+    if storage and name in Storage(storage).folders():
+        raise RequestError(
+            f"{storage} has {name} already: continue it by --resume {name} --storage {storage}, or "
+            "choose another --name"
+        )
     if _is_taken(results / name):
         raise RequestError(
             f"{results / name} exists already: continue it by --resume {name}, or choose another "
@@ -278,8 +285,11 @@ def _earlier(config: SearchConfig) -> SearchResult:
     """The search that is to be resumed."""
     results, name = Path(config.results), config.resume
     folder = results / name
-    if config.cluster.storage and not (folder / SEARCH).exists():
-        Storage(config.cluster.storage).get(name, folder)  # from another machine
+    storage = config.cluster.storage
+    if not storage and has_search(folder):
+        storage = load_search(folder).config.cluster.storage
+    if storage:
+        fetch_search(Storage(storage), folder.name, folder)
     if not (folder / SEARCH).exists():
         near = nearest(name, list(search_names(results)))
         raise RequestError(
@@ -326,10 +336,11 @@ def _at(config: SearchConfig, path: Sequence[str]) -> Any:
     return reduce(getattr, path, config)
 
 
-def _unused_name(results: Path, searched: Sequence[str]) -> str:
-    """gru-001, or the next number that no folder has."""
+def _unused_name(results: Path, searched: Sequence[str], storage: str) -> str:
+    """gru-001, or the next number that no folder has, here and in the storage."""
     stem = "-".join(searched) if len(searched) <= 3 else "all"
     taken = {path.name for path in results.iterdir()} if results.is_dir() else set()
+    taken |= set(Storage(storage).folders()) if storage else set()
     return next(n for i in range(1, 100_000) if (n := f"{stem}-{i:03d}") not in taken)
 
 

@@ -21,7 +21,7 @@ from mgc_ray.data.features import audio_features, feature_arguments, own_feature
 from mgc_ray.data.files import delete_partial_files, exclusive_lock
 from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
 from mgc_ray.data.split.folds import draw_folds
-from mgc_ray.data.storage import SharedFolder, Storage
+from mgc_ray.data.storage import Claim, SharedFolder, Storage, next_claim
 from mgc_ray.ensembling.build import (
     HeldOut,
     build_ensemble,
@@ -37,6 +37,7 @@ from mgc_ray.models import (
     params_of,
 )
 from mgc_ray.models._classifier import features_read
+from mgc_ray.pipeline.continued import refuse_second
 from mgc_ray.pipeline.preprocess import preprocess
 from mgc_ray.pipeline.request import SearchRequest
 from mgc_ray.pipeline.tables import read_tables
@@ -111,17 +112,19 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         resumed=earlier is not None,
         dataset=earlier.dataset if earlier else "",
         split_id=earlier.split_id if earlier else "",
+        claims=earlier.claims if earlier else (),
     )
     if result.why_families:
         console.print(result.why_families)
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder, lambda holder: _refuse_second(folder, holder)):
+    with exclusive_lock(folder, lambda holder: refuse_second(folder, holder)):
         delete_partial_files(folder)
         storage = Storage(config.cluster.storage) if config.cluster.storage else None
-        shared = SharedFolder(folder, storage, config.name)
-        _copy_own_files(config, shared)
-        result = _save(result, shared)  # so that it can be resumed from its first moment on
         try:
+            result, claim = _claimed(result, storage)
+            shared = SharedFolder(folder, storage, config.name, claim)
+            _copy_own_files(config, shared)
+            result = _save(result, shared)  # so that it can be resumed from its first moment on
             console.print(
                 "connecting to Ray" if config.cluster.address else "starting Ray", style="dim"
             )
@@ -135,9 +138,10 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         ensemble, predictions = test_ensemble(built, config.seed)
         write_predictions(folder / PREDICTIONS, predictions)
         seconds = round(time.monotonic() - started, 1)
-        result = replace(result, ensemble=ensemble, seconds=seconds, finished=True).write()
-        for name in (LEADERBOARD, JOURNAL, ENSEMBLE, PREDICTIONS, SEARCH):
+        for name in (LEADERBOARD, JOURNAL, ENSEMBLE, PREDICTIONS):
             shared.send(name)
+        result = replace(result, ensemble=ensemble, seconds=seconds, finished=True).write()
+        shared.send(SEARCH)
         write_report([result], folder / REPORT)  # last: all that it shows is safe by now
         shared.send(REPORT)
     return result
@@ -230,10 +234,19 @@ def _save(result: SearchResult, shared: SharedFolder) -> SearchResult:
     return result
 
 
-def _refuse_second(folder: Path, holder: str) -> None:
-    raise RequestError(
-        f"{folder} is being searched by {holder}: wait for it, stop it, or choose another --name"
-    )
+def _claimed(result: SearchResult, storage: Storage | None) -> tuple[SearchResult, Claim | None]:
+    """Take the search's name in the storage; what another driver does with it then ends.
+
+    The claim is noted here first, so that this folder is known to be up to date.
+    """
+    if storage is None:
+        return result, None
+    claim = next_claim(storage, result.config.name)
+    result = replace(result, claims=(*result.claims, claim.name)).write()
+    claim.take(over=result.resumed)
+    if len(result.claims) > 1:
+        console.print(f"a driver that still runs {claim.key} in {storage.uri} stops", style="dim")
+    return result, claim
 
 
 def _no_model(result: SearchResult, records: Sequence[TrialRecord]) -> SearchFailedError:

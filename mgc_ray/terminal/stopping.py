@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from mgc_ray.data.waiting import waits
+
 STATUS = 130
 _SIGNALS: dict[int, str] = {
     signal.SIGINT: "Ctrl-C",
@@ -84,9 +86,10 @@ def stop_message(name: str) -> str:
 def end_if_stopped(status: int) -> None:
     """End a process that was stopped and has said so, without what libraries do at their end.
 
-    That takes seconds, and may crash where they were interrupted.
+    That takes seconds, and may crash where they were interrupted. Nor do they wait then for a
+    network that does not answer.
     """
-    if _Process.stopped_by:
+    if _Process.stopped_by or waits():
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()

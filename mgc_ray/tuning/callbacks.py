@@ -173,6 +173,7 @@ class TrialLog(tune.Callback):
         for name in (EXAMPLES, VALIDATION):
             self._search.fetch(f"{place}/{name}")
         record.write(self._search.folder / place)
+        self._send_files(record)  # before anything that says that it has ended
         self._search.delete(f"{place}/{STATE}")
         ended = [r for r in self.records.values() if r.ended]
         write_leaderboard(self._search.folder / LEADERBOARD, ended)
@@ -180,12 +181,15 @@ class TrialLog(tune.Callback):
         for listener in self._listeners:
             listener.on_end(record)
         self._search.delete(f"{place}/{EXAMPLES}")  # TensorBoard has their picture
+        for name in (LEADERBOARD, JOURNAL):
+            self._search.send(name)
+
+    def _send_files(self, record: TrialRecord) -> None:
+        place = f"trials/{record.trial}"
         if self._search.storage:
             for path in (self._search.folder / place).iterdir():
                 if path.is_file():
                     self._search.send(f"{place}/{path.name}")
-            for name in (LEADERBOARD, JOURNAL):
-                self._search.send(name)
 
     def _delete_weights(self, ended: Sequence[TrialRecord]) -> None:
         for record in ranked(ended)[self._keep :]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -24,6 +25,7 @@ import search_spaces as spaces
 from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig, TuneConfig
 from mgc_ray.data.storage import SharedFolder
+from mgc_ray.data.waiting import within
 from mgc_ray.results import TrialResources
 from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.stopping import uninterrupted
@@ -31,6 +33,7 @@ from mgc_ray.tuning.address import check_address, no_cluster
 from mgc_ray.tuning.start import job_config, own_signals, start_ray
 
 _LOOK = 1.0  # seconds between two looks at the cluster's nodes, while none can work
+_ANSWER = 20.0  # seconds in which a cluster must answer; Ray itself tries for minutes
 _WATCH = 5.0  # the same while they work
 # trials that share a GPU: four give 1.9 times as many epochs as one, eight no more (`gru` at the
 # size of GTZAN on an H100, tests/benchmarks/gpu.py, part sharing)
@@ -149,6 +152,9 @@ def _connect(address: str) -> None:
     with tempfile.TemporaryFile() as file:
         try:
             with own_signals(), stderr_into(file):
+                if address != "auto" and "://" not in address:
+                    with suppress(RayError):  # of which `ray.init` says more
+                        within(_ANSWER, GcsClient, address)
                 ray.init(
                     address,
                     logging_level=logging.ERROR,

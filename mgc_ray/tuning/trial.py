@@ -102,11 +102,11 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
     family, trial = suggestion["family"], suggestion["trial"]
     params = context.fixed[family] | suggestion["params"]
     trials = context.search.subfolder("trials").on_this_node()
-    fetch_initial(params, context.search)
-    kept = _KeptState(trials, f"{trial}/{STATE}", params | {"split_id": chunks.info.split_id})
-    if kept.state is None:  # what an earlier attempt has left is of other settings, or damaged
-        delete(trials.folder / trial)
     try:
+        fetch_initial(params, context.search)
+        kept = _KeptState(trials, f"{trial}/{STATE}", params | {"split_id": chunks.info.split_id})
+        if kept.state is None:  # what an earlier attempt has left is of other settings, or damaged
+            delete(trials.folder / trial)
         for report in kept.reported:
             report.send()
         best_so_far = kept.reported[-1].best_so_far if kept.reported else WORST.value
@@ -219,8 +219,8 @@ class _KeptState:
         self._next = 0.0
         self.state: bytes | None = None
         self.reported: list[TrialReport] = []
+        trials.fetch(name)
         try:
-            trials.fetch(name)
             packed = self._path.read_bytes()
             notes = read_progress(packed)["notes"]
             if notes["params"] == params:

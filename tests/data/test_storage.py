@@ -1,7 +1,12 @@
 """Files exchanged by a folder, and by a bucket behind a real S3 protocol."""
 
+import errno
 import os
 import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +14,18 @@ import pytest
 from pyarrow import fs
 
 from mgc_ray import RequestError
-from mgc_ray.data.storage import SharedFolder, Storage, local_path, scratch, use_copy
+from mgc_ray.data.storage import (
+    SharedFolder,
+    Storage,
+    StorageError,
+    claims,
+    local_path,
+    next_claim,
+    scratch,
+    use_copy,
+)
 from tests.data.conftest import PORT
+from tests.s3 import FaultyS3
 
 
 def test_a_folder_is_stored_and_fetched(storage: Storage, tmp_path: Path) -> None:
@@ -152,3 +167,170 @@ def test_a_copy_is_read_instead_of_a_path_on_another_node(tmp_path: Path) -> Non
     assert local_path("/other/node/weights") == "/other/node/weights"
     use_copy("/other/node/weights", tmp_path)
     assert local_path("/other/node/weights") == str(tmp_path)
+
+
+# ---- faults ----
+
+
+@pytest.fixture
+def faulty(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """A bucket that fails as it is told to, and is tried for some seconds only."""
+    monkeypatch.setattr("mgc_ray.data.storage._PATIENCE", 8.0)
+    monkeypatch.setattr("mgc_ray.data.storage._SILENCE", 6.0)
+    server = FaultyS3(PORT)
+    yield server
+    server.close()
+
+
+SLOW = [pytest.param(fault, marks=pytest.mark.slow) for fault in (503, 403, "silence", "cut")]
+
+
+@pytest.mark.parametrize("fault", [500, "torn", *SLOW])
+def test_what_fails_for_a_while_is_tried_again(
+    faulty: FaultyS3, tmp_path: Path, fault: int | str
+) -> None:
+    storage = Storage(faulty.uri(f"again-{fault}"))
+    content = os.urandom(100_000)
+    (tmp_path / "file").write_bytes(content)
+    faulty.fail(fault, 1)
+    storage.put(tmp_path / "file", "x/file")
+    faulty.fail(fault, 1)
+    assert storage.files("x") == ["x/file"]
+    faulty.fail(fault, 1)
+    assert storage.get("x", tmp_path / "copy")
+    assert (tmp_path / "copy/file").read_bytes() == content
+    faulty.fail(fault, 1, only="GET")
+    assert storage.get("x", tmp_path / "copy")
+    assert (tmp_path / "copy/file").read_bytes() == content
+    faulty.fail(fault, 1)
+    storage.delete("x")
+    assert storage.files("x") == []
+
+
+@pytest.mark.slow  # it waits as long as it does before it gives up
+@pytest.mark.parametrize("fault", [500, 403, "silence"])
+def test_what_fails_for_long_is_an_error_of_the_machine_in_one_line(
+    faulty: FaultyS3, tmp_path: Path, fault: int | str
+) -> None:
+    storage = Storage(faulty.uri(f"long-{fault}"))
+    (tmp_path / "file").touch()
+    faulty.fail(fault)
+    for call in (
+        lambda: storage.put(tmp_path / "file", "file"),
+        lambda: storage.get("file", tmp_path / "copy"),
+    ):
+        started = time.monotonic()
+        with pytest.raises(StorageError, match="the storage cannot be used") as error:
+            call()
+        assert time.monotonic() - started < 30
+        assert error.value.errno == errno.EIO
+        assert len(str(error.value).splitlines()) == 1
+        assert pickle.loads(pickle.dumps(error.value)).args == error.value.args
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("fault", [403, "silence"])
+def test_a_storage_that_does_not_answer_is_refused_in_time(
+    faulty: FaultyS3, fault: int | str
+) -> None:
+    faulty.fail(fault)
+    started = time.monotonic()
+    with pytest.raises(RequestError, match="cannot be used"):
+        Storage(faulty.uri("x"))
+    assert time.monotonic() - started < 15
+
+
+def test_google_storage_on_a_closed_port_is_refused_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mgc_ray.data.storage._SILENCE", 3.0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(RequestError, match="cannot be used"):
+        Storage(f"gs://music/here?scheme=http&endpoint_override=127.0.0.1:{port}")
+    assert time.monotonic() - started < 40
+
+
+def test_a_source_that_breaks_leaves_no_part_of_an_object(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        storage._put_file(tmp_path / "folder", "file")
+    assert storage.files("") == []
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs a file that cannot be read, /proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        storage._put_file(Path("/proc/self/mem"), "file")
+    assert storage.files("") == []
+
+
+# ---- who writes a search ----
+
+
+def test_of_drivers_that_come_at_once_at_most_one_gets_a_name(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc_ray.data.storage._RIVAL_SECONDS", 3.0)
+    outcomes: list[str] = []
+    refusals: list[str] = []
+
+    def come() -> None:
+        claim = next_claim(storage, "a")
+        try:
+            claim.take()
+            claim.check()
+            outcomes.append(claim.name)
+        except RequestError as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 1
+    assert len(refusals) == 5
+    assert all("another driver has just taken a in " in refusal for refusal in refusals)
+    assert claims(storage, "a") == outcomes
+
+
+def test_a_driver_that_thaws_does_not_write_what_another_has_taken_over(
+    storage: Storage, tmp_path: Path
+) -> None:
+    def driver(folder: str, over: bool) -> SharedFolder:
+        claim = next_claim(storage, "a")
+        claim.take(over)
+        (tmp_path / folder).mkdir()
+        return SharedFolder(tmp_path / folder, storage, "a", claim)
+
+    first = driver("first", over=False)
+    (first.folder / "file").write_text("first")
+    first.send("file")
+    with pytest.raises(RequestError):
+        driver("refused", over=False)
+    second = driver("second", over=True)
+    (first.folder / "file").write_text("thawed")
+    for call in (first.send, first.delete, first.send_missing, first.subfolder("x").delete):
+        with pytest.raises(StorageError, match="another driver has taken a over, by --resume, so"):
+            call("file")
+        (first.folder / "file").write_text("thawed")
+    second.fetch("file")
+    assert (second.folder / "file").read_text() == "first"
+    (second.folder / "file").write_text("second, longer")
+    second.send_missing("file")
+    second.fetch("file")
+    assert (second.folder / "file").read_text() == "second, longer"
+
+
+def test_copies_of_something_else_are_deleted_from_a_node(storage: Storage, tmp_path: Path) -> None:
+    first = SharedFolder(tmp_path, storage, "a", identity="one").on_this_node()
+    (first.folder / "trials").mkdir(parents=True)
+    other = SharedFolder(tmp_path, storage, "b", identity="one").on_this_node()
+    other.folder.mkdir(parents=True)
+    assert SharedFolder(tmp_path, storage, "a", identity="one").on_this_node().folder.exists()
+    second = SharedFolder(tmp_path, storage, "a", identity="two").on_this_node()
+    assert not second.folder.exists()
+    assert not first.folder.exists()
+    assert other.folder.exists()
+    other.folder.rmdir()

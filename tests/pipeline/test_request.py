@@ -18,7 +18,7 @@ from mgc_ray.pipeline.request import (
     search_defaults,
 )
 from mgc_ray.pipeline.search import search
-from mgc_ray.results import SearchResult
+from mgc_ray.results import SearchResult, load_search
 from mgc_ray.terminal.options import parse
 from tests.data.features.made_own import write_encoder
 from tests.made_models import OWN_FAMILY
@@ -172,6 +172,24 @@ def test_why_it_has_its_families_is_kept_when_a_search_is_resumed() -> None:
     again = read_request(complete_search(resumed.config), reason_for_families(resumed.config))
     assert again.why_families == request.why_families
     assert again.config.family == ("discriminant",)
+
+
+def test_names_that_a_storage_has_are_taken(tmp_path: Path) -> None:
+    for name in ("gru-001", "mine", "datasets"):
+        (tmp_path / "storage" / name).mkdir(parents=True)
+        (tmp_path / "storage" / name / "file").touch()
+    options = ["--family", "gru", "--storage", str(tmp_path / "storage")]
+    assert _requested(options).name == "gru-002"
+    with pytest.raises(RequestError, match="has mine already: continue it by --resume mine --stor"):
+        _requested([*options, "--name", "mine"])
+
+
+def test_a_search_that_was_renamed_is_resumed_under_its_new_name() -> None:
+    folder = _begin(_requested(["--family", "gru", "--name", "first"])).parent
+    folder.rename("results/second")
+    config = _requested(["--resume", "second"])
+    assert (config.name, config.folder) == ("second", Path("results/second"))
+    assert load_search("results/second").name == "second"
 
 
 def test_all_families_leave_out_transfer_where_there_are_no_weights(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ What they write, in which order, is the program's own: records, weights, states,
 what is sent to a storage. A trial has EPOCHS epochs; its scores are decided by its number.
 """
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +15,19 @@ import optuna
 import torch
 from safetensors.torch import save
 
+from mgc_ray.config import ClusterConfig, SearchConfig
 from mgc_ray.data.files import atomic_write, write_json
-from mgc_ray.data.storage import SharedFolder
-from mgc_ray.results import JOURNAL, TrialRecord, read_records
+from mgc_ray.data.storage import SharedFolder, Storage, next_claim
+from mgc_ray.pipeline.continued import fetch_search
+from mgc_ray.results import (
+    JOURNAL,
+    LEADERBOARD,
+    SEARCH,
+    SearchResult,
+    TrialRecord,
+    load_search,
+    read_records,
+)
 from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import is_checkpoint
 from mgc_ray.tuning.callbacks import TrialLog
@@ -131,6 +143,23 @@ def _state(notes: Any) -> bytes:
     return save({"weights": torch.zeros(3)}, metadata={"progress": json.dumps({"notes": notes})})
 
 
+def begin(results: Path, storage: Storage) -> SharedFolder:
+    """What a driver of the search `a` does first: a new one, or one that resumes it anywhere."""
+    fetch_search(storage, "a", results / "a")
+    cluster = ClusterConfig(storage=storage.uri)
+    config = SearchConfig(family=("gru",), results=str(results), name="a", cluster=cluster)
+    resumed = (results / "a" / SEARCH).exists()
+    result = SearchResult("a", config, "typed", "music", {})
+    earlier = load_search(results / "a").claims if resumed else ()
+    claim = next_claim(storage, "a")
+    (results / "a").mkdir(parents=True, exist_ok=True)
+    replace(result, claims=(*earlier, claim.name)).write()
+    claim.take(over=resumed)
+    search = SharedFolder(results / "a", storage, "a", claim)
+    search.send(SEARCH)
+    return search
+
+
 def run(search: SharedFolder, trials: int) -> Driver:
     """Continue a search until so many trials have ended, two at a time."""
     driver = Driver(search)
@@ -138,6 +167,7 @@ def run(search: SharedFolder, trials: int) -> Driver:
         while len(driver.running) < min(2, trials - len(driver.ended)):
             driver.start()
         driver.running[-1].step()  # so that trials do not end in their order
+    search.send(JOURNAL)  # as at the end of a search
     return driver
 
 
@@ -151,7 +181,7 @@ def check(folder: Path) -> list[TrialRecord]:
         assert record.epochs == EPOCHS
         assert not (place / STATE).exists()
         weights = place / "checkpoint"
-        assert is_checkpoint(weights) or not weights.exists()
+        assert is_checkpoint(weights) or not list(weights.glob("*"))  # one was deleted
     return records
 
 
@@ -160,3 +190,9 @@ def ended_for_optuna(folder: Path) -> list[str]:
     studies = load_studies(folder / JOURNAL)
     trials = [trial for study in studies.values() for trial in study.get_trials()]
     return sorted(t.user_attrs["trial"] for t in trials if t.state.is_finished())
+
+
+def on_leaderboard(folder: Path) -> list[str]:
+    """The names of the trials on the leaderboard, sorted."""
+    with (folder / LEADERBOARD).open(newline="") as file:
+        return sorted(row["trial"] for row in csv.DictReader(file))

@@ -85,3 +85,26 @@ def test_where_nothing_listens_the_remedy_fits_what_gave_the_address(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     assert refusal() == f"{begin} {head}, or unset RAY_ADDRESS to use this machine"
     assert refusal("[::1]:9").startswith("no Ray cluster answers at '[::1]:9' (")
+
+
+def test_what_greets_like_a_cluster_and_then_is_silent_is_refused_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that is frozen; Ray itself would try for minutes."""
+    from mgc_ray.tuning import cluster
+
+    monkeypatch.setattr(cluster, "_ANSWER", 2.0)
+    kept = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    kept.append(server.accept()[0])
+                    kept[-1].sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+
+        threading.Thread(target=greet, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert check_address(address) == address
+        with pytest.raises(RequestError, match=r"Ray cannot connect to .* \(no answer for 2 s\)"):
+            cluster._connect(address)
