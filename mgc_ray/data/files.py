@@ -19,11 +19,15 @@ from typing import Any, TypeVar
 
 from mgc_ray import RequestError
 from mgc_ray.data.names import to_cell
-from mgc_ray.data.own_files import MissingFileError
 from mgc_ray.data.untrusted import parse_json, read_text
 from mgc_ray.settings import Params, validated
 
 T = TypeVar("T")
+
+
+class MissingFileError(RequestError):
+    """A dataset or model needs a file of somebody's own, which was not given."""
+
 
 LOCK = ".lock"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's renameat2

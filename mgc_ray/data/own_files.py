@@ -21,10 +21,6 @@ CODE = "code"  # folder of copies, with one folder per kind in it
 FAMILIES, FEATURES = "families", "features"
 
 
-class MissingFileError(RequestError):
-    """A dataset or model needs a file of somebody's own, which was not given."""
-
-
 def read_source(path: Path, option: str) -> str:
     """The text of a file; RequestError for one that cannot be read, or is no Python."""
     try:

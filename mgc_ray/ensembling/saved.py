@@ -25,8 +25,8 @@ from mgc_ray.data.decoded import DecodedTrack
 from mgc_ray.data.device import best_device, frozen
 from mgc_ray.data.features import FeatureSet, TrackFeatures, feature_set_from_json
 from mgc_ray.data.features.array import is_array
-from mgc_ray.data.files import partial_path, replace_folder
-from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
+from mgc_ray.data.files import MissingFileError, partial_path, replace_folder
+from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, write_copies
 from mgc_ray.data.untrusted import check_folder
 from mgc_ray.evaluation.metrics import apply_temperature, track_probs
 from mgc_ray.models import own_families

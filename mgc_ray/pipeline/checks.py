@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mgc_ray import RequestError
 from mgc_ray.config import SearchConfig
-from mgc_ray.data.files import check_output_file, check_output_folder
-from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.data.files import MissingFileError, check_output_file, check_output_folder
 from mgc_ray.models import family_names
 from mgc_ray.pipeline.library_table import check_keeps_embeddings
 from mgc_ray.results import check_ensemble_folder, check_model, load_search

@@ -18,8 +18,8 @@ from mgc_ray.config import SearchConfig, memory_bytes
 from mgc_ray.data.chunks import ChunkTable, StreamedChunks, open_chunks
 from mgc_ray.data.dataset import DatasetInfo, read_info
 from mgc_ray.data.features import audio_features, feature_arguments, own_features
-from mgc_ray.data.files import delete_partial_files, exclusive_lock
-from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, MissingFileError, write_copies
+from mgc_ray.data.files import MissingFileError, delete_partial_files, exclusive_lock
+from mgc_ray.data.own_files import CODE, FAMILIES, FEATURES, write_copies
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.storage import Claim, SharedFolder, Storage, next_claim
 from mgc_ray.ensembling.build import (

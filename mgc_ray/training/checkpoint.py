@@ -18,8 +18,7 @@ from torch import Tensor
 from mgc_ray import RequestError, __version__
 from mgc_ray.data.dataset import DatasetInfo, table_name
 from mgc_ray.data.features import FeatureSet, feature_set_from_json
-from mgc_ray.data.files import atomic_write, is_damaged, write_json
-from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.data.files import MissingFileError, atomic_write, is_damaged, write_json
 from mgc_ray.data.untrusted import parse_json
 from mgc_ray.models import families, full_params
 from mgc_ray.models._classifier import Classifier, new_classifier

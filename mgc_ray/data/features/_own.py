@@ -13,7 +13,8 @@ import numpy as np
 
 from mgc_ray import RequestError
 from mgc_ray.data.features._embedding import Embedding, with_weights
-from mgc_ray.data.own_files import MissingFileError, content_hash, execute
+from mgc_ray.data.files import MissingFileError
+from mgc_ray.data.own_files import content_hash, execute
 
 CONTRACT = "mgc_ray/docs/encoders.md"
 _versions: dict[tuple[str, str], tuple[str, str]] = {}  # (name, hash) -> (path, source)

@@ -29,7 +29,7 @@ from mgc_ray.data.features import (
     named_features,
     register_feature,
 )
-from mgc_ray.data.own_files import MissingFileError
+from mgc_ray.data.files import MissingFileError
 from tests.data.features.made_own import LOUDNESS, example, write_encoder
 
 
