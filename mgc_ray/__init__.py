@@ -45,16 +45,13 @@ __version__ = "0.1.0"
 def _leave_current_folder() -> None:
     """Take no more modules from the current folder, where `python -m` looks first.
 
-    That is often a folder of music from somebody else, which may hold a soundfile.py.
+    That is often a folder of music from somebody else, which may hold a soundfile.py. It stays
+    where this program is in it, and where PYTHONPATH names it.
     """
-    own = os.path.dirname(__path__[0])  # a checkout has no other place
-    here = os.getcwd()
-    sys.path[:] = [
-        place
-        for place in sys.path
-        if os.path.realpath(place or here) != os.path.realpath(here)
-        or os.path.realpath(here) == os.path.realpath(own)
-    ]
+    here = os.path.realpath(os.getcwd())
+    named = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    if here not in map(os.path.realpath, [os.path.dirname(__path__[0]), *named]):
+        sys.path[:] = [place for place in sys.path if os.path.realpath(place) != here]
 
 
 if sys.argv[:1] == ["-m"]:  # `python -m mgc_ray.NAME` is about to run; not an import by others

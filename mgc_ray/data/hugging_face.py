@@ -89,7 +89,7 @@ def read_pretrained(kind: str, source: str | Path, **options: Any) -> Any:
     try:
         with _quiet(transformers):
             found = transformers.ASTConfig.get_config_dict(str(source))[0].get("model_type")
-            if found == MODEL_TYPE and kind != "ASTConfig":
+            if found == MODEL_TYPE and kind == "ASTModel":
                 config = transformers.ASTConfig.from_pretrained(str(source))
                 _check_size(source, transformers.ASTModel, config)
             result = getattr(transformers, kind).from_pretrained(str(source), **options)

@@ -45,7 +45,7 @@ def read_more_tracks(source: str, main: TrackTable, names: ColumnNames = USUAL_N
     for track in table.tracks:
         same = known.same(track.artist)
         if track.genre not in genres:
-            skipped.append(Skipped(track.path, f"--tracks has no genre {track.genre!r}"))
+            skipped.append(Skipped(track.path, f"no genre {track.genre!r} in --tracks"))
         elif same:
             reason = f"its artist {track.artist!r} is in --tracks as {same!r}"
             skipped.append(Skipped(track.path, reason))

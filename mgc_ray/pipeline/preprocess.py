@@ -175,7 +175,7 @@ def _make(
     added, repeated = new_recordings(added, recordings, usable)
     genres = {track.genre for track in tracks}
     left_out += [
-        Skipped(track.path, f"--tracks has no usable genre {track.genre!r}")
+        Skipped(track.path, f"no usable genre {track.genre!r} in --tracks")
         for track in added
         if track.genre not in genres
     ]

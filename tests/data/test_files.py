@@ -357,7 +357,7 @@ def test_a_pipe_is_no_file_and_reading_it_does_not_wait(
 ) -> None:
     os.mkfifo(tmp_path / "a.json")
     if read is read_json:
-        with pytest.raises(RequestError, match="it is no file"):
+        with pytest.raises(RequestError, match="it is not a file"):
             read_json(tmp_path / "a.json", "search", "give another")
     else:
         assert is_damaged(tmp_path / "a.json")

@@ -41,7 +41,7 @@ def test_tracks_of_known_artists_and_of_other_genres_are_left_out(tmp_path: Path
     assert all(track.added for track in table.tracks)
     assert [skipped.reason for skipped in table.skipped] == [
         "its artist 'Cash, Johnny' is in --tracks as 'Johnny Cash'",
-        "--tracks has no genre 'polka'",
+        "no genre 'polka' in --tracks",
     ]
 
 

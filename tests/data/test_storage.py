@@ -106,7 +106,10 @@ def test_the_usual_address_of_azure_holds_no_key(monkeypatch: pytest.MonkeyPatch
 def test_names_that_lead_out_of_a_folder_are_not_fetched(
     tmp_path: Path,
 ) -> None:
-    there = [SimpleNamespace(path=f"music/a/{n}", type=fs.FileType.File) for n in ("x", "../../y")]
+    there = [
+        SimpleNamespace(path=f"music/a/{n}", base_name=n[-1], size=1, type=fs.FileType.File)
+        for n in ("x", "../../y")
+    ]
 
     def get_file_info(asked: object) -> object:
         return there if isinstance(asked, fs.FileSelector) else there[0]

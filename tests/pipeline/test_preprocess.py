@@ -84,7 +84,7 @@ def test_genres_that_turn_out_to_be_small_are_left_out_where_asked(
         "jazz0.wav": "repeated in line 14; the first row is used",
         **{f"ska{i}.wav": "no such file" for i in range(3)},
         **{f"polka{i}.wav": polka for i in range(3)},
-        "more1.wav": "--tracks has no usable genre 'polka'",
+        "more1.wav": "no usable genre 'polka' in --tracks",
     }
     printed = capsys.readouterr().err
     assert "genre 'ska' has no usable track: the reasons are in" in printed

@@ -196,7 +196,7 @@ def test_tracks_are_added_and_artists_excluded(tmp_path: Path) -> None:
     tables = read_tables(more)
     assert [track.track_id for track in tables.added] == ["more:x.wav"]
     assert tables.tracks == [*tables.main.tracks, *tables.added]
-    assert [one.reason for one in tables.skipped] == ["--tracks has no genre 'polka'"]
+    assert [one.reason for one in tables.skipped] == ["no genre 'polka' in --tracks"]
     table = tmp_path / "tracks.csv"
     rows = [f"{genre}{i}.wav,{genre},{genre} {i}" for genre in ("jazz", "rock") for i in range(4)]
     table.write_text("\n".join(["path,genre,artist", *rows]))
@@ -340,7 +340,7 @@ def test_small_genres_are_left_out_where_asked_each_track_with_the_reason(
     assert reasons == {
         **{f"polka{i}.wav": polka for i in range(2)},
         **{f"ska{i}.wav": ska for i in range(3)},
-        "x.wav": "--tracks has no genre 'polka'",
+        "x.wav": "no genre 'polka' in --tracks",
     }
     printed = capsys.readouterr().err
     assert f"3 tracks left out: {ska}\n2 tracks left out: {polka}\n" in printed
