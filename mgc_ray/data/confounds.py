@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.fft
 
 from mgc_ray.data.audio import Waveform
 from mgc_ray.data.tracks import Track
@@ -54,6 +53,8 @@ class Confounds:
 
 def properties_of(waveform: Waveform) -> Properties:
     """The properties of a decoded file."""
+    import scipy.fft  # takes a third of a second, and commands refuse wrong options without it
+
     samples, rate = waveform.samples, waveform.sample_rate
     length = min(_FRAME, len(samples))
     starts = np.linspace(0, len(samples) - length, _FRAMES).astype(int)

@@ -11,7 +11,6 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mgc_ray.settings import Params, configuration, setting
@@ -133,6 +132,8 @@ class LogMel:
 
     def _power(self, frames: np.ndarray, mel: np.ndarray) -> None:
         """Frames float32 [frames, n_fft] -> power, written into `mel` [bands, frames]."""
+        import scipy.fft  # takes a third of a second, and commands refuse wrong options without it
+
         spectrum = scipy.fft.rfft(frames * _hann(self.n_fft))
         squares = spectrum.view(np.float32)  # [frames, 2 * bins]: real, imaginary, real, ...
         squares *= squares
