@@ -73,7 +73,8 @@ def made(folder: Path, gpus: int, *features: str, largest: int = 64 << 20) -> li
         "PRETENDED_THERE": str(folder / f"there-{gpus}"),
         "PRETENDED_LARGEST": str(largest),
     }
-    args = [str(gpus), "music", f"data-{gpus}-{largest}", *features]
+    # not beside one another, where the second would take what the first has computed
+    args = [str(gpus), "music", f"data-{gpus}-{largest}/dataset", *features]
     done = subprocess.run(
         [sys.executable, "-c", MAKE, *args],
         cwd=folder,
@@ -94,9 +95,11 @@ def test_processes_with_shares_of_all_gpus_compute_what_cpus_have_decoded(folder
     features = ("log_mel", "./my_encoder.py")
     on_gpus, on_cpus = made(folder, 2, *features), made(folder, 0, *features)
 
-    assert len(shards(folder / "data-2-67108864")) == 5
+    assert len(shards(folder / "data-2-67108864/dataset")) == 5
     for one, other in zip(
-        contents(folder / "data-2-67108864"), contents(folder / "data-0-67108864"), strict=True
+        contents(folder / "data-2-67108864/dataset"),
+        contents(folder / "data-0-67108864/dataset"),
+        strict=True,
     ):
         assert one.column_names == ["track_id", "chunk", "log_mel", "my_encoder"]
         assert one.equals(other)  # as was asked for, whatever has computed it
@@ -138,7 +141,7 @@ def test_a_track_that_is_too_long_to_be_sent_is_computed_where_it_is_decoded(fol
         (folder / "music/rock/long.wav").unlink()
     devices = [one["device"] for one in log if one["what"] == "network"]
     assert (devices.count("cuda"), devices.count("cpu")) == (80, 2)  # two batches of ten chunks
-    assert sum(table.num_rows for table in contents(folder / "data-2-1000000")) == 90
+    assert sum(table.num_rows for table in contents(folder / "data-2-1000000/dataset")) == 90
 
 
 class TooLarge(_embedding.Embedding):
