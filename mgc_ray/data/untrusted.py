@@ -1,9 +1,8 @@
 """Files that may come from a stranger: what they name stays inside, what they take is bounded.
 
 Models, datasets and searches are folders that people pass on. Before one is read, `check_folder`
-makes sure that nothing in it leads out of it or never ends; what a file in it names is opened
-through `inside`. JSON, arrays and tables are read here, with a limit that holds before memory is
-taken.
+makes sure that nothing in it leads out of it or never ends. JSON, arrays and tables are read here,
+with a limit that holds before memory is taken.
 """
 
 import io
@@ -56,17 +55,6 @@ def check_folder(folder: Path, marker: str) -> None:
                 f"{folder} must hold files and folders, but {os.path.relpath(path, root)} in it is "
                 f"{wrong}: delete it, or put the file that is meant in its place"
             )
-
-
-def inside(folder: Path, name: str) -> Path:
-    """FOLDER/NAME, where `name` is what a file says; RequestError for a place outside of FOLDER."""
-    root = os.path.realpath(folder)
-    if "\0" in name or not _is_below(os.path.realpath(os.path.join(root, name)), root):
-        raise RequestError(
-            f"what a file names must be inside of {folder}, but it names {name!r}: do not use it, "
-            "or ask whoever made it"
-        )
-    return folder / name
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.data import untrusted
 from mgc_ray.data.files import read_json
-from mgc_ray.data.untrusted import check_folder, inside, parse_json, read_arrays, read_table
+from mgc_ray.data.untrusted import check_folder, parse_json, read_arrays, read_table
 
 # ---- folders ----
 
@@ -63,21 +63,6 @@ def test_a_pipe_in_a_folder_is_refused(model: Path) -> None:
 def test_a_folder_that_is_something_else_is_not_searched(model: Path) -> None:
     (model / "link").symlink_to("/etc/passwd")
     check_folder(model, "search.json")
-
-
-@pytest.mark.parametrize("name", ["a", "a/b", "./a", "a/../b", "..a", "a.."])
-def test_what_is_inside_is_a_place_there(tmp_path: Path, name: str) -> None:
-    assert inside(tmp_path, name) == tmp_path / name
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/../../b", "/etc", "/", "out/id", "a\0"])
-def test_what_is_outside_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "out").symlink_to("/etc")
-    with pytest.raises(RequestError, match="what a file names must be inside of"):
-        inside(tmp_path, name)
-
-
-# ---- sizes ----
 
 
 @pytest.mark.timeout(20)
