@@ -1,6 +1,6 @@
 """Finished searches side by side: figures over seeds and folds, and which differences are real.
 
-    python -m mgc_ray.compare results/gru-0 results/gru-1 results/all-0 --out comparison
+    mgc-ray compare results/gru-0 results/gru-1 results/all-0 --out comparison
 
     DIR/comparison.md       the tables, the differences of all pairs, and how both were computed
     DIR/comparison.csv      one line per row of the tables
@@ -64,4 +64,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.compare", main)
+    run("mgc-ray compare", main)

@@ -22,7 +22,10 @@ Protocol = Literal[
 Metric = Literal["track_accuracy", "macro_f1", "log_loss"]
 Part = Literal["train", "valid", "test"]
 
-_MODEL_HELP = "An ensemble or a checkpoint (default: the ensemble that comes with the program)."
+_MODEL_HELP = (
+    "A search (its name or folder), a trial, an ensemble or a checkpoint (default: the ensemble "
+    "that comes with the program)."
+)
 _TRACKS_HELP = (
     "Folder with one subfolder per genre, or a table (CSV, Parquet) "
     "path,genre[,track_id,artist,split]."
@@ -275,7 +278,8 @@ class TuneConfig:
     keep: int = setting(20, "How many of the best trials keep their weights.", ge=1, compared=False)
     warm_start: Names = setting(
         (),
-        "Earlier searches whose results this one starts from; their spaces may be different.",
+        "Earlier searches, by name or folder, whose results this one starts from; their spaces may "
+        "be different.",
         flag=True,
         metavar="NAME",
     )
@@ -341,7 +345,11 @@ class SearchConfig:
         "results", "Where searches are written.", flag=True, metavar="DIR", compared=False
     )
     resume: str = setting(
-        "", "Continue an interrupted search.", flag=True, metavar="NAME", compared=False
+        "",
+        "Continue an interrupted search, by name or folder.",
+        flag=True,
+        metavar="NAME",
+        compared=False,
     )
     seed: int = _seed("Seed of the sampler and of training.", compared=False)
     metric: Metric = setting(
@@ -432,7 +440,7 @@ class EnsembleCommandConfig:
     """One ensemble of the best trials of several searches."""
 
     searches: tuple[Path, ...] = setting(
-        ..., "Folders of searches over one dataset.", positional=True, metavar="RESULTS"
+        ..., "Searches over one dataset, by name or folder.", positional=True, metavar="RESULTS"
     )
     out: Path = setting(..., "Where to save the ensemble.", flag=True, metavar="DIR")
     top_k: int = setting(5, "Trials that the ensemble is selected from.", flag=True, ge=1)
@@ -447,7 +455,7 @@ class CompareConfig:
 
     searches: tuple[Path, ...] = setting(
         ...,
-        "Folders of finished searches, or the --out folder of an earlier comparison.",
+        "Finished searches, by name or folder, or the --out folder of an earlier comparison.",
         positional=True,
         metavar="RESULTS",
     )
@@ -539,9 +547,27 @@ class ReportConfig:
     """One page about one or several searches."""
 
     searches: tuple[Path, ...] = setting(
-        ..., "Folders of searches.", positional=True, metavar="RESULTS"
+        ..., "Searches, by name or folder.", positional=True, metavar="RESULTS"
     )
-    out: Path = setting(..., "The page to write, e.g. report.html.", flag=True, metavar="FILE")
+    out: Path | None = setting(
+        None,
+        "The page to write (default: report.html in the folder of the search, or of the first).",
+        flag=True,
+        metavar="FILE",
+    )
+
+
+@configuration
+class ShowConfig:
+    """A search, or some of its trials, on the terminal."""
+
+    search: str = setting(..., "A search, by name or folder.", positional=True, metavar="SEARCH")
+    trials: Names = setting(
+        (),
+        "Trials of it, e.g. gru-0002, of which all settings are shown.",
+        positional=True,
+        metavar="TRIAL",
+    )
 
 
 @configuration

@@ -1,6 +1,6 @@
 """Build one ensemble of the best trials of several searches, of any families, and test it once.
 
-python -m mgc_ray.ensemble results/cnn-001 results/gru-001 --out results/both
+mgc-ray ensemble results/cnn-001 results/gru-001 --out results/both
 """
 
 from collections.abc import Sequence
@@ -38,4 +38,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.ensemble", main)
+    run("mgc-ray ensemble", main)

@@ -1,6 +1,6 @@
 """Figures of a model on any labelled tracks; without Ray.
 
-python -m mgc_ray.evaluate --model results/gru-001/ensemble --tracks CSV --split test
+mgc-ray evaluate --model results/gru-001/ensemble --tracks CSV --split test
 """
 
 from collections import Counter
@@ -73,4 +73,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.evaluate", main)
+    run("mgc-ray evaluate", main)

@@ -1,6 +1,6 @@
 """An ensemble as an ONNX file, checked against PyTorch.
 
-    python -m mgc_ray.export --model results/gru-001/ensemble --onnx genres.onnx song.mp3
+    mgc-ray export --model results/gru-001/ensemble --onnx genres.onnx song.mp3
 
 The file takes features; its metadata say how these are made from a song, and docs/onnx.md has a
 program that does it without this one. It is checked on the songs that are given, else on one
@@ -54,4 +54,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.export", main)
+    run("mgc-ray export", main)

@@ -1,10 +1,10 @@
 """Genres of any audio files, with probabilities, from a saved ensemble.
 
-    python -m mgc_ray.predict song.mp3
-    python -m mgc_ray.predict --model results/gru-001/ensemble album/*
-    python -m mgc_ray.predict tracks.csv
-    python -m mgc_ray.predict MUSIC --out genres.parquet --playlists playlists
-    python -m mgc_ray.predict MUSIC --out songs.parquet --embeddings
+    mgc-ray predict song.mp3
+    mgc-ray predict --model results/gru-001/ensemble album/*
+    mgc-ray predict tracks.csv
+    mgc-ray predict MUSIC --out genres.parquet --playlists playlists
+    mgc-ray predict MUSIC --out songs.parquet --embeddings
 
 Without --model: by the ensemble that comes with the program, for GTZAN's ten genres. Files, all
 files of folders, and those that tables list are predicted in this process, without Ray; a folder
@@ -146,4 +146,4 @@ def _library(config: PredictConfig, as_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.predict", main)
+    run("mgc-ray predict", main)

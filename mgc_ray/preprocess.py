@@ -1,6 +1,6 @@
 """Turn a folder or table of music into a dataset, in parallel.
 
-python -m mgc_ray.preprocess --tracks FOLDER_OR_CSV --dataset DIR
+mgc-ray preprocess --tracks FOLDER_OR_CSV --dataset DIR
 """
 
 from collections import Counter
@@ -59,4 +59,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.preprocess", main)
+    run("mgc-ray preprocess", main)

@@ -1,8 +1,8 @@
 """Weights to start from, learnt from recordings without genres; without Ray.
 
-python -m mgc_ray.preprocess --tracks FOLDER --protocol unlabelled --chunk-seconds 30 --dataset DATA
-python -m mgc_ray.pretrain --family gru --dataset DATA --out DIR
-python -m mgc_ray.search --family transfer --init-from DIR --tracks YOUR_FOLDER
+mgc-ray preprocess --tracks FOLDER --protocol unlabelled --chunk-seconds 30 --dataset DATA
+mgc-ray pretrain --family gru --dataset DATA --out DIR
+{typed('search')} --family transfer --init-from DIR --tracks YOUR_FOLDER
 
 The recordings need no labels (training/pretraining.py says what is learnt from them). To start from
 labelled music instead, train on it (mgc_ray.train, mgc_ray.search) and give that checkpoint or
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from mgc_ray.config import PretrainConfig, memory_bytes
 from mgc_ray.models import checked_params, one_family
 from mgc_ray.pipeline.checks import check_checkpoint_folder, register_files
-from mgc_ray.terminal.command import console, print_json, run
+from mgc_ray.terminal.command import console, print_json, run, typed
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.stopping import on_stop
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(
         f"best epoch {best.number}: for {best.metrics[RETRIEVAL]:.1%} of the validation crops the "
         f"nearest other crop is of the same recording; {time.perf_counter() - started:.0f} s\n"
-        f"start from it: python -m mgc_ray.search --family transfer --init-from {config.out}"
+        f"start from it: {typed('search')} --family transfer --init-from {config.out}"
     )
     if parsed.as_json:
         print_json({"epoch": best.number, **best.metrics})
@@ -71,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.pretrain", main)
+    run("mgc-ray pretrain", main)

@@ -30,7 +30,7 @@ from mgc_ray import RequestError
 from mgc_ray.config import Metric, SearchConfig
 from mgc_ray.data.files import atomic_write, read_typed, write_csv, write_json
 from mgc_ray.data.untrusted import check_folder, read_table
-from mgc_ray.settings import Params, as_json
+from mgc_ray.settings import Params, as_json, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +42,7 @@ SEARCH, CONFIG, TRIAL, ENSEMBLE_JSON = "search.json", "config.toml", "trial.json
 CHECKPOINT_JSON = "config.json"
 LEADERBOARD, JOURNAL, PREDICTIONS = "leaderboard.csv", "study.journal", "predictions.parquet"
 REPORT = "report.html"
+RESULTS = Path("results")  # where searches are that are given by their names
 ENSEMBLE = "ensemble"  # the folder, and the model's name in tables
 VALID, OUT_OF_FOLD, TEST = "valid", "out_of_fold", "test"  # parts of predictions
 
@@ -49,9 +50,7 @@ EpochMetrics = dict[str, float]  # one epoch of a trial, see training/epoch.py
 FOLDS = "val_folds"  # the metric of an epoch that is a fold: how many there were so far
 
 _NEARLY = 0.9  # of the accuracy that a model reaches
-MODEL_REMEDY = (
-    "give the folder 'ensemble' of a search, what mgc_ray.ensemble wrote, or a checkpoint"
-)
+MODEL_REMEDY = "give a search, one of its trials, what mgc_ray.ensemble wrote, or a checkpoint"
 _LEADERBOARD_METRICS = ("val_track_accuracy", "val_chunk_accuracy", "val_macro_f1", "val_log_loss")
 
 
@@ -368,9 +367,29 @@ def short_hash(content_hash: str) -> str:
     return content_hash[:16]
 
 
-def check_model(folder: str | Path) -> None:
-    """Raise RequestError where a folder is no ensemble and no checkpoint; no weights are read."""
-    folder = Path(folder)
+def model_folder(given: str | Path) -> Path:
+    """The folder of the ensemble or checkpoint that is meant.
+
+    Itself, that of a trial, or the ensemble of a search, by its name or any place in its folder.
+    Raises RequestError for a search that has no ensemble yet.
+    """
+    given = Path(given)
+    for folder in (given, given / "checkpoint"):
+        if (folder / ENSEMBLE_JSON).exists() or (folder / CHECKPOINT_JSON).exists():
+            return folder
+    search = search_folder(given)
+    ensemble = search / ENSEMBLE
+    if (search / SEARCH).exists() and not ensemble.exists():
+        raise RequestError(
+            f"{search} has no ensemble yet: continue it by --resume {search.name}, or give one of "
+            f"its trials ({search / 'trials' / 'NAME'})"
+        )
+    return ensemble if ensemble.exists() else given
+
+
+def check_model(given: str | Path) -> None:
+    """Raise RequestError where something is no ensemble and no checkpoint; no weights are read."""
+    folder = model_folder(given)
     if (folder / CHECKPOINT_JSON).exists():
         read_checkpoint_config(folder, MODEL_REMEDY)
     else:
@@ -619,10 +638,27 @@ class SearchResult:
         return self
 
 
-def load_search(folder: str | Path) -> SearchResult:
-    """A search's results, finished or not; RequestError for what is no search."""
-    folder = Path(folder)
-    remedy = "give the folder of a search (results/NAME)"
+def search_folder(given: str | Path) -> Path:
+    """The folder of the search that is meant: by it, by a place in it, or by its name in results/.
+
+    What is given, where that is no search.
+    """
+    given = Path(given)
+    around = given.parents if given.exists() else ()
+    for folder in (given, RESULTS / given, *around):
+        if (folder / SEARCH).exists():
+            return folder
+    return given
+
+
+def load_search(given: str | Path) -> SearchResult:
+    """A search's results, finished or not; RequestError for what is no search.
+
+    `given`: its folder, a place in it, or its name where it is in the folder results.
+    """
+    folder = search_folder(given)
+    near = "" if folder.exists() else nearest(str(given), sorted(search_names(RESULTS)))
+    remedy = f"give a search, by its name or folder (results/NAME){near}"
     check_folder(folder, SEARCH)
     result = read_typed(SearchResult, folder / SEARCH, "search", remedy)
     # it may have been moved

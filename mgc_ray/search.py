@@ -1,6 +1,6 @@
 """From a folder of music to a tested classifier: the main job.
 
-    python -m mgc_ray.search --tracks FOLDER_OR_CSV
+    mgc-ray search --tracks FOLDER_OR_CSV
 
 Dataset, trials, ensemble and test figure, all under results/NAME; without --tracks on the built-in
 corpus. results/NAME/config.toml repeats the search: --config results/NAME/config.toml --name NEW.
@@ -19,7 +19,7 @@ from mgc_ray.pipeline.request import (
 )
 from mgc_ray.results import SEARCH, SearchResult
 from mgc_ray.settings import as_json, configured_by
-from mgc_ray.terminal.command import console, print_json, run
+from mgc_ray.terminal.command import console, print_json, run, typed
 from mgc_ray.terminal.options import parse
 from mgc_ray.terminal.process import prepare_process
 from mgc_ray.terminal.stopping import on_stop
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = search(request, shlex.join(["python", "-m", "mgc_ray.search", *typed]))
     except SearchFailedError as error:
-        console.print(f"mgc_ray.search: {error}", style="red")
+        console.print(f"mgc-ray search: {error}", style="red")
         return 1
     on_stop(lambda: f"; the search has finished: {result.folder}")
     print_summary(result)
@@ -77,10 +77,10 @@ def _how_to_continue(config: SearchConfig) -> str:
         return "; nothing was made yet: start it by the same command"
     results = "" if config.results == "results" else f" --results {shlex.quote(config.results)}"
     return (
-        f"; what is finished is kept. Continue with:\n  python -m mgc_ray.search --resume "
+        f"; what is finished is kept. Continue with:\n  {typed('search')} --resume "
         f"{shlex.quote(config.name)}{results}"
     )
 
 
 if __name__ == "__main__":
-    run("mgc_ray.search", main)
+    run("mgc-ray search", main)

@@ -1,6 +1,6 @@
 """An ensemble behind HTTP, with a page: drop a song on it and see its genres.
 
-    python -m mgc_ray.serve --model results/gru-001/ensemble
+    mgc-ray serve --model results/gru-001/ensemble
 
 It listens only on this machine, unless --host says otherwise. Ctrl-C and SIGTERM end it, with exit
 status 0: it was asked to. GET /openapi.json describes the
@@ -59,4 +59,4 @@ def _serve(config: ServeConfig) -> NoReturn:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.serve", main)
+    run("mgc-ray serve", main)

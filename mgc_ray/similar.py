@@ -1,8 +1,8 @@
 """The songs of a library that are most like one song.
 
-    python -m mgc_ray.predict MUSIC --out songs.parquet --embeddings
-    python -m mgc_ray.similar rock/song.mp3 --in songs.parquet
-    python -m mgc_ray.similar ~/Downloads/new.mp3 --in songs.parquet --playlist like_new.m3u8
+    mgc-ray predict MUSIC --out songs.parquet --embeddings
+    mgc-ray similar rock/song.mp3 --in songs.parquet
+    mgc-ray similar ~/Downloads/new.mp3 --in songs.parquet --playlist like_new.m3u8
 
 A song that the table lists is found at once, by its path in the table or as a file. Any other file
 is read and embedded by the ensemble that made the table; it must be the same, as embeddings of
@@ -62,4 +62,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.similar", main)
+    run("mgc-ray similar", main)

@@ -1,6 +1,6 @@
 """Write the built-in corpus: ten genres of synthesised music, with a track table.
 
-    python -m mgc_ray.synth --out DIR --tracks-per-genre 30
+    mgc-ray synth --out DIR --tracks-per-genre 30
 
 About 0.15 s of one core per track of 30 s; an interrupted run continues where it stopped.
 """
@@ -44,4 +44,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.synth", main)
+    run("mgc-ray synth", main)

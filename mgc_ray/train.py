@@ -1,6 +1,6 @@
 """Train one configuration, without Ray.
 
-python -m mgc_ray.train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0003
+mgc-ray train --family gru --dataset DIR --out CHECKPOINT --set lr=0.0003
 """
 
 import time
@@ -78,4 +78,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run("mgc_ray.train", main)
+    run("mgc-ray train", main)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgc_ray.terminal.command import status_of
+from mgc_ray.terminal.command import status_of, typed
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,17 @@ def command(name: str, *args: object, cwd: Path, status: int = 0) -> Ended:
         contextlib.redirect_stderr(stderr),
     ):
         try:
-            code = status_of(f"mgc_ray.{name}", main, [str(arg) for arg in args])
+            code = status_of(f"mgc-ray {name}", main, [str(arg) for arg in args])
         except SystemExit as ended:  # of --help
             code = int(ended.code or 0)
     assert code == status, stderr.getvalue()
     return Ended(code, stdout.getvalue(), stderr.getvalue())
+
+
+def typed_in(folder: Path, name: str) -> str:
+    """How a command is typed in a folder, as programs that run there print it."""
+    with contextlib.chdir(folder):
+        return typed(name)
 
 
 def process(

@@ -16,8 +16,9 @@ import soundfile
 import mgc_ray
 from mgc_ray.corpus.composer import GENRES, synthesise
 from mgc_ray.results import load_search
+from mgc_ray.settings import as_json
 from mgc_ray.terminal.main import commands
-from tests.commands import command, process
+from tests.commands import command, process, typed_in
 
 
 def test_search_prints_what_it_searches_and_what_to_do_next(home: Path) -> None:
@@ -30,8 +31,8 @@ def test_search_prints_what_it_searches_and_what_to_do_next(home: Path) -> None:
         "95 % interval",
         "Everything is in results/first",
         "tensorboard --logdir results/first/tensorboard",
-        "python -m mgc_ray.predict --model results/first/ensemble results/corpora/",
-        "python -m mgc_ray.search --family gru cnn --tracks YOUR_FOLDER",
+        f"{typed_in(home, 'predict')} --model first results/corpora/",
+        f"{typed_in(home, 'search')} --family gru cnn --tracks YOUR_FOLDER",
     ):
         assert part in printed
     assert "INFO" not in printed
@@ -274,7 +275,7 @@ def test_synth_writes_a_corpus_and_refuses_another_into_the_same_folder(tmp_path
     assert "10 tracks of 0.5 s in 10 genres: corpus/tracks.csv" in done.stderr
     assert len(list((tmp_path / "corpus").rglob("*.wav"))) == 10
     done = command("synth", *args, "--seconds", 0.6, cwd=tmp_path, status=2)
-    assert done.stderr.startswith("mgc_ray.synth: error: ")
+    assert done.stderr.startswith("mgc-ray synth: error: ")
     assert done.stderr.count("\n") == 1
 
 
@@ -283,7 +284,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
     assert len(names) >= 12  # test_docs.py looks for them in the README
     for name in names:
         done = command(name, "--help", cwd=tmp_path)
-        assert done.stdout.startswith(f"usage: python -m mgc_ray.{name}")
+        assert done.stdout.startswith(f"usage: mgc-ray {name}")
 
 
 def test_the_console_script_is_the_same_as_python_m(home: Path) -> None:
@@ -302,7 +303,7 @@ def test_the_console_script_is_the_same_as_python_m(home: Path) -> None:
     assert (done.returncode, done.stdout) == (0, same.stdout)
     refused = run("search", "--family", "nothing")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("mgc_ray.search: error: --family must be one of")
+    assert refused.stderr.startswith("mgc-ray search: error: --family must be one of")
     unknown = run("serach")
     assert unknown.returncode == 2
     assert "the command must be one of compare, ensemble," in unknown.stderr
@@ -312,3 +313,41 @@ def test_the_console_script_is_the_same_as_python_m(home: Path) -> None:
     )
     assert (module.returncode, module.stderr) == (2, unknown.stderr)
     assert run("--version").stdout.count(".") == 2
+
+
+def test_a_search_and_a_trial_are_shown(home: Path) -> None:
+    result = load_search(home / "results/first")
+    done = command("show", "first", "--json", cwd=home)
+    assert json.loads(done.stdout) == json.loads((home / "results/first/search.json").read_text())
+    assert str(result.test) in done.stderr
+    record = result.records[0]
+    for given in (["first", record.trial], [f"results/first/trials/{record.trial}"]):
+        done = command("show", *given, "--json", cwd=home)
+        assert json.loads(done.stdout) == [as_json(record)]
+        lines = [line.split() for line in done.stderr.splitlines()]
+        assert ["dropout", *_shown(record.params["dropout"], 0.3)] in lines
+        assert any(line[:1] == [str(record.best_epoch)] and line[-1] == "best" for line in lines)
+        assert f"--family {record.family} --dataset" in done.stderr
+    refused = command("show", "first", f"{record.trial}0", cwd=home, status=2)
+    assert f"no trial '{record.trial}0' that has ended (nearest: {record.trial})" in refused.stderr
+
+
+def _shown(value: float, default: float) -> list[str]:
+    return [f"{value:.6g}", *([f"{default:g}"] if value != default else [])]
+
+
+def test_a_search_is_given_by_its_name_wherever_a_model_or_report_is_made_of_it(
+    home: Path, tmp_path: Path
+) -> None:
+    song = next((home / "results/corpora").rglob("*.wav"))
+    answers = [
+        command("predict", "--model", model, song, cwd=home).stdout
+        for model in ("first", "results/first", "results/first/ensemble")
+    ]
+    assert answers[0].startswith(str(song))
+    assert len(set(answers)) == 1
+    page = home / "results/first/report.html"
+    written = page.stat().st_mtime_ns
+    done = command("report", "first", cwd=home)
+    assert done.stderr.endswith("report: results/first/report.html\n")
+    assert page.stat().st_mtime_ns > written

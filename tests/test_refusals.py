@@ -150,7 +150,7 @@ MISSING = [  # (command and options, what the message must have)
     ("similar s.wav --in no.parquet", "but no.parquet does not exist: give another"),
     (
         "similar s.wav --in t.csv",
-        "t.csv has no embeddings: make it by python -m mgc_ray.predict MUSI",
+        "t.csv has no embeddings: make it by mgc-ray predict MUSI",
     ),
     ("similar s.wav --in t.csv --model no", _NO_MODEL),
     ("similar s.wav --in t.csv --playlist no/p.m3u8", _NO_FOLDER),
@@ -284,7 +284,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(
     args: list[str], text: str, tmp_path: Path
 ) -> None:
     done = command("search", *args, cwd=tmp_path, status=2)
-    assert done.stderr.startswith("mgc_ray.search: error: ")
+    assert done.stderr.startswith("mgc-ray search: error: ")
     assert done.stderr.count("\n") == 1
     assert text in done.stderr
     assert not list(tmp_path.iterdir())

@@ -36,10 +36,12 @@ from mgc_ray.results import (
     TrialResources,
     leaderboard,
     load_search,
+    model_folder,
     ranked,
     read_ensemble_info,
     read_predictions,
     read_records,
+    search_folder,
     search_names,
     write_leaderboard,
     write_predictions,
@@ -345,7 +347,7 @@ def test_a_damaged_search_is_refused_with_its_file_the_reason_and_the_remedy(
         RequestError, match=f"^{search}/search.json is damaged, or .*{message}"
     ) as e:
         load_search(search)
-    assert str(e.value).endswith("): give the folder of a search (results/NAME)")
+    assert str(e.value).endswith("): give a search, by its name or folder (results/NAME)")
     assert "\n" not in str(e.value)
 
 
@@ -353,7 +355,7 @@ def test_a_damaged_search_is_refused_with_its_file_the_reason_and_the_remedy(
 def test_what_is_no_search_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "search.json").write_text(content)
-    with pytest.raises(RequestError, match="give the folder of a search") as error:
+    with pytest.raises(RequestError, match="give a search, by its name or folder") as error:
         load_search(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -530,3 +532,63 @@ def test_a_model_that_is_hardly_better_than_none_of_the_music_is_warned_of(
     assert len(others) == warned
     if warned:
         assert f"the genres of {accuracy:.1%} of the tracks can be told without" in others[0]
+
+
+@pytest.fixture
+def two_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """results/done, with an ensemble and a trial, and results/begun, without."""
+    for file in (
+        "done/search.json",
+        "done/ensemble/ensemble.json",
+        "done/ensemble/members/gru-0000/config.json",
+        "done/trials/gru-0000/checkpoint/config.json",
+        "begun/search.json",
+    ):
+        (tmp_path / "results" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results" / file).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize(
+    ("given", "search", "model"),
+    [
+        ("done", "done", "done/ensemble"),
+        ("results/done", "done", "done/ensemble"),
+        ("results/done/", "done", "done/ensemble"),
+        ("results/done/search.json", "done", "done/ensemble"),
+        ("results/done/ensemble", "done", "done/ensemble"),
+        ("results/done/trials/gru-0000", "done", "done/trials/gru-0000/checkpoint"),
+        ("results/done/trials/gru-0000/checkpoint", "done", "done/trials/gru-0000/checkpoint"),
+        ("results/done/ensemble/members/gru-0000", "done", "done/ensemble/members/gru-0000"),
+    ],
+)
+def test_a_name_and_any_place_in_a_search_say_which_is_meant(
+    two_searches: Path, given: str, search: str, model: str
+) -> None:
+    assert search_folder(given).resolve() == two_searches / search
+    assert model_folder(given).resolve() == two_searches / model
+    assert search_folder(Path(given).absolute()) == (
+        Path(given).absolute() if given == "done" else two_searches / search
+    )
+
+
+def test_a_search_without_an_ensemble_is_no_model_yet(two_searches: Path) -> None:
+    with pytest.raises(RequestError, match="results/begun has no ensemble yet: .*--resume begun"):
+        model_folder("begun")
+
+
+def test_what_is_no_search_stays_as_it_is_and_the_nearest_name_is_said(two_searches: Path) -> None:
+    assert search_folder("dome") == model_folder("dome") == Path("dome")
+    with pytest.raises(
+        RequestError, match=r"by its name or folder \(results/NAME\) \(nearest: done\)"
+    ):
+        load_search("dome")
+
+
+def test_in_the_folder_of_a_search_a_name_is_that_of_another(
+    two_searches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(two_searches / "done")
+    assert search_folder("begun") == Path("begun")  # not done, around it
+    assert search_folder(".") == Path(".")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command
+from tests.commands import command, typed_in
 from tests.pipeline.making import without_other_clusters
 from tests.processes import Marked
 
@@ -60,7 +60,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_search_can_be_resumed(home: Path)
     assert status == 130, printed
     assert "of 3 trials done" in printed
     assert "running: cnn-000" in printed
-    assert "python -m mgc_ray.search --resume stopped\r" in printed
+    assert f"{typed_in(home, 'search')} --resume stopped\r" in printed
     assert "Traceback" not in printed
 
     finished = {path: path.stat().st_mtime_ns for path in trials.glob("*/trial.json")}
@@ -125,7 +125,7 @@ def test_a_running_search_keeps_its_name_and_ends_by_sigterm_with_what_to_do(hom
     assert not marked.left()
     assert process.returncode == 130, printed
     assert "stopped by SIGTERM; what is finished is kept" in printed
-    assert "python -m mgc_ray.search --resume ended" in printed
+    assert f"{typed_in(home, 'search')} --resume ended" in printed
     assert "Traceback" not in printed
     assert "GCS" not in printed  # of Ray's
     assert list((home / "results/ended").rglob("state.safetensors"))
@@ -142,7 +142,7 @@ class Stage:
 
 
 _SEARCH = "search --smoke --family gru --name s"
-_CONTINUE = "; what is finished is kept. Continue with:\n  python -m mgc_ray.search --resume s"
+_CONTINUE = "; what is finished is kept. Continue with:\n  SEARCH --resume s"
 STAGES = {
     "preprocessing": Stage(
         "preprocess --tracks CORPUS --dataset d",
@@ -221,9 +221,10 @@ def test_sigterm_to_all_processes_ends_every_stage_in_order(
     status = process.wait(20)
     left = marked.left()
     text = printed.read_text()
+    says = stage.says.replace("SEARCH", typed_in(tmp_path, "search"))
     assert status == stage.status, text
-    assert f"stopped by SIGTERM{stage.says}" in text
-    assert text.rstrip().endswith(stage.says.splitlines()[-1] if stage.says else "SIGTERM")
+    assert f"stopped by SIGTERM{says}" in text
+    assert text.rstrip().endswith(says.splitlines()[-1] if says else "SIGTERM")
     assert not [word for word in ("Traceback", "GCS", "raylet", "core_worker") if word in text]
     assert not left, marked.commands(left)
 

@@ -49,7 +49,7 @@ _METADATA_KEY = b"mgc_ray"
 _FINGERPRINTS_KEY = b"mgc_ray_fingerprints"
 Count = Annotated[int, pydantic.Field(ge=0, le=10**9)]
 Chunks = Annotated[int, pydantic.Field(ge=0, le=10**6)]  # of one track
-_REMEDY = "make it with: python -m mgc_ray.preprocess --tracks FOLDER_OR_CSV --dataset DIR"
+_REMEDY = "make it with: mgc-ray preprocess --tracks FOLDER_OR_CSV --dataset DIR"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def read_finished_info(folder: str | Path) -> DatasetInfo:
     if not info.finished:
         raise RequestError(
             f"{folder} is unfinished: run the command that makes it again, it continues where it "
-            f"stopped (python -m mgc_ray.preprocess --tracks {info.config.tracks} --dataset "
+            f"stopped (mgc-ray preprocess --tracks {info.config.tracks} --dataset "
             f"{folder})"
         )
     return info
@@ -354,9 +354,7 @@ def _metadata(schema: pa.Schema, path: Path, info: DatasetInfo) -> Params:
 
 
 def _command(path: Path, info: DatasetInfo) -> str:
-    return (
-        f"python -m mgc_ray.preprocess --tracks {info.config.tracks} --dataset {path.parent.parent}"
-    )
+    return f"mgc-ray preprocess --tracks {info.config.tracks} --dataset {path.parent.parent}"
 
 
 def _tensor(table: pa.Table, name: str) -> np.ndarray:

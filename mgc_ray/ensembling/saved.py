@@ -44,6 +44,7 @@ from mgc_ray.results import (
     check_ensemble_folder,
     in_words,
     member_folder,
+    model_folder,
     read_checkpoint_config,
     read_ensemble_info,
 )
@@ -317,13 +318,13 @@ def _copy_own_files(folder: Path, config: CheckpointConfig) -> None:
 
 
 def load_ensemble(folder: str | Path, partly: bool = False) -> Ensemble:
-    """Read an ensemble, or a single checkpoint as an ensemble of one.
+    """Read an ensemble, that of a search, or a single checkpoint or trial as an ensemble of one.
 
     `partly`: where something is not installed that some members need, the others predict alone
     (see `Ensemble.left_out`). Raises RequestError for what is no ensemble or is damaged.
     """
     keep_freed_memory()  # it is going to predict
-    folder = Path(folder)
+    folder = model_folder(folder)
     if (folder / CHECKPOINT_JSON).exists():
         return _of_one(load_checkpoint(folder))
     info = read_ensemble_info(folder, MODEL_REMEDY)

@@ -69,7 +69,7 @@ def runs_of_search(folder: Path) -> tuple[list[str], list[ModelRun]]:
     if not result.finished or ensemble is None:
         raise RequestError(
             f"only finished searches can be compared, but {folder} is unfinished: continue it by "
-            f"python -m mgc_ray.search --resume {folder.name} --results {folder.parent}, or leave "
+            f"mgc-ray search --resume {folder.name} --results {folder.parent}, or leave "
             "it out"
         )
     if result.predictions.split_id != ensemble.split_id:

@@ -244,6 +244,14 @@ def full_params(family: str, params: Params) -> Params:
     return {option.name: option.default for option in family_options(family)} | params
 
 
+def known_defaults(family: str) -> Params:
+    """Those of all settings of a family; {} for one outside the package that is not at hand."""
+    try:
+        return full_params(family, {})
+    except RequestError:
+        return {}
+
+
 def configure(family: str, params: Params) -> tuple[Any, TrainConfig]:
     """Flat parameters -> the family's Config and the TrainConfig; the rest keeps its default.
 

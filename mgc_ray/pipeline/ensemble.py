@@ -19,6 +19,7 @@ from mgc_ray.results import (
     EnsembleInfo,
     SearchResult,
     load_search,
+    search_folder,
     write_predictions,
 )
 
@@ -30,7 +31,7 @@ def ensemble_of_searches(config: EnsembleCommandConfig) -> EnsembleInfo:
     RequestError where searches were ranked by different metrics, as their validation scores could
     not be compared, and where one's validation or test tracks are another's training tracks.
     """
-    folders = [folder.resolve() for folder in config.searches]
+    folders = [search_folder(search).resolve() for search in config.searches]
     names = [folder.name for folder in folders]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:

@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from rich.table import Table
+from rich.text import Text
+
 from mgc_ray import RequestError
 from mgc_ray.data.artists import is_known
 from mgc_ray.data.dataset import DatasetInfo, TrackPlace
@@ -11,10 +14,13 @@ from mgc_ray.data.features import TOO_SHORT
 from mgc_ray.data.names import one_line
 from mgc_ray.data.split.groups import groups_on_several_sides
 from mgc_ray.data.split.protocols import BY_ARTIST
+from mgc_ray.data.split.words import PARTS
 from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.data.walk import no_audio_in_words
 from mgc_ray.pipeline.tables import Tables
 from mgc_ray.terminal.command import console, count_of
+
+_GENRES_SHOWN = 30
 
 
 def check_genres(
@@ -78,6 +84,37 @@ def report_copies(folder: Path, tracks: Sequence[Track], recordings: Mapping[str
     for first, *others in copies[:5]:
         same = ", ".join(track.path for track in others)
         console.print(one_line(f"  {first.path} = {same}"))
+
+
+def report_split(tracks: Sequence[Track]) -> None:
+    """A table of the tracks and artists of each genre in each part; nothing where chunks are split.
+
+    An artist is a group of the split: artists who play together are one, and so is each track of an
+    unknown one.
+    """
+    parts = [part for part in PARTS if any(track.split == part for track in tracks)]
+    if not parts or any(track.split not in PARTS for track in tracks):
+        return
+    by_artist = any(is_known(track.artist) for track in tracks)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("tracks (artists)" if by_artist else "tracks", overflow="fold")
+    for part in parts:
+        table.add_column(part, justify="right")
+    genres = sorted({track.genre for track in tracks})
+    shown = genres if len(genres) <= _GENRES_SHOWN else genres[: _GENRES_SHOWN - 1]
+    rows = [(genre or "(no genre)", {genre}) for genre in shown]
+    if rest := set(genres) - set(shown):
+        rows.append((f"{len(rest)} other genres", rest))
+    if len(genres) > 1:
+        rows.append(("all", set(genres)))
+    for name, of in rows:
+        cells = []
+        for part in parts:
+            found = [track for track in tracks if track.genre in of and track.split == part]
+            artists = f" ({len({track.group for track in found})})" if by_artist and found else ""
+            cells.append(f"{len(found)}{artists}")
+        table.add_row(Text(one_line(name)), *cells)
+    console.print(table)
 
 
 def split_warnings(

@@ -45,6 +45,7 @@ from mgc_ray.pipeline.library_table import (
 )
 from mgc_ray.pipeline.playlists import write_playlists
 from mgc_ray.pipeline.songs import load_model
+from mgc_ray.results import model_folder
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console, count_of
 from mgc_ray.terminal.progress import progress
@@ -114,13 +115,14 @@ def predict_library(
     embeddings would be lost.
     """
     check_library(folder, out, playlists, address, embeddings)
+    model = model_folder(model)
     ensemble = load_model(model)
     found = walk(folder)
     files = [_file(folder, path) for path in found.files]
     if not files:
         others = no_audio_in_words(found.no_audio) or "it is empty"
         raise RequestError(f"{folder} has no file that may be a song ({others}): give another")
-    key = model_key(Path(model), ensemble.info.members, VERSION if embeddings else "")
+    key = model_key(model, ensemble.info.members, VERSION if embeddings else "")
     schema = table_schema(ensemble.genres, embedding_length(ensemble) if embeddings else 0)
     before = read_earlier(out, schema)
     _check_same_library(out, before, folder, files)

@@ -157,7 +157,7 @@ def read_embedded(path: Path) -> EmbeddedSongs:
         raise RequestError(f"{rule} does not exist: give another")
     if not has_embeddings(path):
         raise RequestError(
-            f"{rule} has no embeddings: make it by python -m mgc_ray.predict MUSIC --out "
+            f"{rule} has no embeddings: make it by mgc-ray predict MUSIC --out "
             f"{path.with_suffix('.parquet')} --embeddings"
         )
     try:

@@ -58,6 +58,7 @@ from mgc_ray.pipeline.findings import (
     report_copies,
     report_damage,
     report_skipped,
+    report_split,
     split_warnings,
 )
 from mgc_ray.pipeline.tables import Tables, report_left_out
@@ -198,6 +199,7 @@ def _make(
     tracks = add_to_train(tracks, added)
     rows = [(track, places[track.path]) for track in tracks]
     write_tracks(folder, rows)
+    report_split(tracks)
     confounds = find_confounds(tracks, [place for _, place in rows])
     info = replace(
         info,

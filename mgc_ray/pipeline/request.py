@@ -29,7 +29,7 @@ from mgc_ray.models import (
 )
 from mgc_ray.pipeline.checks import check_gpus
 from mgc_ray.pipeline.continued import fetch_search, has_search
-from mgc_ray.results import SEARCH, SearchResult, load_search, search_names
+from mgc_ray.results import SEARCH, SearchResult, load_search, search_folder, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
 from mgc_ray.tuning.address import check_address
 
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from mgc_ray.pipeline.tables import Tables
 
 # Where no music is given: the whole pipeline within five minutes on two cores.
-_BUILT_IN: Params = {"trials": 8, "max_epochs": 9, "time_limit": 180.0}
-_SMOKE: Params = {"trials": 2, "max_epochs": 2, "grace_period": 1}
+_BUILT_IN: Params = {
+    "dataset": {"features": ("log_mel_small",)},
+    "tuning": {"trials": 8, "max_epochs": 14, "time_limit": 200.0},
+}
+_SMOKE: Params = {"tuning": {"trials": 2, "max_epochs": 2, "grace_period": 1}}
 _SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results folder
 # what may be other when a search is resumed: how much, how fast and where
 _MAY_CHANGE = (
@@ -84,10 +87,14 @@ def search_defaults(given: Params) -> Params:
     if given.get("resume"):
         return _resumed(given)
     given = dataset_defaults(given)
-    dataset, tuning = given.get("dataset", {}), given.get("tuning", {})
+    dataset = given.get("dataset", {})
     tracks = getattr(dataset, "tracks", "") or (isinstance(dataset, dict) and dataset.get("tracks"))
     defaults = _SMOKE if given.get("smoke") else {} if tracks else _BUILT_IN
-    return given | {"tuning": defaults | tuning} if isinstance(tuning, dict) else given
+    for section, settings in defaults.items():
+        own = given.get(section, {})
+        if isinstance(own, dict):
+            given = given | {section: settings | own}
+    return given
 
 
 def complete_search(config: SearchConfig) -> SearchConfig:
@@ -153,7 +160,7 @@ def _families_taken(config: SearchConfig) -> dict[str, str]:
     earlier = {
         family: f"searched by {name}"
         for name in config.tuning.warm_start
-        for family in load_search(Path(config.results) / name).config.family
+        for family in _search_of(config, name).config.family
         if family in families()
     }
     taken = {family: earlier[family] for family in _usable_families(list(earlier), config)}
@@ -164,6 +171,12 @@ def _families_taken(config: SearchConfig) -> dict[str, str]:
         for what, why in reasons.items()
         if what in at_hand
     }
+
+
+def _search_of(config: SearchConfig, name: str) -> SearchResult:
+    """An earlier search, by its name in --results or by its folder."""
+    folder = Path(config.results) / name
+    return load_search(name if Path(name).exists() and not has_search(folder) else folder)
 
 
 def _kinds(config: SearchConfig) -> set[str]:
@@ -198,7 +211,7 @@ def read_request(config: SearchConfig, why_families: str = "") -> SearchRequest:
     check_address(config.cluster.address)
     if config.cluster.storage:
         Storage(config.cluster.storage)
-    warm_start = tuple(load_search(Path(config.results) / n) for n in config.tuning.warm_start)
+    warm_start = tuple(_search_of(config, name) for name in config.tuning.warm_start)
     for one in warm_start:
         one.check_has_dataset()
     if config.init_from:
@@ -234,6 +247,8 @@ def _check_dataset(config: DatasetConfig) -> None:
 
 def _resumed(given: Params) -> Params:
     """The settings of an earlier search, which must not have ended, with what may be other now."""
+    if (folder := search_folder(given["resume"])).name != given["resume"] and has_search(folder):
+        given = given | {"results": str(folder.parent), "resume": folder.name}
     wanted = validated(SearchConfig, given)
     earlier = _earlier(wanted).config
     settings = as_json(earlier) | {"resume": wanted.resume, "results": wanted.results}

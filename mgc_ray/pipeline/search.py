@@ -70,7 +70,7 @@ from mgc_ray.tuning.space import Suggest, load_space
 from mgc_ray.tuning.trial import STATE
 
 BUILT_IN = "built-in corpus"
-BUILT_IN_TRACKS, BUILT_IN_SECONDS = 30, 6.0  # per genre; of two chunks each
+BUILT_IN_TRACKS, BUILT_IN_SECONDS = 60, 6.0  # per genre; of two chunks each
 SMOKE_TRACKS, SMOKE_SECONDS = 9, 3.0
 
 

@@ -18,6 +18,7 @@ from mgc_ray.data.tags import artist_in_tags
 from mgc_ray.pipeline.checks import check_given_model
 from mgc_ray.pipeline.library_table import EmbeddedSongs, model_key, read_embedded
 from mgc_ray.pipeline.playlists import write_similar
+from mgc_ray.results import model_folder
 
 _SHOWN = 3
 
@@ -120,7 +121,7 @@ def _embedding(library: EmbeddedSongs, row: int) -> np.ndarray:
 
 def _embed(config: SimilarConfig, library: EmbeddedSongs) -> np.ndarray:
     """The embedding of a file by the ensemble that made the table."""
-    model = Path(config.model or library.origin.model)
+    model = model_folder(config.model or library.origin.model)
     if not model.is_dir():
         raise RequestError(
             f"{as_text(config.song)} is not in {config.table}, so the ensemble that made the table "

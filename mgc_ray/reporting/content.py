@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.data.dataset import read_dataset_tracks, read_skipped
 from mgc_ray.evaluation.metrics import precision_recall_f1
-from mgc_ray.models import full_params
+from mgc_ray.models import known_defaults
 from mgc_ray.reporting.songs import excerpt
 from mgc_ray.results import (
     ENSEMBLE,
@@ -25,7 +24,6 @@ from mgc_ray.results import (
     TrialRecord,
     in_words,
 )
-from mgc_ray.settings import Params
 from mgc_ray.task import LEAKY, score_heading
 from mgc_ray.terminal.command import count_of
 from mgc_ray.tuning.display import changed_settings, trial_cells, trial_headings
@@ -90,19 +88,12 @@ def trial_table(caption: str, records: Sequence[TrialRecord]) -> Table | None:
     if not records:
         return None
     metric = records[0].metric
+    defaults = {family: known_defaults(family) for family in {one.family for one in records}}
     rows = [
-        trial_cells(record, metric, changed_settings(record.params, _defaults(record.family)))
+        trial_cells(record, metric, changed_settings(record.params, defaults[record.family]))
         for record in records
     ]
     return Table(caption, trial_headings(metric), rows)
-
-
-@cache
-def _defaults(family: str) -> Params:
-    try:
-        return full_params(family, {})
-    except RequestError:  # a family outside the package, which is not at hand
-        return {}
 
 
 def genre_scores(result: Metrics) -> Table:

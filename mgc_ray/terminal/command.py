@@ -9,6 +9,7 @@ import codecs
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -76,6 +77,18 @@ def status_of(
         console.print(one_line(f"{name}: error: {where}{error.strerror}"), style="red")
         status = 1
     return status
+
+
+def typed(name: str) -> str:
+    """How a command is typed here: `mgc-ray NAME`, also where its environment is not active."""
+    folder = Path(sys.executable).parent
+    script = folder / "mgc-ray"
+    found = shutil.which("mgc-ray")
+    if found and Path(found) == script:
+        return f"mgc-ray {name}"
+    if script.exists() and folder.is_relative_to(Path.cwd()):
+        return f"{script.relative_to(Path.cwd())} {name}"
+    return f"python -m mgc_ray.{name}"
 
 
 def print_stop(name: str) -> None:

@@ -124,7 +124,7 @@ def _parser(
 ) -> tuple[_Parser, dict[str, tuple[list[str], Option]]]:
     """The parser, and for each of its destinations the setting that it is for."""
     parser = _Parser(
-        prog=f"python -m mgc_ray.{command}",
+        prog=f"mgc-ray {command}",
         description=description,
         add_help=False,
         allow_abbrev=False,

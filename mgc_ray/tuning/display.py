@@ -26,6 +26,7 @@ from mgc_ray.task import score_cell, score_heading, score_in_words
 from mgc_ray.terminal.command import console, count_of
 
 _SHOWN = 5
+_SETTINGS_SHOWN = 3  # of each trial; `show` has all
 _SECONDS_BETWEEN_LINES = 30.0  # in a log
 _WIDTH_OF_TABLE = 70  # columns of a terminal, below which a table has no room for settings
 
@@ -95,7 +96,7 @@ class Display:
         )
 
     def settings(self, record: TrialRecord) -> str:
-        return changed_settings(record.params, self._defaults[record.family])
+        return main_settings(record.params, self._defaults[record.family])
 
     def _counts(self) -> tuple[int, str]:
         """Trials that have ended, and all counts in words."""
@@ -180,6 +181,15 @@ def best_epoch(record: TrialRecord) -> str:
     if not record.best:
         return "before the end of an epoch"
     return f"{score_in_words(record.best, record.metric)} (epoch {record.best_epoch})"
+
+
+def main_settings(params: Params, defaults: Params, first: Sequence[str] = ("lr",)) -> str:
+    """Three of the changed settings and how many others there are; those in `first` come first."""
+    changed = [name for name, value in params.items() if value != defaults.get(name)]
+    names = sorted(changed, key=lambda name: first.index(name) if name in first else len(first))
+    shown = changed_settings({name: params[name] for name in names[:_SETTINGS_SHOWN]}, defaults)
+    others = len(names) - _SETTINGS_SHOWN
+    return f"{shown}, {others} more" if others > 0 else shown
 
 
 def changed_settings(params: Params, defaults: Params) -> str:

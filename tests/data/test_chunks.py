@@ -232,7 +232,7 @@ def test_an_unfinished_dataset_is_refused_with_the_remedy(tmp_path: Path) -> Non
     with pytest.raises(
         RequestError,
         match=r"is unfinished: run the command that makes it again, it continues where it stopped "
-        rf"\(python -m mgc_ray\.preprocess --tracks music --dataset {tmp_path}\)",
+        rf"\(mgc-ray preprocess --tracks music --dataset {tmp_path}\)",
     ):
         load_chunks(tmp_path, ["train"])
 

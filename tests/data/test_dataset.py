@@ -202,7 +202,7 @@ def test_a_shard_of_other_settings_is_refused(tmp_path: Path, changed: dict[str,
     shutil.copy(shard_path(tmp_path / "other", 1), path)
     refusal = (
         r"00001\.parquet was made with other settings than dataset\.json says: delete the folder "
-        r"and make it again: python -m mgc_ray\.preprocess --tracks music --dataset"
+        r"and make it again: mgc-ray preprocess --tracks music --dataset"
     )
     with pytest.raises(RequestError, match=refusal):
         read_shard(path, info_of(), [0], ["array"])
@@ -242,8 +242,8 @@ def test_a_missing_or_damaged_shard_is_refused_with_the_remedy(tmp_path: Path, d
         )
     with pytest.raises(
         RequestError,
-        match=rf"00000\.parquet is missing or damaged \(.*\): delete it and run again: python -m "
-        rf"mgc_ray\.preprocess --tracks music --dataset {tmp_path}$",
+        match=rf"00000\.parquet is missing or damaged \(.*\): delete it and run again: "
+        rf"mgc-ray preprocess --tracks music --dataset {tmp_path}$",
     ):
         read_shard(path, info_of(), [0, 1], ["array"])
 
@@ -307,7 +307,7 @@ def test_one_track_less_makes_another_split() -> None:
 def test_a_folder_without_a_dataset_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(
         RequestError,
-        match=r"is no dataset: dataset\.json is missing; make it with: python -m mgc_ray.preproc",
+        match=r"is no dataset: dataset\.json is missing; make it with: mgc-ray preproc",
     ):
         read_info(tmp_path)
 
@@ -321,7 +321,7 @@ def test_a_folder_without_a_dataset_is_refused_with_the_remedy(tmp_path: Path) -
         ({"features": "log_mel"}, "the description of features is damaged or from another version"),
         ({"features": {"columns": {"onsets": {}}}}, "there is no feature 'onsets'"),
         ({"genres": 5}, "genres must be a list of names, but it is 5"),
-        ({"tracks": "many"}, "another version of this program .*: make it with: python -m mgc_ray"),
+        ({"tracks": "many"}, "another version of this program .*: make it with: mgc-ray"),
     ],
 )
 def test_a_damaged_description_is_refused(

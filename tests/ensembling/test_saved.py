@@ -460,7 +460,7 @@ def test_temperatures_that_are_none_are_refused(
         _edit(saved, members=[{"name": "gru", "weight": 1.0, "temperature": temperature}])
     else:
         _edit(saved, temperature=temperature)
-    with pytest.raises(RequestError, match="temperature: Input should be .*: give the folder"):
+    with pytest.raises(RequestError, match="temperature: Input should be .*: give a search"):
         load_ensemble(saved)
 
 
@@ -489,12 +489,10 @@ def test_a_member_that_is_missing_is_refused(saved: Path) -> None:
 )
 def test_a_damaged_file_is_refused_with_the_remedy(saved: Path, content: str, message: str) -> None:
     (saved / "ensemble.json").write_text(content)
-    with pytest.raises(RequestError, match=f"{message}.* give the folder 'ensemble' of a search"):
+    with pytest.raises(RequestError, match=f"{message}.* give a search, one of its trials"):
         load_ensemble(saved)
 
 
 def test_a_folder_without_an_ensemble_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(
-        RequestError, match="no ensemble: ensemble.json is missing; give the folder"
-    ):
+    with pytest.raises(RequestError, match="no ensemble: ensemble.json is missing; give a search"):
         load_ensemble(tmp_path)

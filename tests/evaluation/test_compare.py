@@ -329,7 +329,7 @@ def test_a_place_to_save_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     done = command("compare", search, "--out", "file", cwd=tmp_path, status=2)
     assert (
         done.stderr
-        == "mgc_ray.compare: error: --out must be a folder, but file is a file: give another\n"
+        == "mgc-ray compare: error: --out must be a folder, but file is a file: give another\n"
     )
 
 
@@ -374,8 +374,8 @@ def test_a_saved_comparison_is_continued_with_more_seeds(tmp_path: Path) -> None
 def test_what_is_no_search_is_refused(tmp_path: Path) -> None:
     done = command("compare", "nowhere", cwd=tmp_path, status=2)
     assert done.stderr == (
-        "mgc_ray.compare: error: nowhere is no search: search.json is missing; give the folder of "
-        "a search (results/NAME)\n"
+        "mgc-ray compare: error: nowhere is no search: search.json is missing; give a search, by "
+        "its name or folder (results/NAME)\n"
     )
 
 

@@ -137,7 +137,7 @@ def test_a_search_that_cannot_be_compared_is_refused(
 
 
 def test_a_folder_that_is_no_search_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is no search: search.json is missing; give the folder"):
+    with pytest.raises(RequestError, match="is no search: search.json is missing; give a search"):
         read_runs([tmp_path])
 
 

@@ -96,7 +96,7 @@ def test_a_refused_request_ends_with_status_2_and_one_line(tmp_path: Path) -> No
     refused = command("preprocess", *args, cwd=tmp_path, status=2)
     assert refused.stdout == ""
     assert refused.stderr == (
-        "mgc_ray.preprocess: error: a classifier needs at least two genres, but there is only "
+        "mgc-ray preprocess: error: a classifier needs at least two genres, but there is only "
         "'jazz': add a folder (or rows) of another\n"
     )
 

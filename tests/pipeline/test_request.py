@@ -50,8 +50,17 @@ def test_the_dataset_is_described_by_the_same_options_as_for_preprocess() -> Non
         chunk_seconds=5.0,
         synthetic=7,
     )
-    argv = ["--family", "gru", "--chunks-per-track", "1", "--set", "dataset.array_recipe=gtzan"]
-    expected = DatasetConfig(chunks_per_track=1, array_recipe="gtzan")
+    argv = [
+        "--family",
+        "gru",
+        "--tracks",
+        "a",
+        "--chunks-per-track",
+        "1",
+        "--set",
+        "dataset.array_recipe=gtzan",
+    ]
+    expected = DatasetConfig(tracks="a", chunks_per_track=1, array_recipe="gtzan")
     assert _requested(argv).dataset == expected
 
 
@@ -75,7 +84,7 @@ def test_a_search_without_music_is_shorter_and_a_smoke_search_is_the_shortest() 
         return tuning.trials, tuning.max_epochs, tuning.time_limit
 
     assert sizes("--tracks", "music") == (20, 30, None)
-    assert sizes() == (8, 9, 180.0)
+    assert sizes() == (8, 14, 200.0)
     assert sizes("--smoke") == (2, 2, None)
     assert sizes("--smoke", "--trials", "5") == (5, 2, None)
 
@@ -231,7 +240,7 @@ def test_what_a_resumed_search_may_change_is_changed_and_nothing_else() -> None:
         (["--seed", "3"], "as it was begun, with seed 0, but 3 is given: leave it out, or"),
         (["--family", "cnn"], "with family 'gru', but 'cnn' is given"),
         (["--metric", "log_loss"], "with metric 'track_accuracy', but 'log_loss' is given"),
-        (["--max-epochs", "3"], "with tuning.max_epochs 9, but 3 is given"),
+        (["--max-epochs", "3"], "with tuning.max_epochs 14, but 3 is given"),
         (["--tracks", "elsewhere"], "with dataset.tracks '', but '.*elsewhere' is given"),
         (["--set", "lr=0.1"], "with lr 0.01, but 0.1 is given"),
         (["--set", "hidden=64"], "with hidden 'searched', but 64 is given"),
@@ -335,3 +344,15 @@ def test_a_search_that_was_killed_as_it_began_leaves_its_name_free(tmp_path: Pat
     (tmp_path / "a/search.json").write_text("{}")
     with pytest.raises(RequestError, match="exists already"):
         _requested(argv)
+
+
+def test_the_built_in_corpus_has_smaller_spectrograms_unless_others_are_asked_for() -> None:
+    def asked(*options: str) -> SearchConfig:
+        return parse(SearchConfig, options, "search", "", complete=search_defaults).config
+
+    assert asked().dataset.features == ("log_mel_small",)
+    assert asked().tuning.time_limit == 200.0
+    assert asked("--features", "log_mel", "--trials", "3").dataset.features == ("log_mel",)
+    assert asked("--trials", "3").tuning.time_limit == 200.0
+    assert asked("--tracks", "music").dataset.features == ("log_mel",)
+    assert asked("--tracks", "music").tuning.time_limit is None

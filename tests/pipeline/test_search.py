@@ -284,7 +284,7 @@ def test_a_time_limit_before_the_end_of_any_epoch_ends_the_search_with_the_remed
     args = ("--family", "statistics", "--smoke", "--name", "short", "--time-limit", 0.001)
     failed = command("search", *args, "--concurrent", 1, cwd=home, status=1)
     assert failed.stderr.splitlines()[-1] == (
-        "mgc_ray.search: no trial came to the end of its first epoch within the time limit of "
+        "mgc-ray search: no trial came to the end of its first epoch within the time limit of "
         "0.001 s: increase --time-limit"
     )
     assert not load_search(home / "results/short").finished

@@ -153,7 +153,7 @@ def test_a_song_that_is_neither_a_file_nor_listed_is_refused(
 def test_what_is_no_table_with_embeddings_is_refused(made: Path, tmp_path: Path) -> None:
     without = pa.Table.from_pylist([{"path": "a.mp3"}], schema=table_schema(("rock",)))
     write_table(tmp_path / "without.parquet", without)
-    with pytest.raises(RequestError, match=r"has no embeddings: make it by python -m mgc_ray.pred"):
+    with pytest.raises(RequestError, match=r"has no embeddings: make it by mgc-ray pred"):
         mgc_ray.similar(song="a.mp3", table=tmp_path / "without.parquet")
     made.write_bytes(made.read_bytes()[:-200])
     with pytest.raises(RequestError, match=r"has no embeddings|is damaged"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.terminal.command import console, count_of, print_json, print_line, status_of
+from mgc_ray.terminal.command import console, count_of, print_json, print_line, status_of, typed
 from mgc_ray.terminal.main import commands
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "results/a")
@@ -21,9 +21,9 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "results/a")
 @pytest.mark.parametrize(
     ("error", "status", "printed"),
     [
-        (RequestError("--x must be 1"), 2, "mgc_ray.x: error: --x must be 1\n"),
-        (NO_SPACE, 1, "mgc_ray.x: error: results/a: No space left on device\n"),
-        (KeyboardInterrupt(), 130, "mgc_ray.x: stopped by Ctrl-C\n"),
+        (RequestError("--x must be 1"), 2, "mgc-ray x: error: --x must be 1\n"),
+        (NO_SPACE, 1, "mgc-ray x: error: results/a: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "mgc-ray x: stopped by Ctrl-C\n"),
     ],
 )
 def test_what_a_command_raises_decides_its_exit_status(
@@ -32,7 +32,7 @@ def test_what_a_command_raises_decides_its_exit_status(
     def main(argv: Sequence[str] | None) -> int:
         raise error
 
-    assert status_of("mgc_ray.x", main, []) == status
+    assert status_of("mgc-ray x", main, []) == status
     assert capsys.readouterr().err == printed
 
 
@@ -41,13 +41,13 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        status_of("mgc_ray.x", main, [])
+        status_of("mgc-ray x", main, [])
 
 
 def test_the_commands_are_the_files_of_the_package_that_are_no_library() -> None:
     assert commands() == [
         *("compare", "ensemble", "evaluate", "export", "predict", "preprocess"),
-        *("pretrain", "report", "search", "serve", "similar", "synth", "train"),
+        *("pretrain", "report", "search", "serve", "show", "similar", "synth", "train"),
     ]
 
 
@@ -109,8 +109,8 @@ def test_an_error_is_one_line_whatever_is_in_its_names(capsys: pytest.CaptureFix
     def main(argv: Sequence[str] | None) -> int:
         raise RequestError("\n".join(NAMES))
 
-    assert status_of("mgc_ray.x", main, []) == 2
-    assert capsys.readouterr().err == "mgc_ray.x: error: " + "\\n".join(NAMES.values()) + "\n"
+    assert status_of("mgc-ray x", main, []) == 2
+    assert capsys.readouterr().err == "mgc-ray x: error: " + "\\n".join(NAMES.values()) + "\n"
 
 
 def test_counts_have_their_plural() -> None:
@@ -136,3 +136,22 @@ def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
     os.close(read)
     _, printed = process.communicate(timeout=60)
     assert (process.returncode, printed) == (1, "")
+
+
+def test_a_command_is_typed_as_it_works_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = tmp_path / ".venv/bin"
+    environment.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(environment / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert typed("show") == "python -m mgc_ray.show"
+    script = environment / "mgc-ray"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert typed("show") == ".venv/bin/mgc-ray show"
+    monkeypatch.setenv("PATH", str(environment))
+    assert typed("show") == "mgc-ray show"
+    monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")  # another one is active
+    assert typed("show") == "python -m mgc_ray.show"

@@ -15,9 +15,9 @@ from mgc_ray.config import (
     PredictConfig,
     PreprocessConfig,
     PretrainConfig,
-    ReportConfig,
     SearchConfig,
     ServeConfig,
+    SynthConfig,
     TrainCommandConfig,
     TuneConfig,
 )
@@ -369,8 +369,10 @@ def test_what_is_needed_is_asked_for() -> None:
         refusal(TrainCommandConfig)
         == "--family is needed: a model family, or the path of your own."
     )
-    assert refusal(CompareConfig).startswith("RESULTS is needed: folders of finished searches, or")
-    assert refusal(ReportConfig, "a") == "--out is needed: the page to write, e.g. report.html."
+    assert refusal(CompareConfig).startswith(
+        "RESULTS is needed: finished searches, by name or folder"
+    )
+    assert refusal(SynthConfig) == "--out is needed: where to write it."
 
 
 def test_a_file_whose_name_begins_with_a_dash_needs_a_path(
@@ -393,7 +395,7 @@ def test_the_help_page_lists_options_with_defaults_and_all_other_settings(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = help_of(SearchConfig, capsys)
-    assert page.startswith("usage: python -m mgc_ray.command [--family NAME [NAME ...]]")
+    assert page.startswith("usage: mgc-ray command [--family NAME [NAME ...]]")
     flat = " ".join(page.split())
     assert "What it does." in flat
     assert "--trials TRIALS Trials in total; a whole number, 1 or more (default: 20)." in flat

@@ -40,7 +40,7 @@ def main(argv):
     time.sleep(60)
     return 0
 stopping._PATIENCE = float(sys.argv[2])
-run("mgc_ray.x", main)
+run("mgc-ray x", main)
 """
 
 

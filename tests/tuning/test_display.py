@@ -8,7 +8,7 @@ from rich.console import Console
 from mgc_ray.config import Metric, TuneConfig
 from mgc_ray.results import COMPLETED, FAILED, RUNNING, TrialRecord
 from mgc_ray.tuning import display
-from mgc_ray.tuning.display import Display, best_table, changed_settings, clock
+from mgc_ray.tuning.display import Display, best_table, changed_settings, clock, main_settings
 
 CONFIG = TuneConfig(trials=3)
 
@@ -108,3 +108,14 @@ def test_only_settings_that_are_not_at_their_defaults_are_shown() -> None:
 
 def test_durations_are_shown_as_on_a_clock() -> None:
     assert [clock(s) for s in (5, 75, 3725)] == ["0:05", "1:15", "1:02:05"]
+
+
+def test_main_settings_are_three_the_most_important_first() -> None:
+    defaults = {"lr": 0.001, "hidden": 128, "blocks": 4, "dropout": 0.3}
+    chosen = {"hidden": 64, "blocks": 5, "dropout": 0.5, "lr": 0.002}
+    assert main_settings(chosen, defaults) == "lr 0.002, hidden 64, blocks 5, 1 more"
+    assert main_settings(chosen, defaults, ["dropout", "blocks"]) == (
+        "dropout 0.5, blocks 5, hidden 64, 1 more"
+    )
+    assert main_settings({"lr": 0.001, "hidden": 64}, defaults) == "hidden 64"
+    assert main_settings(defaults, defaults) == "the defaults"
