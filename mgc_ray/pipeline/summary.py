@@ -14,6 +14,7 @@ from mgc_ray.results import (
     FAILED,
     JOURNAL,
     LEADERBOARD,
+    OUT_OF_TIME,
     REPORT,
     RESULTS,
     EnsembleInfo,
@@ -37,6 +38,8 @@ def print_summary(result: SearchResult) -> None:
         f"{count_of(len(records), 'trial')} ({counts}), {count_of(result.epochs, 'epoch')}, "
         f"{clock(result.seconds)} {'in this last run' if result.resumed else 'in total'}"
     )
+    if late := time_limit_in_words(result):
+        console.print(late, style="yellow")
     for record in records:
         if record.status == FAILED:
             console.print(f"  {record.trial} failed: {record.reason}")
@@ -63,6 +66,17 @@ def print_summary(result: SearchResult) -> None:
         f"  {predict}{again}",
         soft_wrap=True,
     )
+
+
+def time_limit_in_words(result: SearchResult) -> str:
+    """How many trials the time limit ended or kept from beginning; "" where it did neither."""
+    tuning, ended = result.config.tuning, result.trial_counts.get(OUT_OF_TIME, 0)
+    missing = tuning.trials - len(result.records)
+    if tuning.time_limit is None or not (ended or missing > 0):
+        return ""
+    words = f"the time limit of {tuning.time_limit:g} s ended {ended} of {tuning.trials} trials"
+    words += f" and left {missing} unstarted" if missing > 0 else ""
+    return f"{words}: more by a longer --time-limit"
 
 
 def _print_leaderboard(result: SearchResult) -> None:

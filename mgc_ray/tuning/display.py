@@ -45,6 +45,7 @@ class Display:
         defaults: dict[str, Params],
     ) -> None:
         self._planned, self._time_limit = config.trials, config.time_limit
+        self._max_epochs = config.max_epochs
         self._metric = metric
         self._defaults = defaults
         self._records = {record.trial: record for record in earlier}
@@ -81,7 +82,10 @@ class Display:
 
     def _running(self) -> str:
         running = [r for r in list(self._records.values()) if r.status == RUNNING]
-        return "running: " + ", ".join(f"{r.trial} epoch {r.epochs + 1}" for r in running)
+        last = self._max_epochs  # after which the best epoch is saved
+        return "running: " + ", ".join(
+            f"{r.trial} epoch {min(r.epochs + 1, last)}" for r in running
+        )
 
     def on_end(self, record: TrialRecord) -> None:
         if self._live:

@@ -99,6 +99,19 @@ def test_a_log_shows_now_and_then_that_the_search_is_alive(
     )
 
 
+def test_after_its_last_epoch_a_trial_is_still_in_it(
+    printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display.console.soft_wrap = True
+    monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)
+    running = _record(1, RUNNING)
+    config = TuneConfig(trials=3, max_epochs=1)
+    with Display(config, "track_accuracy", [], {"gru": {}}) as shown:
+        shown.on_start(running)
+        shown.on_epoch(running)
+    assert printed.getvalue().endswith("running: gru-0001 epoch 1\n")
+
+
 def test_only_settings_that_are_not_at_their_defaults_are_shown() -> None:
     defaults = {"lr": 0.001, "bidirectional": True, "batch_size": 32, "schedule": "constant"}
     chosen = {"lr": 0.000423, "bidirectional": False, "batch_size": 32, "schedule": "cosine"}
