@@ -41,6 +41,7 @@ from mgc_ray.ensembling.saved import SongFeatures, load_ensemble
 from mgc_ray.reporting.songs import excerpt
 from mgc_ray.training.checkpoint import load_checkpoint
 from mgc_ray.tuning.space import default_params, load_space
+from tests.made_songs import ENCODERS, encode
 
 SECONDS = 30  # a case may take
 GIBIBYTE = 1 << 30  # of address space, more than before, a case may take
@@ -138,6 +139,10 @@ def sound_files() -> list[tuple[str, bytes]]:
         kind = str(options.get("format", ending)).upper()
         soundfile.write(file, stereo, 22_050, format=kind, subtype=options.get("subtype"))
         made.append((ending, file.getvalue()))
+    with tempfile.TemporaryDirectory() as folder:
+        for ending, (encoder, rate, format) in ENCODERS.items():
+            song = encode(Path(folder) / f"a.{ending}", stereo, rate, encoder, format)
+            made.append((ending, song.read_bytes()))
     return made
 
 

@@ -19,6 +19,7 @@ from mgc_ray.results import load_search
 from mgc_ray.settings import as_json
 from mgc_ray.terminal.main import commands
 from tests.commands import command, process, typed_in
+from tests.made_songs import encode
 
 
 def test_search_prints_what_it_searches_and_what_to_do_next(home: Path) -> None:
@@ -161,6 +162,8 @@ def test_predict_reads_each_format_and_length_and_reports_what_it_cannot_read(
     }
     for name, (samples, rate) in files.items():
         soundfile.write(tmp_path / name, samples, rate)
+    encode(tmp_path / "phone.m4a", long[: 22050 * 5, None], 22050, "aac", "ipod")
+    files["phone.m4a"] = (long[: 22050 * 5], 22050)
     (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8 no music")
     model = home / "results/first/ensemble"
     names = [*files, "cover.jpg", "missing.wav"]
@@ -172,10 +175,10 @@ def test_predict_reads_each_format_and_length_and_reports_what_it_cannot_read(
     done = command("predict", "--model", model, "--json", *names, cwd=tmp_path, status=1)
     predictions = json.loads(done.stdout)
     assert [prediction["file"] for prediction in predictions] == names
-    for prediction in predictions[:4]:
+    for prediction in predictions[:5]:
         assert set(prediction["genres"]) == set(GENRES)
         assert sum(prediction["genres"].values()) == pytest.approx(1)
-    assert predictions[4]["error"].startswith("not audio")
+    assert predictions[5]["error"].startswith("not audio")
     command("predict", "--model", model, "long.wav", cwd=tmp_path, status=0)
 
 

@@ -301,7 +301,7 @@ GENRE_RULES: dict[str, Genre] = {
         neighbours=("blues", "classical", "hiphop"),
     ),
     "metal": Genre(
-        tempo=(120, 190),
+        tempo=(150, 200),
         progressions=("i5 i5 bII5 i5", "i5 bVI5 bVII5 i5", "i5 i5 bIII5 bII5", "i5 bV5 i5 bII5"),
         scale=PHRYGIAN,
         grooves=(
@@ -418,7 +418,7 @@ GENRE_RULES: dict[str, Genre] = {
         neighbours=("hiphop", "pop", "blues"),
     ),
     "rock": Genre(
-        tempo=(100, 152),
+        tempo=(100, 144),
         progressions=("I bVII IV I", "I IV V IV", "i bVII bVI bVII", "I V IV IV", "vi IV I V"),
         scale=MIXOLYDIAN,
         grooves=(
@@ -435,18 +435,18 @@ GENRE_RULES: dict[str, Genre] = {
         ),
         chords=(
             Part(
-                ("power_chord",),
-                ("x-x-x-x-x-x-x-x-", "x---..x-x-------", "x--x--x-----x-x-"),
-                style="riff",
-                register=45,
-                level=-5,
-            ),
-            Part(
-                ("pluck", "organ", "piano"),
-                ("x---x-x---x-x-x-", "x---x---x---x-x-"),
+                ("pluck", "organ", "pluck"),
+                ("x---x-x---x-x-x-", "x-x-x-x-x-x-x-x-", "x---x---x---x-x-"),
                 style="strum",
                 register=57,
-                level=-9,
+                level=-4,
+            ),
+            Part(
+                ("power_chord",),
+                ("x---..x-x-------", "x--x--x-----x-x-"),
+                style="riff",
+                register=45,
+                level=-10,
             ),
         ),
         leads=(

@@ -379,7 +379,7 @@ def play(
     return INSTRUMENTS[instrument](pitch, seconds, timbre, rng)
 
 
-MIX_SPREAD = 1.2  # decibels, standard deviation of a recording's equaliser
+MIX_SPREAD = 0.6  # decibels, standard deviation of a recording's equaliser
 
 
 @dataclass(frozen=True)
@@ -405,11 +405,11 @@ def draw_mix(rng: np.random.Generator) -> Mix:
     curve = rng.normal(0, MIX_SPREAD, len(MIX_BANDS)) + rng.normal(0, MIX_SPREAD / 2) * octaves
     return Mix(
         curve=tuple(curve.tolist()),
-        low_cut=float(np.exp(rng.uniform(np.log(25), np.log(180)))),
-        high_cut=float(np.exp(rng.uniform(np.log(4500), np.log(11000)))),
-        noise=float(rng.uniform(-70, -38)),
-        room=float(rng.uniform(0.2, 1.8)),
-        wet=float(rng.uniform(0.02, 0.35)),
+        low_cut=float(np.exp(rng.uniform(np.log(25), np.log(70)))),
+        high_cut=float(np.exp(rng.uniform(np.log(7500), np.log(11000)))),
+        noise=float(rng.uniform(-80, -50)),
+        room=float(rng.uniform(0.1, 0.9)),
+        wet=float(rng.uniform(0.02, 0.2)),
         compression=float(rng.uniform(0, 0.6)),
         loudness=float(rng.uniform(-23, -12)),
     )

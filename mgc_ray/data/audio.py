@@ -1,10 +1,12 @@
 """Audio files -> mono waveforms, and the reasons why a file cannot be a track.
 
 A waveform is float32 [samples], mono, within about -1..1. Decoding is libsndfile's (WAV, AU, FLAC,
-MP3, OGG, AIFF, ...), resampling is soxr's "HQ", which is also librosa's default.
+MP3, OGG, AIFF, ...) or FFmpeg's (M4A, WMA, WebM, APE, ...), resampling is soxr's "HQ", which is
+also librosa's default.
 """
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import soundfile
 import soxr
 
 from mgc_ray.data.decoding import UnusableTrackError, decode
-from mgc_ray.data.endings import NOT_DECODED
+from mgc_ray.data.ffmpeg import decode_by_ffmpeg, format_of
 
 __all__ = ["UnusableTrackError", "Waveform", "read_waveform"]
 
@@ -61,10 +63,13 @@ def read_waveform(path: str | Path) -> Waveform:
     if str(path).lower().endswith(".npy"):
         raise UnusableTrackError("a .npy spectrogram, but this dataset or model takes audio")
     check_openable(path)
+    sys.audit("mgc_ray.decode", str(path))  # for whoever counts
     try:
-        blocks, sample_rate, stated, most, codec, channels = decode(path)
+        format = format_of(path)
+        decoded = decode_by_ffmpeg(path, format) if format else decode(path)
     except soundfile.LibsndfileError as error:
-        raise UnusableTrackError(_not_audio(path, error)) from None
+        raise UnusableTrackError(_not_audio(error)) from None
+    blocks, sample_rate, stated, most, codec, channels = decoded
     samples = _joined(blocks)
     lost = max(0, stated - len(samples)) / sample_rate
     promised = min(stated, most)
@@ -112,11 +117,8 @@ def check_openable(path: str | Path) -> None:
         raise UnusableTrackError(f"cannot be opened: {error}") from None
 
 
-def _not_audio(path: str | Path, error: Exception) -> str:
+def _not_audio(error: Exception) -> str:
     """Why libsndfile cannot open a file, without the path that its messages start with."""
-    ending = Path(path).suffix.lower()
-    if ending in NOT_DECODED:
-        return f"{ending} is not decoded: convert it to FLAC, e.g. ffmpeg -i SONG{ending} SONG.flac"
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
     # of text named .mp3, which check_openable has just opened
     reason = "Format not recognised" if reason.startswith("File does not exist") else reason

@@ -1,5 +1,7 @@
 """Decoding by libsndfile, around damage, without a word of its own on the terminal.
 
+What libsndfile does not read is in ffmpeg.py.
+
 A file states how long it is. What is decoded of a damaged one is shorter: the decoder then
 continues behind the damage, found by trying again a little later.
 """
@@ -9,7 +11,6 @@ import ctypes
 import io
 import os
 import struct
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,6 @@ class Decoded(NamedTuple):
 
 def decode(path: str | Path) -> Decoded:
     """Decode a file; LibsndfileError for what libsndfile cannot open."""
-    sys.audit("mgc_ray.decode", str(path))  # for whoever counts
     with open_sound(path) as file:
         if file.samplerate not in SAMPLE_RATES:
             raise UnusableTrackError(
@@ -61,7 +61,7 @@ def decode(path: str | Path) -> Decoded:
         at_a_time = max(1, _BLOCK // file.channels)
         with contextlib.suppress(*_DAMAGE):  # what is missing shows below
             while position < most and len(block := _read(file, min(at_a_time, most - position))):
-                blocks.append(_mono(block))
+                blocks.append(mono(block))
                 position += len(block)
         channels = file.channels
         codec = f"{file.format} {file.subtype}"
@@ -87,7 +87,7 @@ def _behind_damage(path: str | Path, position: int, end: int, piece: int) -> lis
                 block = _read(file, piece)
                 if not len(block):
                     raise EOFError
-                blocks.append(_mono(block))
+                blocks.append(mono(block))
                 position += len(block)
                 step = piece
             except (*_DAMAGE, EOFError):
@@ -174,7 +174,7 @@ def _wav_data(path: str | Path) -> tuple[int, int, int] | None:
     return None
 
 
-def _mono(block: np.ndarray) -> np.ndarray:
+def mono(block: np.ndarray) -> np.ndarray:
     """Average the channels of int16 or float32 [samples, channels] -> float32 [samples]."""
     # channel by channel: numpy's mean over so short an axis takes thirty times as long
     mono = block[:, 0].astype(np.float32, copy=block.shape[1] > 1)

@@ -8,9 +8,11 @@ def _set(*endings: str) -> frozenset[str]:
     return frozenset(f".{ending}" for line in endings for ending in line.split())
 
 
-DECODED = _set("aif aifc aiff au caf flac mp2 mp3 oga ogg opus rf64 snd w64 wav wave")
-NOT_DECODED = _set("aac ac3 ape asf dsf m4a m4b mka mkv mov mp4 mpc ra rm tta webm wma wmv wv")
-SONGS = DECODED | NOT_DECODED | _set("npy")
+SONGS = _set(
+    "aif aifc aiff au caf flac mp2 mp3 oga ogg opus rf64 snd w64 wav wave",  # by libsndfile
+    "aac ac3 ape asf dsf m4a m4b mka mkv mov mp4 mpc ra rm tta webm wma wmv wv",  # by FFmpeg
+    "npy",
+)
 NO_AUDIO = _set(
     "avif bmp gif jpeg jpg pdf png ps svg tif tiff webp",  # pictures
     "csv doc docx htm html lrc md nfo rtf srt txt tsv url xls xlsx xml",  # texts

@@ -33,6 +33,7 @@ from mgc_ray.config import ServeConfig
 from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.decoding import UNKNOWN_LENGTH, open_sound
 from mgc_ray.data.features import FeatureSet, TrackFeatures
+from mgc_ray.data.ffmpeg import format_of, seconds_by_ffmpeg
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
 from mgc_ray.results import Metrics, TrainedOn
@@ -150,6 +151,8 @@ async def _refuse_parameters(_: Request, error: RequestValidationError) -> JSONR
 def stated_seconds(path: str) -> float:
     """How long a song is by its header; 0 where that does not say, or is damaged."""
     try:
+        if format := format_of(path):
+            return seconds_by_ffmpeg(path, format)
         with open_sound(path) as file:
             known = file.frames < UNKNOWN_LENGTH
             return float(file.frames / file.samplerate) if known else 0.0

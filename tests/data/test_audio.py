@@ -328,17 +328,6 @@ def test_an_mp3_is_decoded_by_a_process_without_standard_error(tmp_path: Path) -
     assert int(done.stdout) >= RATE
 
 
-@pytest.mark.parametrize("name", ["a.m4a", "a.wma", "a.WEBM"])
-def test_a_format_that_is_not_decoded_is_reported_with_the_remedy(
-    tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
-    ending = Path(name).suffix.lower()
-    assert reason(tmp_path / name) == (
-        f"{ending} is not decoded: convert it to FLAC, e.g. ffmpeg -i SONG{ending} SONG.flac"
-    )
-
-
 def test_a_wav_without_samples_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path / "a.wav", noise())
     content = path.read_bytes()[:44]
