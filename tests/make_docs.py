@@ -1,4 +1,4 @@
-"""Write mgc_ray/docs/commands: one page per command, from its docstring and its `--help`.
+"""Write docs/commands: one page per command, from its docstring and its `--help`.
 
 PYTHONPATH=. python tests/make_docs.py
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mgc_ray.terminal.main import commands
 
-PAGES = Path(__file__).parents[1] / "mgc_ray" / "docs" / "commands"
+PAGES = Path(__file__).parents[1] / "docs" / "commands"
 
 
 def page(name: str) -> str:

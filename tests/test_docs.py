@@ -23,7 +23,7 @@ from tests.commands import command
 from tests.make_docs import PAGES, page
 
 ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "mgc_ray" / "docs"
+DOCS = ROOT / "docs"
 WRITTEN = sorted(path.stem for path in PAGES.glob("*.md"))
 GUIDES = [  # with commands to copy
     ROOT / "README.md",

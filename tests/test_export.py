@@ -92,7 +92,7 @@ def test_the_file_alone_gives_the_probabilities_that_predict_gives(folder: Path)
 
 
 def program() -> str:
-    text = (Path(__file__).parents[1] / "mgc_ray/docs/onnx.md").read_text("utf-8")
+    text = (Path(__file__).parents[1] / "docs/onnx.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     return str(code)
 
@@ -253,7 +253,7 @@ def test_the_metadata_say_everything_in_words_too(folder: Path) -> None:
         "Output track: calibrated probabilities of the song",
     ):
         assert part in words
-    documented = (Path(__file__).parents[1] / "mgc_ray/docs/onnx.md").read_text("utf-8")
+    documented = (Path(__file__).parents[1] / "docs/onnx.md").read_text("utf-8")
     assert [name for name in METADATA if f"`{name}`" not in documented] == []
 
 

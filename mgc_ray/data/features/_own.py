@@ -16,7 +16,7 @@ from mgc_ray.data.features._embedding import Embedding, with_weights
 from mgc_ray.data.files import MissingFileError
 from mgc_ray.data.own_files import content_hash, execute
 
-CONTRACT = "mgc_ray/docs/encoders.md"
+CONTRACT = "mgc_ray/data/features/__init__.py"
 _versions: dict[tuple[str, str], tuple[str, str]] = {}  # (name, hash) -> (path, source)
 _current: dict[str, str] = {}  # name -> hash of the version that `--features NAME` means
 

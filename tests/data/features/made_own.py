@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-DOCS = Path(__file__).parents[3] / "mgc_ray" / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def example() -> str:
-    """The file that mgc_ray/docs/encoders.md shows."""
+    """The file that docs/encoders.md shows."""
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "encoders.md").read_text("utf-8"), re.S)
     return str(code)
 
