@@ -25,22 +25,10 @@ from tests.make_docs import PAGES, page
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 WRITTEN = sorted(path.stem for path in PAGES.glob("*.md"))
-GUIDES = [  # with commands to copy
-    ROOT / "README.md",
-    DOCS / "own_music.md",
-    DOCS / "encoders.md",
-    ROOT / "cluster" / "README.md",
-    ROOT / "results" / "README.md",
-    ROOT / "results" / "benchmarks.md",
-]
 TEXTS = sorted(
-    {
-        *DOCS.glob("*.md"),
-        *GUIDES,
-        *(ROOT / "cluster").glob("*.md"),
-        *(ROOT / "results").glob("*.md"),
-    }
-    | {ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"}
+    path
+    for folder in (ROOT, DOCS, ROOT / "cluster", ROOT / "results", ROOT / "results" / "gtzan")
+    for path in folder.glob("*.md")
 )
 
 
@@ -48,14 +36,21 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_every_command_of_the_readme_has_a_page_that_the_documentation_lists() -> None:
+def test_every_page_of_a_command_is_listed() -> None:
     # not every command there is, so that a new one needs no documentation to be tried
-    text = (ROOT / "README.md").read_text("utf-8")
-    documented = {name for name in commands() if f"`mgc_ray.{name}" in text}
-    assert len(documented) >= 12
-    assert documented <= set(WRITTEN)
-    listed = re.findall(r"commands/(\w+)\.md", (DOCS / "README.md").read_text("utf-8"))
-    assert documented <= set(listed) <= set(WRITTEN)
+    listed = re.findall(r"^\| \[`(\w+)`\]\(commands/(\w+)\.md\) \|", _read("commands.md"), re.M)
+    assert [name for name, page in listed if name != page] == []
+    assert sorted(name for name, _ in listed) == WRITTEN
+    assert len(WRITTEN) >= 12
+
+
+def _read(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = re.findall(r"\]\((\w+\.md)\)", _read("README.md"))
+    assert sorted(listed) == sorted(p.name for p in DOCS.glob("*.md") if p.name != "README.md")
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse writes its help differently")
@@ -93,7 +88,7 @@ def _texts() -> str:
 
 def test_messages_in_the_troubleshooting_page_are_those_of_the_program() -> None:
     program = _texts()
-    quoted = re.findall(r"^\| `([^`]+)` \|", (DOCS / "troubleshooting.md").read_text("utf-8"), re.M)
+    quoted = re.findall(r"^\| `([^`]+)` \|", _read("troubleshooting.md"), re.M)
     assert len(quoted) >= 20
     assert [text for text in quoted if text not in program] == []
 
@@ -113,24 +108,36 @@ def test_files_named_in_the_documentation_exist(path: Path) -> None:
 
 
 def test_options_in_the_documentation_exist() -> None:
-    known = set(re.findall(r"--[a-z][a-z-]+", "".join(p.read_text() for p in PAGES.glob("*.md"))))
-    for path in (DOCS / "own_music.md", DOCS / "troubleshooting.md"):
-        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text("utf-8")))
-        assert used <= known, used - known
+    known = {"--version"}.union(
+        *(re.findall(_OPTION, p.read_text("utf-8")) for p in PAGES.iterdir())
+    )
+    for path in DOCS.glob("*.md"):
+        # those of this program: other commands have their own
+        lines = [line for line in path.read_text("utf-8").splitlines() if not _OTHERS.search(line)]
+        used = set(re.findall(_OPTION, "\n".join(lines)))
+        assert used <= known, (path.name, used - known)
+
+
+_OPTION = r"(?<![\w-])--[a-z][a-z-]+"
+_OTHERS = re.compile(r"\b(pip|ray start|tensorboard|docker|make) |--no-deps|--num-gpus=0")
 
 
 def _command_lines(path: Path) -> list[str]:
-    """`mgc_ray.NAME ARGS` of each `python -m ...` in code; shell variables are replaced."""
+    """`NAME ARGS` of each command of this program in code; shell variables are replaced.
+
+    Written as `mgc-ray NAME ARGS` or `python -m mgc_ray.NAME ARGS`.
+    """
     text = path.read_text("utf-8").replace("\\\n", " ")
     code = re.findall(r"```\n(.*?)```", text, re.S)
-    code += re.findall(r"`(python -m [^`…]+)`", text)
+    code += re.findall(r"`((?:python -m mgc_ray\.|mgc-ray )[^`…]+)`", text)
     code += [f"python -m {line}" for line in re.findall(r"^\| `(mgc_ray\.[^`]+)`", text, re.M)]
     variables = defaultdict(lambda: "1")
     lines = []
     for line in "\n".join(code).splitlines():
         variables |= dict(re.findall(r'^(\w+)="([^"]*)"$', line))
-        found = re.search(r"python -m (mgc_ray\.\w+ .*)", line.partition("  #")[0].strip(" '"))
-        if found:
+        command_line = re.split(r"  +#|; done", line)[0].strip(" '")
+        found = re.search(r"(?:python -m mgc_ray\.|mgc-ray )(\w+ .*)", command_line)
+        if found and not found[1].endswith(" ..."):
             lines.append(Template(found[1]).substitute(variables))
     return lines
 
@@ -148,29 +155,32 @@ def _only_parse(*args: Any, **kwargs: Any) -> None:
     raise AcceptedError
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=_name)
+@pytest.mark.parametrize("path", [path for path in TEXTS if _command_lines(path)], ids=_name)
 def test_command_lines_in_the_documentation_are_accepted(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("NAME", "gru-001", "first"):  # of searches that can be resumed
+    for name in ("NAME", "gru-001", "gru-200", "first"):  # of searches that can be resumed
         (tmp_path / "results" / name).mkdir(parents=True)
         SearchResult(name, SearchConfig(family=("gru",), name=name), "", "music", {}).write()
-    lines = _command_lines(path)
-    assert lines
-    for line in lines:
+    for line in _command_lines(path):
         name, *args = shlex.split(line)
-        module = importlib.import_module(name)
+        module = importlib.import_module(f"mgc_ray.{name}")
         monkeypatch.setattr(module, "parse", _only_parse)
         with pytest.raises(AcceptedError):
             module.main(args)
 
 
-def test_the_settings_in_the_readme_exist() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    given = set(re.findall(r"--set\s+([a-z_.]+=[\w.]+)", text)) - {"section.name=value"}
+def test_command_lines_are_found_in_the_pages() -> None:
+    found = {path.name: len(_command_lines(path)) for path in TEXTS}
+    assert min(found[n] for n in ("own_music.md", "searching.md", "library.md", "families.md")) >= 4
+
+
+def test_the_settings_in_the_documentation_exist() -> None:
+    texts = "".join(path.read_text("utf-8") for path in (*DOCS.glob("*.md"), ROOT / "README.md"))
+    given = set(re.findall(r"--set\s+([a-z_.]+=[\w.+\[\],-]*\w)", texts))
     assert "dataset.synthetic=20" in given
-    for assignment in given:
+    for assignment in given - {"section.name=value", "hosts=NAME"}:  # the latter is of `serve`
         options.parse(SearchConfig, ["--family", "gru", "--set", assignment], "search", "")
     with pytest.raises(RequestError, match=r"dataset\.synthetic"):
         options.parse(SearchConfig, ["--set", "dataset.synthetik=20"], "search", "")
@@ -178,9 +188,8 @@ def test_the_settings_in_the_readme_exist() -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.slow  # a whole search, as others have
-def test_the_library_example_of_the_readme_runs(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+def test_the_example_in_python_runs(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", _read("python.md"), re.S)
     assert len(example.strip().splitlines()) <= 10
     command("synth", "--out", "music", "--tracks-per-genre", 9, "--seconds", 3, cwd=tmp_path)
     assert '"trials": 20' in example
