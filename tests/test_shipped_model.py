@@ -2,10 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,7 @@ from mgc_ray.ensembling.saved import SongFeatures, load_ensemble, shipped_model
 from mgc_ray.evaluation.metrics import accuracy, log_loss
 from mgc_ray.models import discriminant
 from mgc_ray.results import OUT_OF_FOLD, PREDICTIONS, read_predictions
-from tests.commands import command, process
+from tests.commands import command
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,44 +112,3 @@ def test_predict_uses_it_where_no_model_is_given(song: Path, tmp_path: Path) -> 
     default = command("predict", "--json", song, cwd=tmp_path)
     given = command("predict", "--json", "--model", shipped_model(), song, cwd=tmp_path)
     assert _genres(default.stdout) == _genres(given.stdout)
-
-
-def test_an_installed_package_contains_it(
-    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "source"
-    for name in ("mgc_ray", "search_spaces", "results/gtzan"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", tmp_path / "site")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *map(str, options), str(source)],
-        check=True,
-        timeout=200,
-    )
-    shutil.rmtree(source)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    location = subprocess.run(
-        [sys.executable, "-c", "import mgc_ray, search_spaces; print(mgc_ray.__file__)"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=empty,
-    ).stdout
-    assert location.startswith(str(tmp_path))
-    installed = process("predict", "--json", song, cwd=empty)
-    assert _genres(installed.stdout) == pytest.approx(load_ensemble(shipped_model()).predict(song))
-
-
-def test_every_folder_of_code_is_listed_for_installation() -> None:
-    folders = {
-        path.parent
-        for name in ("mgc_ray", "search_spaces")
-        for path in ROOT.glob(f"{name}/**/*.py")
-    }
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    code = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert set(listed) == code | {"mgc_ray.gtzan_model"}
