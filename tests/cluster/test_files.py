@@ -7,6 +7,7 @@ fields, and by what a RayCluster needs.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -111,15 +112,48 @@ def test_all_use_one_image() -> None:
     assert images == {f"REGISTRY/mgc_ray:{version('mgc_ray')}"}
 
 
-def test_the_image_installs_the_lock_file() -> None:
-    lines = (HERE / "Dockerfile").read_text()
-    assert "-r requirements.lock" in lines
-    assert "USER ray" in lines
-    assert "RAY_AUTH_MODE=token" in lines
+def _instructions() -> list[tuple[str, str]]:
+    """(instruction, arguments) of the Dockerfile, each in one line."""
+    text = re.sub(r"^#.*\n", "", (HERE / "Dockerfile").read_text("utf-8"), flags=re.M)
+    lines = text.replace("\\\n", " ").splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines if line)]
 
 
-def test_containers_get_the_gpus_of_their_machine() -> None:
-    variables = (HERE / "Dockerfile").read_text()
+def test_the_image_is_made_of_instructions_that_docker_knows_in_an_order_that_caches() -> None:
+    words = [word for word, _ in _instructions()]
+    assert set(words) <= {"FROM", "RUN", "COPY", "WORKDIR", "USER", "ENV", "CMD"}
+    steps = [f"{word} {rest}" for word, rest in _instructions()]
+    (lock,) = [i for i, step in enumerate(steps) if "-r requirements.lock" in step]
+    everything = steps.index("COPY --chown=ray . .")
+    assert steps[lock - 1] == "COPY requirements.lock ./"  # so that an edit does not install again
+    assert steps[everything + 1].startswith("RUN pip install --no-cache-dir --no-deps ")
+    assert steps.index("USER ray") > everything + 1
+    command = json.loads(dict(_instructions())["CMD"])
+    assert command[:3] == ["python", "-m", "mgc_ray.search"]
+
+
+def test_the_image_installs_what_make_venv_installs() -> None:
+    root = HERE.parent
+    lock = (root / "requirements.lock").read_text("utf-8")
+    base = re.findall(r"^FROM python:([\d.]+)-slim-\w+$", (HERE / "Dockerfile").read_text(), re.M)
+    assert base == re.findall(r"^# Written by .* on Python ([\d.]+)\.", lock, re.M)
+    taken = re.findall(r"musicnn==[\d.]+", (root / "Makefile").read_text("utf-8"))[0]
+    runs = [rest for word, rest in _instructions() if word == "RUN"]
+    assert any(f"--no-deps {taken}" in run for run in runs)
+    for copied in (rest.split()[0] for word, rest in _instructions() if word == "COPY"):
+        assert copied.startswith("--chown") or (root / copied).exists()
+
+
+def test_the_steps_of_the_image_are_shell_without_faults() -> None:
+    for run in (rest for word, rest in _instructions() if word == "RUN"):
+        subprocess.run(["sh", "-n", "-c", run], check=True)
+        if shutil.which("shellcheck"):
+            subprocess.run(["shellcheck", "--shell=sh", "-"], input=run, text=True, check=True)
+
+
+def test_containers_use_the_token_and_get_the_gpus_of_their_machine() -> None:
+    variables = dict(_instructions())["ENV"].split()
+    assert "RAY_AUTH_MODE=token" in variables
     assert "NVIDIA_VISIBLE_DEVICES=all" in variables
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in variables
 
