@@ -2,7 +2,7 @@
 
 mgc-ray preprocess --tracks FOLDER --protocol unlabelled --chunk-seconds 30 --dataset DATA
 mgc-ray pretrain --family gru --dataset DATA --out DIR
-{typed('search')} --family transfer --init-from DIR --tracks YOUR_FOLDER
+mgc-ray search --family transfer --init-from DIR --tracks YOUR_FOLDER
 
 The recordings need no labels (training/pretraining.py says what is learnt from them). To start from
 labelled music instead, train on it (mgc_ray.train, mgc_ray.search) and give that checkpoint or

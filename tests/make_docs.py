@@ -21,7 +21,7 @@ def page(name: str) -> str:
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         module.main(["--help"])
     title, _, rest = module.__doc__.strip().partition("\n")
-    rest = re.sub(r"^(?=python -m )", "    ", rest, flags=re.MULTILINE)  # code in Markdown
+    rest = re.sub(r"^(?=mgc-ray )", "    ", rest, flags=re.MULTILINE)  # code in Markdown
     return "\n".join(
         [
             f"# {name}",

@@ -284,7 +284,7 @@ def test_synth_writes_a_corpus_and_refuses_another_into_the_same_folder(tmp_path
 
 def test_every_command_has_help(tmp_path: Path) -> None:
     names = commands()
-    assert len(names) >= 12  # test_docs.py looks for them in the README
+    assert len(names) >= 12  # test_docs.py checks their pages
     for name in names:
         done = command(name, "--help", cwd=tmp_path)
         assert done.stdout.startswith(f"usage: mgc-ray {name}")

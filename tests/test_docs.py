@@ -129,6 +129,7 @@ def _command_lines(path: Path) -> list[str]:
     """
     text = path.read_text("utf-8").replace("\\\n", " ")
     code = re.findall(r"```\n(.*?)```", text, re.S)
+    code += re.findall(r"^    (mgc-ray .*)$", text, re.M)
     code += re.findall(r"`((?:python -m mgc_ray\.|mgc-ray )[^`…]+)`", text)
     code += [f"python -m {line}" for line in re.findall(r"^\| `(mgc_ray\.[^`]+)`", text, re.M)]
     variables = defaultdict(lambda: "1")
@@ -137,7 +138,7 @@ def _command_lines(path: Path) -> list[str]:
         variables |= dict(re.findall(r'^(\w+)="([^"]*)"$', line))
         command_line = re.split(r"  +#|; done", line)[0].strip(" '")
         found = re.search(r"(?:python -m mgc_ray\.|mgc-ray )(\w+ .*)", command_line)
-        if found and not found[1].endswith(" ..."):
+        if found and not found[1].endswith(" ...") and not command_line.startswith("usage: "):
             lines.append(Template(found[1]).substitute(variables))
     return lines
 
@@ -155,7 +156,10 @@ def _only_parse(*args: Any, **kwargs: Any) -> None:
     raise AcceptedError
 
 
-@pytest.mark.parametrize("path", [path for path in TEXTS if _command_lines(path)], ids=_name)
+WITH_COMMANDS = [path for path in (*TEXTS, *sorted(PAGES.glob("*.md"))) if _command_lines(path)]
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=_name)
 def test_command_lines_in_the_documentation_are_accepted(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,8 +176,9 @@ def test_command_lines_in_the_documentation_are_accepted(
 
 
 def test_command_lines_are_found_in_the_pages() -> None:
-    found = {path.name: len(_command_lines(path)) for path in TEXTS}
+    found = {path.name: len(_command_lines(path)) for path in WITH_COMMANDS}
     assert min(found[n] for n in ("own_music.md", "searching.md", "library.md", "families.md")) >= 4
+    assert len(set(WRITTEN) & {path.stem for path in WITH_COMMANDS}) == len(WRITTEN)
 
 
 def test_the_settings_in_the_documentation_exist() -> None:

@@ -128,7 +128,7 @@ def test_it_runs_in_an_empty_environment(built: Built, tmp_path: Path) -> None:
     expected = load_ensemble(shipped_model()).predict(song)
     (printed,) = json.loads(predicted)
     assert printed["genres"] == pytest.approx(expected)
-    assert "usage: python -m mgc_ray.search" in _run(command, "search", "--help", cwd=tmp_path)
+    assert "usage: mgc-ray search" in _run(command, "search", "--help", cwd=tmp_path)
 
 
 def test_the_image_gets_what_it_takes_to_install_the_same_package(
