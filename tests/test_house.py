@@ -252,7 +252,7 @@ def test_only_results_py_uses_the_keys_of_its_files() -> None:
         ("pipeline/request.py", "dataset"),  # of what was given on a command line
         ("pipeline/request.py", "tracks"),
         ("reporting/history.py", "trial"),  # of Optuna's journal
-        ("reporting/plots.py", "trial"),
+        ("reporting/parallel.py", "trial"),
     }
 
 

@@ -21,10 +21,12 @@ from mgc_ray.evaluation.compare import (
     headings,
     legend,
 )
-from mgc_ray.reporting import content, history, plots
-from mgc_ray.reporting.content import Table
-from mgc_ray.results import JOURNAL, SearchResult, in_words, load_search
+from mgc_ray.reporting import content, dataset, history, parallel, plots
+from mgc_ray.reporting.table import Table
+from mgc_ray.results import JOURNAL, SearchResult, load_search
 from mgc_ray.terminal.options import as_toml
+
+_NAMED = 3  # searches in the title
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,18 @@ def write_report(searches: Sequence[Path | SearchResult], out: Path) -> list[str
     check_output_file("--out", out, ".html")
     results = [one if isinstance(one, SearchResult) else load_search(one) for one in searches]
     comparison, notes = _compare(results)
-    baseline = comparison.baseline() if comparison else []
     page = _template().render(
-        title=", ".join(content.name_of(result) for result in results),
+        title=_title(results),
         searches=results,
-        plots_of=_plots,
-        content=content,
-        as_toml=as_toml,
+        comparison=comparison,
         protocols=list(_protocols(comparison)) if comparison else [],
-        baseline=Table(BASELINE_TITLE, ("model", "chunk acc. %"), baseline) if baseline else None,
-        notes=notes,
+        baseline=_baseline(comparison) if comparison else None,
+        notes=notes if len(results) > 1 else [],  # an unfinished search says so itself
+        content=content,
+        dataset=dataset,
+        calibration=_calibration,
+        trial_plots=_trial_plots,
+        as_toml=as_toml,
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         plotly=Markup(get_plotlyjs()),
@@ -67,11 +71,16 @@ def write_report(searches: Sequence[Path | SearchResult], out: Path) -> list[str
         raise RequestError(
             f"--out {out} cannot be written ({error.strerror}): give another file"
         ) from None
-    return notes
+    return [*notes, *(comparison.notes if comparison else ())]
+
+
+def _title(results: Sequence[SearchResult]) -> str:
+    names = [content.name_of(result) for result in results]
+    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} searches"
 
 
 def _compare(results: Sequence[SearchResult]) -> tuple[Comparison | None, list[str]]:
-    """The finished searches side by side, and what is not there and why."""
+    """The finished searches side by side, and which searches are not there and why."""
     notes = [
         f"{content.name_of(result)} is unfinished: it is in no table of families"
         for result in results
@@ -84,7 +93,7 @@ def _compare(results: Sequence[SearchResult]) -> tuple[Comparison | None, list[s
         comparison, _ = compare_searches(finished)
     except RequestError as error:
         return None, [*notes, f"no table of families: {error}"]
-    return comparison, [*notes, *comparison.notes]
+    return comparison, notes
 
 
 def _protocols(comparison: Comparison) -> Iterator[ProtocolSection]:
@@ -98,20 +107,27 @@ def _protocols(comparison: Comparison) -> Iterator[ProtocolSection]:
         )
 
 
-def _plots(result: SearchResult) -> list[plots.Plot]:
+def _baseline(comparison: Comparison) -> Table | None:
+    """The published baseline, where the tracks are GTZAN's."""
+    rows = comparison.baseline()
+    return Table(BASELINE_TITLE, ("model", "chunk acc. %"), rows) if rows else None
+
+
+def _calibration(result: SearchResult) -> plots.Plot | None:
+    metrics, predictions = content.metrics(result), content.predictions(result)
+    return plots.calibration(metrics, predictions) if metrics and predictions else None
+
+
+def _trial_plots(result: SearchResult) -> list[plots.Plot]:
     trials = history.read_journal(result.folder / JOURNAL)
-    importances = {family: history.importances(of_family) for family, of_family in trials.items()}
     drawn = [
         plots.learning_curves(result.records),
         plots.best_so_far(result.records, history.end_times(chain(*trials.values()))),
-        plots.importance({family: shares for family, shares in importances.items() if shares}),
-        *(plots.settings(family, trials[family], result.records) for family in sorted(trials)),
+        *(
+            parallel.settings(family, of_family, result.records, history.importances(of_family))
+            for family, of_family in sorted(trials.items())
+        ),
     ]
-    metrics, predictions = content.metrics(result), content.predictions(result)
-    if metrics:
-        drawn.append(plots.confusion(content.evaluated_on(result), metrics))
-    if metrics and predictions:
-        drawn.append(plots.calibration(metrics, predictions))
     return [plot for plot in drawn if plot]
 
 
@@ -121,5 +137,4 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["in_words"] = in_words
     return environment.get_template("page.html")

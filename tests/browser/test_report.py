@@ -3,12 +3,13 @@
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -25,7 +26,55 @@ from mgc_ray.results import (
 from tests.many_trials import with_many_trials
 
 pytestmark = pytest.mark.slow
-KINDS = 6  # of plots: curves, best so far, importance, settings, confusions, calibration
+KINDS = 3  # of plots: curves, best so far, settings; its test part is too small for calibration
+
+# the contrast of all text that is shown, by WCAG 2: where it is below 4.5
+CONTRASTS = """
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const rgba = colour => {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const ground = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const colour = rgba(getComputedStyle(e).backgroundColor);
+    if (colour[3] === 255) return colour;
+  }
+};
+const luminance = colour => colour.slice(0, 3).map(n => n / 255)
+  .map(n => n <= 0.03928 ? n / 12.92 : ((n + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, n, i) => sum + n * [0.2126, 0.7152, 0.0722][i], 0);
+const shown = [], low = [];
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (texts.nextNode()) {
+  const element = texts.currentNode.parentElement, text = texts.currentNode.data.trim();
+  if (!text || !element.checkVisibility() || element.closest("script, style")) continue;
+  const style = getComputedStyle(element), svg = element.closest("svg");
+  const below = ground(element);
+  const [light, dark] = [luminance(rgba(svg ? style.fill : style.color)), luminance(below)]
+    .sort((a, b) => b - a);
+  const ratio = (light + 0.05) / (dark + 0.05);
+  shown.push(text);
+  if (ratio < 4.5) low.push(`${text.slice(0, 40)} (${element.tagName}): ${ratio.toFixed(2)}`);
+}
+return [shown.length, low];
+"""
+
+# what is not within the page, or of a plot's text not within the plot
+CUT_OFF = """
+const cut = [];
+const shown = "h1, h2, h3, h4, p, dt, dd, li, th, td, pre, summary, audio, svg text";
+for (const element of document.querySelectorAll(shown)) {
+  const svg = element.closest("svg.main-svg"), box = element.getBoundingClientRect();
+  if (!element.checkVisibility() || !box.width || element.closest(".skip, thead")) continue;
+  const frame = svg ? svg.getBoundingClientRect() : { left: 0, right: innerWidth };
+  if (box.left < frame.left - 1 || box.right > frame.right + 1)
+    cut.push(`${element.tagName} ${element.textContent.slice(0, 40)}: ${box.left} to ${box.right}`);
+}
+for (const element of document.querySelectorAll(".scroll, pre, .headline"))
+  if (element.scrollWidth > element.clientWidth) cut.push(`${element.className} is too wide`);
+return cut;
+"""
 
 
 def errors(chromium: Any) -> list[str]:
@@ -66,13 +115,18 @@ def test_a_search_ends_with_a_page_of_its_figures(chromium: Any, page: Path) -> 
     assert f"{metrics.track_accuracy:.1%}" in headline
     low, high = metrics.interval_95.low, metrics.interval_95.high
     assert f"95 % interval {low:.1%} to {high:.1%}" in headline
-    assert "protocol grouped" in headline
+    assert "grouped all songs of a known artist" in headline
     text = chromium.find_element(By.TAG_NAME, "main").text
-    for heading in ("Families compared", "Learning curves", "Confusion matrix", "Calibration"):
+    for heading in (
+        *("Genres", "Confusion matrix", "Mistakes to listen to", "Data and split"),
+        *("Trials and settings", "Learning curves", "Families compared", "Repeat this search"),
+    ):
         assert heading in text
+    assert "Too few songs for calibration" in text
     assert "Published baseline" not in text  # the built-in corpus is not GTZAN
     assert "python -m mgc_ray.search --family gru cnn --smoke --name first" in text
-    assert draw_all(chromium) >= 4
+    assert draw_all(chromium) >= 2
+    assert len(chromium.find_elements(By.CSS_SELECTOR, "audio[src^='data:audio/mpeg']")) == 10
     assert errors(chromium) == []
 
 
@@ -108,48 +162,81 @@ def test_the_page_works_with_a_keyboard_and_a_screen_reader(chromium: Any, page:
     assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
-def _ratio(one: str, other: str) -> float:
-    """The contrast of two CSS colours, by WCAG 2."""
+@contextmanager
+def shown_as(chromium: Any, width: int, scheme: str = "light") -> Iterator[None]:
+    """A window of this width, light or dark."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    try:
+        yield
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
-    def luminance(colour: str) -> float:
-        shares = np.array([int(n) for n in re.findall(r"\d+", colour)[:3]]) / 255
-        linear = np.where(shares <= 0.03928, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
 
-    a, b = sorted((luminance(one), luminance(other)))
-    return (b + 0.05) / (a + 0.05)
+def open_all(chromium: Any) -> None:
+    """Show the content of each <details>."""
+    chromium.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+    time.sleep(0.3)  # until the tables have been fitted
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_on_light_and_dark_pages(chromium: Any, page: Path, scheme: str) -> None:
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    try:
+@pytest.mark.parametrize("width", [1200, 500])
+def test_all_text_can_be_read(
+    chromium: Any, page: Path, full_page: Path, scheme: str, width: int
+) -> None:
+    with shown_as(chromium, width, scheme):
+        for one in (page, full_page):
+            chromium.get(one.as_uri())
+            ground = chromium.find_element(By.TAG_NAME, "body").value_of_css_property(
+                "background-color"
+            )
+            assert (ground == "rgba(255, 255, 255, 1)") == (scheme == "light")
+            open_all(chromium)
+            draw_all(chromium)
+            texts, low = chromium.execute_script(CONTRASTS)
+            assert texts > 300
+            assert low == []
+
+
+def test_plots_follow_when_the_page_becomes_dark(chromium: Any, page: Path) -> None:
+    ground = "return getComputedStyle(document.querySelector('.plot .main-svg')).backgroundColor"
+    with shown_as(chromium, 1200):
         chromium.get(page.as_uri())
         draw_all(chromium)
-        body = chromium.find_element(By.TAG_NAME, "body")
-        ground = body.value_of_css_property("background-color")
-        assert (ground == "rgba(255, 255, 255, 1)") == (scheme == "light")
-        for selector in ("p.quiet", "figcaption", "a", "h2", "summary"):
-            for element in chromium.find_elements(By.CSS_SELECTOR, selector):
-                assert _ratio(element.value_of_css_property("color"), ground) >= 4.5, selector
-        plot = chromium.find_element(By.CSS_SELECTOR, ".plot .bg")
-        assert plot.value_of_css_property("fill") == ground.replace("rgba", "rgb").replace(
-            ", 1)", ")"
-        )
-    finally:
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        assert chromium.execute_script(ground) == "rgb(255, 255, 255)"
+        feature = {"name": "prefers-color-scheme", "value": "dark"}
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        deadline = time.monotonic() + 10
+        while chromium.execute_script(ground) != "rgb(20, 24, 31)":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        _, low = chromium.execute_script(CONTRASTS)
+        assert low == []
 
 
-def test_the_page_fits_a_phone(chromium: Any, full_page: Path) -> None:
-    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        chromium.get(full_page.as_uri())
-        draw_all(chromium)
-        assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
-    finally:
-        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+@pytest.mark.parametrize("width", [1200, 800, 500, 390])
+def test_nothing_is_cut_off(chromium: Any, page: Path, full_page: Path, width: int) -> None:
+    with shown_as(chromium, width):
+        for one in (page, full_page):
+            chromium.get(one.as_uri())
+            open_all(chromium)
+            draw_all(chromium)
+            assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
+            assert chromium.execute_script(CUT_OFF) == []
+
+
+def test_a_table_that_is_too_wide_becomes_one_block_per_row(chromium: Any, page: Path) -> None:
+    stacked = "return [...document.querySelectorAll('.stacked')].map(table => table.ariaLabel)"
+    label = "return getComputedStyle(document.querySelector('.stacked td'), '::before').content"
+    with shown_as(chromium, 500):
+        chromium.get(page.as_uri())
+        assert any("test tracks are wrong" in name for name in chromium.execute_script(stacked))
+        assert chromium.execute_script(label) == '"artist (group)"'
+    chromium.get(page.as_uri())
+    assert chromium.execute_script(stacked) == []
 
 
 def test_the_page_can_be_printed(chromium: Any, full_page: Path) -> None:
@@ -180,7 +267,7 @@ def test_the_page_can_be_printed(chromium: Any, full_page: Path) -> None:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.execute_script("dispatchEvent(new Event('afterprint'))")
     assert chromium.execute_script(widths) == before
-    assert max(before) == 1000  # panels of settings, to be scrolled on a narrow screen
+    assert max(before) > 660
     assert errors(chromium) == []
 
 
@@ -197,7 +284,8 @@ def test_a_thousand_trials_of_all_families_are_on_one_page(
     assert time.monotonic() - started < 10  # 2 on a quiet machine: tests/benchmarks/report.py
     assert draw_all(chromium) == KINDS - 1 + len(families())
     text = chromium.find_element(By.TAG_NAME, "main").text
-    assert re.search(r"trials: 1000 \(\d+ completed, 10 failed, \d+ stopped early\)", text)
+    assert re.search(r"\d+ completed, \d+ stopped early by ASHA, 10 failed\.", text)
+    assert "1000 trials of attention, cnn, discriminant" in text
     for family in families():
         assert f"Settings of {family}" in text
     assert "the loss is NaN" in text

@@ -10,11 +10,17 @@ import pytest
 import soundfile
 
 from mgc_ray.data.audio import read_waveform
-from mgc_ray.data.dataset import write_skipped
-from mgc_ray.data.tracks import Skipped
 from mgc_ray.reporting import content
 from mgc_ray.reporting.songs import excerpt
-from mgc_ray.results import FAILED, STOPPED_EARLY, SearchResult
+from mgc_ray.results import (
+    COMPLETED,
+    FAILED,
+    OUT_OF_TIME,
+    STOPPED_EARLY,
+    Member,
+    SearchResult,
+    TrialResources,
+)
 from tests.reporting.made_search import record, write_search
 
 # 3 of 4 right: of blues 2 of 2, of rock 1 of 2
@@ -36,12 +42,12 @@ def result(tmp_path: Path) -> SearchResult:
     return write_search(tmp_path / "first", PREDICTIONS, RECORDS)
 
 
-def test_precision_recall_and_f1_of_each_genre(result: SearchResult) -> None:
+def test_scores_of_each_genre_and_what_it_is_taken_for(result: SearchResult) -> None:
     metrics = content.metrics(result)
     assert metrics is not None
     assert content.genre_scores(metrics).rows == [
-        ("blues", "2", "66.7%", "100.0%", "0.800"),
-        ("rock", "2", "100.0%", "50.0%", "0.667"),
+        ("blues", "2", "100.0%", "66.7%", "0.800", ""),
+        ("rock", "2", "50.0%", "100.0%", "0.667", "blues 1"),
     ]
 
 
@@ -49,43 +55,153 @@ def test_a_genre_that_is_never_predicted_has_no_precision(tmp_path: Path) -> Non
     result = write_search(tmp_path / "first", [("a", "Ann", 0, 0.1), ("b", "Bob", 1, 0.2)], [])
     metrics = content.metrics(result)
     assert metrics is not None
-    assert content.genre_scores(metrics).rows[1] == ("rock", "1", "–", "0.0%", "0.000")
+    assert content.genre_scores(metrics).rows[1] == ("rock", "1", "0.0%", "–", "0.000", "blues 1")
+
+
+def test_genres_are_taken_for_the_two_most_frequent_others(result: SearchResult) -> None:
+    metrics = content.metrics(result)
+    assert metrics is not None
+    four = replace(
+        metrics,
+        genres=("blues", "folk", "pop", "rock"),
+        confusion_matrix=[[5, 1, 3, 2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]],
+    )
+    blues, folk, _, rock = content.genre_scores(four).rows
+    assert blues[-1] == "pop 3, rock 2"
+    assert folk[-1] == ""
+    assert rock[2:] == ("–", "0.0%", "0.000", "")  # it has no track
+
+
+def test_the_cells_of_the_confusion_matrix(result: SearchResult) -> None:
+    metrics = content.metrics(result)
+    assert metrics is not None
+    (blues, first), (rock, second) = content.confusion(metrics)
+    assert (blues, rock) == ("blues", "rock")
+    assert [(cell.count, cell.share, cell.right) for cell in first + second] == [
+        (2, 1, True),
+        (0, 0, False),
+        (1, 0.5, False),
+        (1, 0.5, True),
+    ]
+    assert second[0].words == "1 of 2 rock predicted as blues"
+    assert content.confusion_in_words(metrics).endswith(
+        "The most frequent mistake: rock predicted as blues (1 track)."
+    )
+    perfect = replace(metrics, confusion_matrix=[[2, 0], [0, 2]])
+    assert "mistake" not in content.confusion_in_words(perfect)
 
 
 def test_mistakes_come_with_the_highest_probability_first(tmp_path: Path) -> None:
     predictions = [("a", "Ann", 0, 0.6), ("b", "Bob", 0, 0.9), ("c", "Cy", 1, 0.8)]
-    table = content.mistakes(write_search(tmp_path / "first", predictions, []))
+    table = content.mistakes(write_search(tmp_path / "first", predictions, []), [])
     assert table is not None
+    assert table.caption.startswith("2 of the 3 test tracks are wrong. In brackets")
     assert [tuple(map(str, row)) for row in table.rows] == [
-        ("b", "Bob", "blues", "rock", "90%", "10%"),
-        ("a", "Ann", "blues", "rock", "60%", "40%"),
+        ("b", "Bob", "blues (10%)", "rock (90%)"),
+        ("a", "Ann", "blues (40%)", "rock (60%)"),
     ]
-    assert table.audio == [None, None]  # the dataset is not at hand
+    assert not table.audio  # the dataset is not at hand
 
 
-def test_the_best_trials_with_the_settings_that_are_not_at_their_defaults(
-    result: SearchResult,
-) -> None:
-    table = content.best_trials(result)
+def test_only_the_ten_most_confident_mistakes_are_shown(tmp_path: Path) -> None:
+    predictions = [(f"{i}", "Ann", 0, 0.6 + i / 100) for i in range(12)]
+    table = content.mistakes(write_search(tmp_path / "first", predictions, []), [])
     assert table is not None
-    assert table.rows == [
+    assert table.caption.startswith("12 of the 12 test tracks are wrong; these are the 10 most")
+    assert [row[0] for row in table.rows] == [f"{i}" for i in range(11, 1, -1)]
+
+
+def test_no_mistakes_are_not_mentioned(tmp_path: Path) -> None:
+    result = write_search(tmp_path / "first", PREDICTIONS[:3], [])
+    assert content.mistakes(result, []) is None
+
+
+def test_what_stands_beside_the_figure(result: SearchResult) -> None:
+    facts = {fact.what: (fact.value, fact.note) for fact in content.facts(result)}
+    assert facts["protocol"] == (
+        "grouped",
+        "all songs of a known artist are in one part of the split",
+    )
+    assert facts["guessing"] == ("50.0%", "of the tracks are right if all are called blues")
+    assert facts["validation"][0] == "75.0%"
+    assert "of 4 tracks: too high" in facts["validation"][1]
+    assert "without music" not in facts  # which was not measured
+    assert "also trained on" not in facts
+
+
+def test_what_a_figure_without_a_test_part_does_not_mean(result: SearchResult) -> None:
+    assert list(content.warnings(result)) == []
+    ensemble = result.ensemble
+    assert ensemble is not None
+    models = {name: replace(model, test=None) for name, model in ensemble.models.items()}
+    valid = replace(result, ensemble=replace(ensemble, models=models))
+    (warning,) = content.warnings(valid)
+    assert warning == "The ensemble was selected on these tracks, so the figure is too high."
+    assert "validation" not in [fact.what for fact in content.facts(valid)]  # it is the figure
+
+
+def test_the_best_trials_and_all_of_them_with_their_changed_settings(result: SearchResult) -> None:
+    best, every = content.best_trials(result), content.all_trials(result)
+    assert best is not None
+    assert best.rows == [
+        ("gru-0000", "0.750", "2", "2", "30:00", "completed"),
+        ("gru-0001", "0.250", "1", "1", "30:00", "stopped early"),
+    ]
+    assert every is not None
+    assert every.rows == [
         ("gru-0000", "0.750", "2", "completed", "lr 0.02"),
         ("gru-0001", "0.250", "1", "stopped early", "lr 0.01"),
     ]
+    assert content.best_settings(result.records[0]) == [("lr", "0.02")]
     failed = content.failed_trials(result)
     assert failed is not None
     assert failed.rows == [("gru-0002", "the loss is NaN")]
 
 
+@pytest.mark.parametrize(
+    ("statuses", "words"),
+    [
+        ([COMPLETED, COMPLETED], "2 trials of gru: 2 completed."),
+        ([COMPLETED, STOPPED_EARLY], "2 trials of gru: 1 completed, 1 stopped early by ASHA."),
+        (
+            [COMPLETED, OUT_OF_TIME, OUT_OF_TIME],
+            "3 trials of gru: 1 completed. The time limit of 180 s ended 2 of 3 trials; 20 were "
+            "planned.",
+        ),
+        ([OUT_OF_TIME] * 20, "The time limit of 180 s ended 20 of 20 trials."),
+        ([FAILED], "1 trial of gru: 1 failed."),
+    ],
+)
+def test_how_trials_ended(tmp_path: Path, statuses: list[str], words: str) -> None:
+    records = [record(number, [0.5], status=status) for number, status in enumerate(statuses)]
+    result = write_search(tmp_path / "first", PREDICTIONS, records)
+    limited = replace(result.config, tuning=replace(result.config.tuning, time_limit=180))
+    assert content.trials_in_words(replace(result, config=limited)) == words
+
+
+def test_the_folds_of_a_refitted_trial_are_one_member(result: SearchResult) -> None:
+    ensemble = result.ensemble
+    assert ensemble is not None
+    members = (
+        *(Member(f"gru-0000-fold{fold}", 0.3) for fold in (1, 2)),
+        *(Member(f"cnn-0001-fold{fold}", 0.2) for fold in (1, 2)),
+    )
+    refitted = replace(ensemble, members=members)
+    assert content.members_in_words(refitted) == "gru-0000 (60%, 2 folds), cnn-0001 (40%, 2 folds)"
+    assert content.members_in_words(ensemble) == "gru-0000 (100%)"
+
+
 def test_cost_adds_up_all_trials(result: SearchResult) -> None:
-    assert dict(content.cost(result)) == {
-        "trials": "3 (1 completed, 1 failed, 1 stopped early)",
+    cost = {
         "epochs": "3",
         "hours of all trials added up": "1.50",  # 3 trials of 1800 s
         "CPU hours": "3.00",
         "GPU hours": "0.75",
         "minutes, from start to end": "2.0",
     }
+    assert dict(content.cost(result)) == cost
+    without = replace(result, resources=TrialResources(2, 0, 1))
+    assert dict(content.cost(without)) == {k: v for k, v in cost.items() if k != "GPU hours"}
 
 
 def test_cost_includes_refitting(result: SearchResult) -> None:
@@ -102,21 +218,9 @@ def test_a_leaky_protocol_is_marked(result: SearchResult) -> None:
     assert content.protocol(leaky) == (
         "random-chunks, fold 1/5, LEAKY: chunks of one song on both sides of the split"
     )
-    assert content.protocol(replace(result, protocol="")) == "not known yet"
-
-
-def test_files_that_were_left_out_are_counted_by_reason(tmp_path: Path) -> None:
-    dataset = tmp_path / "datasets" / "music"
-    dataset.mkdir(parents=True)
-    write_skipped(dataset, [Skipped(f"{i}.mp3", "not audio") for i in range(59)])
-    result = write_search(tmp_path / "first", PREDICTIONS, [], dataset=str(dataset))
-    tables = content.skipped_files(result)
-    assert tables is not None
-    reasons, files = tables
-    assert reasons.rows == [("not audio", "59")]
-    assert files.caption == "59 files, the first 50 of them"
-    assert len(files.rows) == 50
-    assert content.skipped_files(replace(result, dataset=str(tmp_path / "gone"))) is None
+    (warning,) = content.warnings(leaky)
+    assert warning.endswith("so the figure says nothing about new music")
+    assert content.protocol(replace(result, protocol="")) == ""
 
 
 def test_an_excerpt_is_the_middle_ten_seconds(tmp_path: Path) -> None:

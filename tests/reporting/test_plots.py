@@ -1,19 +1,11 @@
 """What the plots of a report show, of trials written here."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import optuna
-import plotly.graph_objects as go
 import pytest
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from mgc_ray.reporting import plots
 from mgc_ray.results import (
@@ -21,6 +13,7 @@ from mgc_ray.results import (
     OUT_OF_TIME,
     STOPPED_EARLY,
     TEST,
+    Metrics,
     Predictions,
     TrialRecord,
     ranked,
@@ -28,125 +21,52 @@ from mgc_ray.results import (
 from mgc_ray.task import measure
 from tests.reporting.made_search import GENRES, record
 
-RANGES: dict[str, BaseDistribution] = {
-    "lr": FloatDistribution(1e-4, 1e-2, log=True),
-    "layers": IntDistribution(1, 2),
-    "schedule": CategoricalDistribution(["constant", "cosine"]),
-    "bidirectional": CategoricalDistribution([True, False]),
-    "dropout": FloatDistribution(0, 0.5),
-}
+
+def traces(plot: plots.Plot | None) -> dict[str, Any]:
+    assert plot is not None
+    assert plot.figure is not None
+    return {trace.name: trace for trace in plot.figure.data}
 
 
-def settings(params: Sequence[dict[str, Any]]) -> plots.Plot | None:
-    """The settings plot of trials, of which trial i has the accuracy 0.3 + 0.05 i."""
-    trials = [
-        optuna.trial.create_trial(
-            params=one,
-            distributions={name: RANGES[name] for name in one},
-            value=0.0,
-            user_attrs={"trial": f"gru-{number:04d}"},
-        )
-        for number, one in enumerate(params)
+def test_learning_curves_show_every_epoch_and_mark_the_best_trial() -> None:
+    plot = plots.learning_curves(ranked([record(0, [0.1, 0.4, 0.2]), record(1, [0.3])]))
+    drawn = traces(plot)
+    assert list(drawn) == ["gru", "best: gru-0000"]  # no trial was stopped
+    assert list(drawn["gru"].x) == [1, 2, 3, None, 1, None]  # with a gap after each trial
+    assert list(drawn["gru"].y) == [0.1, 0.4, 0.2, None, 0.3, None]
+    assert drawn["gru"].mode == "lines+markers"  # a trial of one epoch has no line, but a marker
+    best = drawn["best: gru-0000"]
+    assert list(best.y) == [0.1, 0.4, 0.2]
+    assert list(best.marker.symbol) == ["circle", "star", "circle"]  # its best epoch
+    assert best.line.width > drawn["gru"].line.width
+    assert plot is not None
+    assert "of 2 trials by epoch; the best, gru-0000, has 0.400 in epoch 2 (star)" in plot.summary
+
+
+def test_what_the_time_limit_ended_is_not_called_stopped_by_asha() -> None:
+    records = [
+        record(0, [0.1, 0.5]),
+        record(1, [0.3], status=STOPPED_EARLY),
+        record(2, [0.2, 0.2], status=OUT_OF_TIME),
     ]
-    records = [record(number, [0.3 + 0.05 * number]) for number in range(len(params))]
-    return plots.settings("gru", trials, ranked(records))
-
-
-def panel(figure: go.Figure, setting: str) -> tuple[dict[str, tuple[Any, float]], Any]:
-    """What a panel shows of each trial, (value, score), and its horizontal axis."""
-    number = [title.text for title in figure.layout.annotations].index(setting) + 1
-    axis = f"x{number if number > 1 else ''}"
-    points = {
-        name: (x, y)
-        for trace in figure.data
-        if trace.xaxis == axis
-        for name, x, y in zip(trace.text, trace.x, trace.y, strict=True)
-    }
-    return points, figure.layout[f"xaxis{number}"]
-
-
-def test_each_setting_has_a_panel_with_its_values_on_the_scale_of_its_range() -> None:
-    plot = settings(
-        [
-            {
-                "lr": 10.0**-power,
-                "layers": layers,
-                "schedule": schedule,
-                "bidirectional": schedule == "cosine",
-                "dropout": 0.1,
-            }
-            for power, layers, schedule in zip(
-                (4, 3.5, 3, 2.5, 2), (1, 2, 1, 2, 1), ["cosine", "constant"] * 3, strict=False
-            )
-        ]
-    )
-    assert plot is not None
-    points, axis = panel(plot.figure, "lr")
-    assert points["gru-0000"] == (1e-4, 0.3)
-    assert points["gru-0004"] == (1e-2, 0.5)
-    assert axis.type == "log"
-    points, axis = panel(plot.figure, "layers")
-    assert points["gru-0001"] == (2, 0.35)
-    assert axis.dtick == 1
-    points, axis = panel(plot.figure, "schedule")
-    assert points["gru-0000"] == ("cosine", 0.3)
-    assert axis.categoryarray == ("constant", "cosine")
-    points, _ = panel(plot.figure, "bidirectional")
-    assert points["gru-0000"] == ("True", 0.3)
-    titles = [title.text for title in plot.figure.layout.annotations]
-    assert "dropout" not in titles  # it is the same for all
-    assert plot.table is not None
-    assert plot.table.head == (
-        *("trial", "track accuracy"),
-        *("bidirectional", "layers", "lr", "schedule"),
-    )
-    assert plot.table.rows[0] == ("gru-0004", "0.500", "True", "1", "0.01", "cosine")
-
-
-def test_a_trial_without_a_setting_is_left_out_of_its_panel_alone() -> None:
-    plot = settings(
-        [
-            {"lr": 1e-3 * (1 + number), "dropout": 0.1 * number}
-            if number < 3
-            else {"lr": 1e-3 * (1 + number)}
-            for number in range(5)
-        ]
-    )
-    assert plot is not None
-    assert len(panel(plot.figure, "lr")[0]) == 5
-    assert set(panel(plot.figure, "dropout")[0]) == {"gru-0000", "gru-0001", "gru-0002"}
-    assert plot.table is not None
-    assert plot.table.rows[0][2] == "–"  # dropout of gru-0004
-
-
-def test_few_trials_and_a_single_configuration_have_no_settings_plot() -> None:
-    assert settings([{"lr": 1e-3 * (1 + number)} for number in range(4)]) is None
-    assert settings([{"lr": 1e-3}] * 5) is None
-
-
-def test_learning_curves_show_every_epoch_and_where_trials_were_stopped() -> None:
-    records = ranked([record(0, [0.1, 0.4]), record(1, [0.3], status=STOPPED_EARLY)])
-    plot = plots.learning_curves(records)
-    assert plot is not None
-    curves, stopped = plot.figure.data
-    assert list(curves.x) == [1, 2, None, 1, None]  # with a gap after each trial
-    assert list(curves.y) == [0.1, 0.4, None, 0.3, None]
-    assert curves.mode == "lines+markers"  # a trial of one epoch has no line, but a marker
+    drawn = traces(plots.learning_curves(ranked(records)))
+    stopped, late = drawn["stopped early by ASHA"], drawn["ended by the time limit"]
     assert (*stopped.x, *stopped.y, *stopped.text) == (1, 0.3, "gru-0001")
-    assert "of 2 trials by epoch, 1 of them stopped early; the best" in plot.summary
-    late = plots.learning_curves([*records, record(2, [0.2], status=OUT_OF_TIME)])
-    assert late is not None
-    assert list(late.figure.data[1].text) == ["gru-0001"]  # ASHA did not stop the other one
-    assert "1 of them stopped early, 1 ended by the time limit; the best" in late.summary
-    assert plot.figure.layout.xaxis.dtick == 1
-    long = plots.learning_curves([record(0, [0.1] * 30)])
-    assert long is not None
-    assert long.figure.layout.xaxis.dtick is None
-    assert "the best, gru-0000, has 0.400 in epoch 2" in plot.summary
+    assert (*late.x, *late.y, *late.text) == (2, 0.2, "gru-0002")
+    assert stopped.marker.symbol != late.marker.symbol
 
 
-def test_trials_without_an_epoch_have_no_learning_curves() -> None:
+def test_each_epoch_has_a_tick_where_there_are_few() -> None:
+    for epochs, tick in ((2, 1), (30, None)):
+        plot = plots.learning_curves([record(0, [0.1] * epochs)])
+        assert plot is not None
+        assert plot.figure is not None
+        assert plot.figure.layout.xaxis.dtick == tick
+
+
+def test_trials_without_a_second_epoch_have_no_learning_curves() -> None:
     assert plots.learning_curves([record(0, [], status=FAILED)]) is None
+    assert plots.learning_curves([record(0, [0.5]), record(1, [0.4])]) is None  # no curve
 
 
 ENDED = {"gru-0000": 60.0, "gru-0001": 120.0, "gru-0002": 180.0, "gru-0003": 240.0}
@@ -162,11 +82,14 @@ def test_best_so_far_is_by_the_metric_of_the_search(metric: Any, best: list[floa
         for number, accuracy in enumerate((0.2, 0.5, 0.3, 0.6))
     ]
     plot = plots.best_so_far(ranked(records), ENDED)
-    assert plot is not None
-    points, line = plot.figure.data
+    points, line = traces(plot).values()
     assert list(line.x) == [1, 2, 3, 4]  # minutes
     assert list(line.y) == pytest.approx(best)
     assert list(points.text) == sorted(ENDED)
+    assert plot is not None
+    assert f"came after 4.0 of 4.0 minutes; the first trial that ended has {best[0]:.3f}." in (
+        plot.summary
+    )
     assert plot.table is not None
     assert [row[2] for row in plot.table.rows] == ["gru-0000", "gru-0001", "gru-0003"]
 
@@ -176,36 +99,54 @@ def test_best_so_far_needs_two_trials_that_did_not_fail() -> None:
     assert plots.best_so_far(ranked(records), ENDED) is None
 
 
-def test_the_importance_of_settings_by_family() -> None:
-    plot = plots.importance({"gru": {"lr": 0.7, "dropout": 0.3}, "cnn": {"lr": 1.0}})
-    assert plot is not None
-    cnn, gru = plot.figure.data
-    assert cnn.y == ("lr (cnn)",)
-    assert gru.y == ("lr (gru)", "dropout (gru)")
-    assert gru.x == (0.7, 0.3)
-    assert plots.importance({}) is None
+def predictions_of(probs: np.ndarray, true: np.ndarray) -> tuple[Metrics, Predictions]:
+    groups = np.arange(len(true)).astype(str)
+    metrics = measure(probs, true, groups, GENRES, len(true), len(true))
+    return metrics, Predictions("ensemble", TEST, groups, groups, true, probs)
 
 
-def test_confusion_matrix_and_calibration_of_an_ensemble() -> None:
+def test_calibration_of_an_ensemble() -> None:
     probs = np.array([[0.94, 0.06], [0.85, 0.15], [0.85, 0.15], [0.3, 0.7]])
-    true = np.array([0, 0, 1, 1])
-    groups = np.array(["a", "b", "c", "d"])
-    metrics = measure(probs, true, groups, GENRES, 3, 4)
-    confusion = plots.confusion(TEST, metrics)
-    (heatmap,) = confusion.figure.data
-    assert [list(row) for row in heatmap.text] == [[2, 0], [1, 1]]
-    assert [list(row) for row in heatmap.z] == [[1, 0], [0.5, 0.5]]
-    assert "the most frequent confusion is rock predicted as blues (1 track)" in confusion.summary
-    predictions = Predictions("ensemble", TEST, groups, groups, true, probs)
-    calibration = plots.calibration(metrics, predictions)
-    _, curve = calibration.figure.data
+    metrics, predictions = predictions_of(np.tile(probs, (13, 1)), np.tile([0, 0, 1, 1], 13))
+    plot = plots.calibration(metrics, predictions)
+    curve = traces(plot)["this ensemble"]
     assert list(curve.x) == pytest.approx([0.7, 0.85, 0.94])
     assert list(curve.y) == [1, 0.5, 1]
-    assert "off by 26.5%" in calibration.summary  # (0.3 + 2 * 0.35 + 0.06) / 4
+    assert "off by 26.5%" in plot.summary  # (0.3 + 2 * 0.35 + 0.06) / 4
+
+
+def test_few_songs_have_no_calibration() -> None:
+    predictions = predictions_of(np.tile([0.9, 0.1], (49, 1)), np.zeros(49, int))
+    plot = plots.calibration(*predictions)
+    assert plot.figure is None
+    assert plot.summary == "Too few songs for calibration: 49 of the 50 that it takes."
+
+
+def test_probabilities_in_one_bin_are_no_curve() -> None:
+    predictions = predictions_of(np.tile([0.91, 0.09], (50, 1)), np.array([0] * 48 + [1] * 2))
+    plot = plots.calibration(*predictions)
+    assert plot.figure is None
+    assert plot.summary.endswith("It is 91% on average, and 96% are right.")
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of #rrggbb, by WCAG 2."""
+    shares = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(shares <= 0.03928, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("colour", [*plots.COLOURS, plots.BEST_COLOUR, plots.QUIET_COLOUR])
+@pytest.mark.parametrize("ground", ["#ffffff", "#14181f"])
+def test_lines_can_be_seen_on_light_and_dark_pages(colour: str, ground: str) -> None:
+    assert f"--ground: {ground};" in files("mgc_ray.reporting").joinpath("page.html").read_text()
+    dark, light = sorted((luminance(colour), luminance(ground)))
+    assert (light + 0.05) / (dark + 0.05) >= 3  # WCAG's for what is not text
 
 
 def test_a_name_cannot_end_the_script_that_holds_a_figure() -> None:
     evil = replace(record(0, [0.5, 0.6]), trial="</script>-0000")
     plot = plots.learning_curves([evil])
     assert plot is not None
+    assert plot.figure is not None
     assert "<" not in plot.figure.to_json()
