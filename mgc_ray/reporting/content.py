@@ -1,5 +1,6 @@
 """What the page shows of one search in words and tables, from its SearchResult."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,7 @@ def facts(result: SearchResult) -> Iterator[Fact]:
     ensemble, measured = result.ensemble, metrics(result)
     assert ensemble
     assert measured
-    yield Fact("protocol", protocol(result), protocol_in_words(result))
+    yield Fact("protocol", protocol(result), f"– {protocol_in_words(result)}")
     yield Fact("macro-F1", f"{measured.macro_f1:.3f}", "the mean over the genres")
     yield Fact("chunks", f"{measured.chunk_accuracy:.1%}", f"of {measured.chunks} chunks are right")
     genre, share = _most_frequent(measured)
@@ -130,7 +131,7 @@ def facts(result: SearchResult) -> Iterator[Fact]:
 def _most_frequent(measured: Metrics) -> tuple[str, float]:
     """The most frequent true genre, and its share of the tracks."""
     counts = np.array(measured.confusion_matrix).sum(1)
-    return measured.genres[int(counts.argmax())], float(counts.max() / counts.sum())
+    return measured.genres[int(counts.argmax())], float(counts.max() / max(counts.sum(), 1))
 
 
 def warnings(result: SearchResult) -> Iterator[str]:
@@ -348,7 +349,7 @@ def best_trials(result: SearchResult) -> Table | None:
                 score_cell(record.best, metric),
                 str(record.best_epoch),
                 str(record.epochs),
-                clock(record.seconds),
+                clock(record.seconds) if math.isfinite(record.seconds) else "–",
                 in_words(record.status),
             )
             for record in records

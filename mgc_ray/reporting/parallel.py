@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
 from mgc_ray.reporting.plots import BEST_COLOUR, COLOURS, QUIET_COLOUR, Plot, figure_of
@@ -31,6 +31,7 @@ _WIDTH = 56  # characters that fit below a row of a page of 500 pixels
 _FEW = 8  # whole numbers, of which each has a tick
 _LISTED = 50  # trials, in the table
 _SCORE_TICKS = 3
+_LARGEST = 1e15  # number that has a place on a scale
 
 
 @dataclass(frozen=True)
@@ -186,17 +187,12 @@ def _drawn(axes: Sequence[_Axis], names: Sequence[str], texts: Sequence[str]) ->
 
 def _axis(distribution: BaseDistribution, values: dict[str, Any]) -> _Axis:
     """The row of a setting; `values` by trial."""
-    if isinstance(distribution, CategoricalDistribution):
-        used = [choice for choice in distribution.choices if choice in values.values()]
-        place = {str(choice): i / (len(used) - 1) for i, choice in enumerate(used)}
-        return _Axis(
-            {trial: place[str(value)] for trial, value in values.items()},
-            [(share, _shortened(choice)) for choice, share in place.items()],
-        )
+    ends = (getattr(distribution, "low", None), getattr(distribution, "high", None))
+    if not all(map(_is_number, (*ends, *values.values()))):
+        return _choices(getattr(distribution, "choices", ()), values)
     whole = isinstance(distribution, IntDistribution)
     # a search that goes on may have had other ranges before
-    low = min(getattr(distribution, "low", math.inf), *values.values())
-    high = max(getattr(distribution, "high", -math.inf), *values.values())
+    low, high = min(*ends, *values.values()), max(*ends, *values.values())
     if getattr(distribution, "log", False) and low > 0:
         start, end = math.log(low), math.log(high)
         return _Axis(
@@ -208,6 +204,22 @@ def _axis(distribution: BaseDistribution, values: dict[str, Any]) -> _Axis:
     return _Axis(
         {trial: (value - low) / (high - low) for trial, value in values.items()},
         [(share, _cell(low + share * (high - low), 2, whole)) for share in shares],
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be placed between others; a stranger's journal may have anything."""
+    return isinstance(value, int | float) and abs(value) < _LARGEST
+
+
+def _choices(choices: Sequence[Any], values: dict[str, Any]) -> _Axis:
+    """The row of a setting whose values have no scale: those that were tried, in their order."""
+    tried = set(map(str, values.values()))
+    used = [one for one in dict.fromkeys(map(str, (*choices, *values.values()))) if one in tried]
+    place = {choice: i / max(len(used) - 1, 1) for i, choice in enumerate(used)}
+    return _Axis(
+        {trial: place[str(value)] for trial, value in values.items()},
+        [(share, _shortened(choice)) for choice, share in place.items()],
     )
 
 

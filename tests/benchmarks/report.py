@@ -8,29 +8,21 @@ drawn. Each time in a new browser profile.
 """
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from selenium.webdriver import Chrome
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from mgc_ray.reporting.page import write_report
+from tests.browser.chrome import chrome
 from tests.many_trials import with_many_trials
 
 
 def open_page(page: Path) -> tuple[float, float]:
     """Seconds to the load event, and from scrolling to the first plot until it is drawn."""
-    options = Options()
-    options.binary_location = str(shutil.which("chromium"))
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    browser = Chrome(options, Service(shutil.which("chromedriver")))
-    try:
+    with chrome() as browser:
         browser.get("about:blank")
         started = time.monotonic()
         browser.get(page.as_uri())
@@ -41,8 +33,6 @@ def open_page(page: Path) -> tuple[float, float]:
         while not plot.find_elements(By.CSS_SELECTOR, "svg.main-svg"):
             time.sleep(0.01)
         return loaded - started, time.monotonic() - scrolled
-    finally:
-        browser.quit()
 
 
 def main() -> None:

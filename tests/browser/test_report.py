@@ -3,8 +3,6 @@
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +21,7 @@ from mgc_ray.results import (
     read_records,
     write_predictions,
 )
+from tests.browser.chrome import draw_all, shown_as
 from tests.many_trials import with_many_trials
 
 pytestmark = pytest.mark.slow
@@ -81,18 +80,6 @@ def errors(chromium: Any) -> list[str]:
     return [line["message"] for line in chromium.get_log("browser") if line["level"] == "SEVERE"]
 
 
-def draw_all(chromium: Any) -> int:
-    """Scroll through the page until all plots are drawn; how many there are."""
-    plots = chromium.find_elements(By.CSS_SELECTOR, ".plot")
-    for plot in plots:
-        chromium.execute_script("arguments[0].scrollIntoView()", plot)
-        deadline = time.monotonic() + 60
-        while not plot.find_elements(By.CSS_SELECTOR, "svg.main-svg"):
-            assert time.monotonic() < deadline, "a plot was not drawn"
-            time.sleep(0.05)
-    return len(plots)
-
-
 @pytest.fixture(scope="module")
 def page(home: Path) -> Path:
     return home / "results/first/report.html"
@@ -115,7 +102,7 @@ def test_a_search_ends_with_a_page_of_its_figures(chromium: Any, page: Path) -> 
     assert f"{metrics.track_accuracy:.1%}" in headline
     low, high = metrics.interval_95.low, metrics.interval_95.high
     assert f"95 % interval {low:.1%} to {high:.1%}" in headline
-    assert "grouped all songs of a known artist" in headline
+    assert "grouped – all songs of a known artist" in headline
     text = chromium.find_element(By.TAG_NAME, "main").text
     for heading in (
         *("Genres", "Confusion matrix", "Mistakes to listen to", "Data and split"),
@@ -160,20 +147,6 @@ def test_the_page_works_with_a_keyboard_and_a_screen_reader(chromium: Any, page:
     ]
     assert levels[0] == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
-
-
-@contextmanager
-def shown_as(chromium: Any, width: int, scheme: str = "light") -> Iterator[None]:
-    """A window of this width, light or dark."""
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    try:
-        yield
-    finally:
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def open_all(chromium: Any) -> None:

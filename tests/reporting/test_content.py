@@ -120,7 +120,7 @@ def test_what_stands_beside_the_figure(result: SearchResult) -> None:
     facts = {fact.what: (fact.value, fact.note) for fact in content.facts(result)}
     assert facts["protocol"] == (
         "grouped",
-        "all songs of a known artist are in one part of the split",
+        "– all songs of a known artist are in one part of the split",
     )
     assert facts["guessing"] == ("50.0%", "of the tracks are right if all are called blues")
     assert facts["validation"][0] == "75.0%"
@@ -156,6 +156,15 @@ def test_the_best_trials_and_all_of_them_with_their_changed_settings(result: Sea
     failed = content.failed_trials(result)
     assert failed is not None
     assert failed.rows == [("gru-0002", "the loss is NaN")]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e300])
+def test_a_strangers_trial_may_have_taken_any_time(tmp_path: Path, seconds: float) -> None:
+    result = write_search(tmp_path / "first", PREDICTIONS, [])
+    odd = replace(result, ended=(record(0, [0.5], seconds=seconds),))
+    table = content.best_trials(odd)
+    assert table is not None
+    assert table.rows[0][:2] == ("gru-0000", "0.500")
 
 
 @pytest.mark.parametrize(

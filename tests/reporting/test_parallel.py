@@ -1,5 +1,6 @@
 """Parallel coordinates of a family's settings, of trials written here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -204,6 +205,25 @@ def test_values_outside_of_the_last_range_are_on_the_scale() -> None:
     axis = parallel._axis(narrow["mixup"], {"a": 0.0, "b": 2.0})
     assert axis.places == {"a": 0, "b": 1}
     assert axis.ticks[-1] == (1, "2")
+
+
+@pytest.mark.parametrize(
+    ("range_", "values", "labels"),
+    [
+        (CategoricalDistribution(["a", "b"]), ["b", "c", "a"], ["a", "b", "c"]),  # other choices
+        (CategoricalDistribution([1, "1"]), [1, "1", 1], ["1"]),
+        (FloatDistribution(0, 1), [0.5, "old", 0.1], ["0.5", "old", "0.1"]),
+        (FloatDistribution(0, 1), [math.nan, math.inf, 0.1], ["nan", "inf", "0.1"]),
+        (IntDistribution(1, 10**400), [1, 2, 3], ["1", "2", "3"]),
+        (IntDistribution(1, 9, log=True), [0, 4, 8], ["0", "4", "9"]),
+    ],
+)
+def test_any_values_of_a_strangers_journal_have_a_place(
+    range_: BaseDistribution, values: list[Any], labels: list[str]
+) -> None:
+    axis = parallel._axis(range_, dict(zip("xyz", values, strict=True)))
+    assert [label for _, label in axis.ticks] == labels
+    assert all(0 <= place <= 1 for place in axis.places.values())
 
 
 def test_trials_that_are_all_equally_good() -> None:
