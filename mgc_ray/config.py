@@ -515,6 +515,19 @@ class ServeConfig:
         60.0, "Time in which a request is answered.", flag=True, metavar="SECONDS", gt=0
     )
     queue: int = setting(64, "Songs that may wait; more are refused.", flag=True, ge=1)
+    token: Path | None = setting(
+        None,
+        "File with the token that requests must have (default: $MGC_RAY_TOKEN, else none is "
+        "needed); needed where others can reach it.",
+        flag=True,
+        metavar="FILE",
+    )
+    cors: Names = setting(
+        (),
+        "Origins of other pages that may use it from a browser, as https://music.example, or *.",
+        flag=True,
+        metavar="ORIGIN",
+    )
     hosts: Names = setting(
         (),
         "Names under which browsers reach it, as behind a reverse proxy; this machine's need not "

@@ -22,17 +22,20 @@ _STOPPED_BY = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 @contextmanager
 def running_server(
-    *options: str, stop: signal.Signals = signal.SIGINT, host: str = ""
+    *options: str, stop: signal.Signals = signal.SIGINT, host: str = "", token: str = ""
 ) -> Iterator[str]:
     """`python -m mgc_ray.serve OPTIONS` from when it says that it serves; yields its address.
 
-    Afterwards it is stopped by the signal `stop`, and must end in order.
+    `token`: the environment's. Afterwards it is stopped by the signal `stop`, and must end in
+    order.
     """
     port = _free_port()
     listening = ["--port", str(port), *(["--host", host] if host else [])]
     address = f"http://{f'[{host}]' if ':' in host else host or '127.0.0.1'}:{port}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "printed"
+        env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        env |= {"MGC_RAY_TOKEN": token} if token else {}
         with file.open("w") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mgc_ray.serve", *listening, *options],
@@ -40,11 +43,11 @@ def running_server(
                 start_new_session=True,
                 # a signal that this process ignores would be ignored there too
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-                env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+                env=env,
             )
         try:
             _wait_until_printed(process, file, f"serving {address}/ with ")
-            urlopen(f"{address}/health", timeout=5).close()
+            urlopen(f"{address}/healthz", timeout=5).close()
             yield address
         finally:
             process.send_signal(stop)
@@ -68,11 +71,13 @@ def form_of(name: str, content: bytes) -> tuple[bytes, str]:
 
 
 def post_song(
-    address: str, name: str, content: bytes, query: str = ""
+    address: str, name: str, content: bytes, query: str = "", token: str = ""
 ) -> tuple[int, dict[str, Any]]:
     """Status and JSON of the response to `POST /predict`."""
     body, content_type = form_of(name, content)
-    request = Request(f"{address}/predict{query}", body, {"Content-Type": content_type})
+    headers = {"Content-Type": content_type}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    request = Request(f"{address}/predict{query}", body, headers)
     try:
         with urlopen(request, timeout=120) as response:
             return response.status, json.load(response)

@@ -58,6 +58,8 @@ WRONG = [  # (command and options, what the message must have)
     ("serve --prot 80", "no option --prot (nearest: --port)"),
     ("serve --port 65536", "--port must be a whole number from 1 to 65535, but it is 65536"),
     ("serve --family grru", "but it is 'grru' (nearest: gru)"),
+    ("serve --token my-secret", "--token must be a file that holds the token"),
+    ("serve --cors a.example", "--cors must be origins of pages as browsers send them"),
     ("similar s.wav --im t", "no option --im (nearest: --in)"),
     ("similar s.wav", "--in is needed: what predict --out TABLE --embeddings wrote"),
     ("similar --in t.parquet", "SONG is needed: an audio file, or a path that the table lists"),

@@ -1,6 +1,6 @@
-"""The HTTP interface: requests, responses and refusals.
+"""A replica: one copy of the model.
 
-A replica decodes songs in threads, several at a time, and puts the chunks of all requests that wait
+It decodes songs in threads, several at a time, and puts the chunks of all requests that wait
 through the model together. A song that does not fit into its queue is refused.
 """
 
@@ -11,22 +11,21 @@ import os
 import re
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import ray
 import soundfile
 import torch
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import FastAPI, HTTPException, Request
 from PIL import Image
-from pydantic import BaseModel, Field
 from ray import ObjectRef, serve
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from starlette.datastructures import UploadFile
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgc_ray import __version__
 from mgc_ray.config import ServeConfig
@@ -36,11 +35,10 @@ from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.data.ffmpeg import format_of, seconds_by_ffmpeg
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
-from mgc_ray.results import Metrics, TrainedOn
-from mgc_ray.serving.receiving import FORM, Receiving, check_origin, drain
+from mgc_ray.serving.interface import ModelInfo, Part, Prediction, interface
+from mgc_ray.serving.receiving import Receiving, drain
 from mgc_ray.tuning.pictures import coloured
 
-PAGE = Path(__file__).with_name("page.html")
 _BLOCK = 2**20  # bytes that are read at a time
 _PICTURE_WIDTH = 1200  # pixels, at most about twice that
 _DECODED_AT_A_TIME = 4
@@ -51,103 +49,18 @@ _SONGS_AT_A_TIME = 16  # of a replica: decoded, waiting or in the model
 class ReplicaConfig:
     """What each replica needs besides the model.
 
-    `own_families`: see models.own_families. `waiting`: songs in its queue, at most.
+    `own_families`: see models.own_families. `waiting`: songs in its queue, at most. `totals`: the
+    actor that counts for all replicas, see metrics.py.
     """
 
     serve: ServeConfig
     own_families: dict[str, tuple[str, str]]
     threads: int
     waiting: int
+    token_digest: str
+    totals: ActorHandle
 
 
-class Part(BaseModel):
-    """A part of the song that the model heard."""
-
-    start: float | None = Field(description="seconds; null for a spectrogram")
-    end: float | None = Field(description="seconds; null for a spectrogram")
-    genres: dict[str, float]
-
-
-class Prediction(BaseModel):
-    """The genres of a song."""
-
-    file: str
-    seconds: float | None = Field(description="length of the song; null for a spectrogram")
-    genres: dict[str, float] = Field(
-        description="probabilities, most probable first; their sum is 1"
-    )
-    parts: list[Part] = Field(
-        description="the same for each part of the song, in order; what is left at the end, and "
-        "is shorter than a part, is in none"
-    )
-    short: str | None = Field(
-        None, description="that the song is shorter than half of what the model was trained on"
-    )
-    picture: str | None = Field(None, description="the spectrogram as a PNG in a data URI")
-
-
-class ModelInfo(BaseModel):
-    """The model."""
-
-    genres: list[str]
-    members: list[str]
-    trained_on: list[TrainedOn]
-    protocol: str
-    figures: Metrics | None = Field(description="metrics on the test part, if it was tested")
-    version: str
-    limits: dict[str, float]
-
-
-class Refusal(BaseModel):
-    """Why there is no prediction."""
-
-    detail: str
-
-
-class HeadAsGet:
-    """Responds to HEAD as to GET, without the body, for all paths: what monitors ask by."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_without_body(message: Message) -> None:
-            await send({**message, "body": b""} if "body" in message else message)
-
-        await self._app({**scope, "method": "GET"}, receive, send_without_body)
-
-
-app = FastAPI(
-    title="mgc_ray",
-    version=__version__,
-    description="Genres of songs by an ensemble of mgc_ray.",
-    docs_url="/docs",
-    redoc_url=None,
-)
-app.add_middleware(HeadAsGet)
-_REFUSED = {
-    400: {"model": Refusal, "description": "the body is not a form that can be read"},
-    403: {"model": Refusal, "description": "a page of another site has sent it"},
-    408: {"model": Refusal, "description": "the song was not received in time"},
-    413: {"model": Refusal, "description": "the file is too large, or the song too long"},
-    415: {"model": Refusal, "description": "the file is not audio that can be used"},
-    422: {"model": Refusal, "description": "there is no field `file`, or there are several"},
-    503: {"model": Refusal, "description": "too many songs are waiting, or it took too long"},
-}
-
-
-@app.exception_handler(RequestValidationError)
-async def _refuse_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
-    """Refuse wrong parameters in the form of all other refusals."""
-    reasons = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
-    return JSONResponse({"detail": reasons}, 422)
-
-
-# These come before the class, as `ingress` pickles its methods with what is defined by then.
 def stated_seconds(path: str) -> float:
     """How long a song is by its header; 0 where that does not say, or is damaged."""
     try:
@@ -205,16 +118,17 @@ def _along_time(chunks: np.ndarray, times: np.ndarray, seconds: float) -> np.nda
 
 # A replica refuses songs itself, as Serve would cut the connection.
 @serve.deployment(max_ongoing_requests=1000)
-@serve.ingress(app)
+@serve.ingress()
 class Replica:
-    """One copy of the model."""
+    """One copy of the model; the Service of interface.py."""
 
     def __init__(self, model: "list[ObjectRef[Ensemble]]", config: ReplicaConfig) -> None:
         keep_freed_memory()
         torch.set_num_threads(config.threads)
         register_sources(config.own_families)
         self._ensemble: Ensemble = ray.get(model[0])
-        self._config = config.serve
+        self._config = config
+        self._name = serve.get_replica_context().replica_id.unique_id
         self._songs, self._most_songs = 0, _SONGS_AT_A_TIME + config.waiting
         self._receiving = Receiving(config.serve.timeout, 2 * self._most_songs)
         self._free = asyncio.Semaphore(_SONGS_AT_A_TIME)
@@ -222,20 +136,13 @@ class Replica:
         # always the same thread: each that calls PyTorch would start its own team of OpenMP threads
         self._model_thread = ThreadPoolExecutor(1)
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page(self) -> str:
-        return PAGE.read_text("utf-8")
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Serve calls for the application of this replica."""
+        config = self._config
+        return interface(self, config.serve, config.token_digest, config.totals.request.remote)
 
-    @app.get("/health")
-    async def health(self) -> dict[str, str]:
-        """Whether the server is up."""
-        return {"status": "ok"}
-
-    @app.get("/model")
-    async def model(self, request: Request) -> ModelInfo:
-        """The model's genres, members, training data, metrics, and the limits for songs."""
-        check_origin(request, self._config.host, self._config.hosts)
-        info, config = self._ensemble.info, self._config
+    def model(self) -> ModelInfo:
+        info, config = self._ensemble.info, self._config.serve
         return ModelInfo(
             genres=list(info.genres),
             members=[member.name for member in info.members],
@@ -251,31 +158,50 @@ class Replica:
             },
         )
 
-    @app.post("/predict", responses=_REFUSED, openapi_extra=FORM)  # type: ignore[arg-type]
-    async def predict(
-        self,
-        request: Request,
-        picture: bool = Query(False, description="also a picture of the spectrogram"),
-    ) -> Prediction:
-        """The genres of one song: WAV, AU, FLAC, MP3, OGG."""
-        config = self._config
-        check_origin(request, config.host, config.hosts)
+    async def metrics(self) -> bytes:
+        try:
+            text: bytes = await self._config.totals.text.remote()
+        except RayError as error:
+            reason = str(error).splitlines()[0]
+            raise HTTPException(
+                503, f"what counts for all replicas is not there ({reason}): ask again in a moment"
+            ) from None
+        return text
+
+    async def predict(self, request: Request, picture: bool) -> Prediction:
+        config = self._config.serve
         if self._songs >= self._most_songs:
             await drain(request, config.max_megabytes)
             raise self._full()
         file = await self._receiving.song(request, config.max_megabytes)
         if self._songs >= self._most_songs:
             raise self._full()
+        with self._counted():
+            try:
+                done = await asyncio.wait_for(self._when_free(file, picture), config.timeout)
+            except TimeoutError:
+                raise HTTPException(
+                    503,
+                    f"it took longer than {config.timeout:g} s: send a shorter song, or try it "
+                    "later",
+                ) from None
+        self._config.totals.song.remote(next(iter(done.genres)), done.seconds or 0.0)
+        return done
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a song that waits or is predicted, and report so."""
         self._songs += 1
+        self._report_load()
         try:
-            return await asyncio.wait_for(self._when_free(file, picture), config.timeout)
-        except TimeoutError:
-            raise HTTPException(
-                503,
-                f"it took longer than {config.timeout:g} s: send a shorter song, or try it later",
-            ) from None
+            yield
         finally:
             self._songs -= 1
+            self._report_load()
+
+    def _report_load(self) -> None:
+        running = min(self._songs, _SONGS_AT_A_TIME)
+        self._config.totals.load.remote(self._name, running, self._songs - running)
 
     def _full(self) -> HTTPException:
         return HTTPException(
@@ -296,7 +222,10 @@ class Replica:
             try:
                 song = await asyncio.to_thread(self._compute_features, copy.name)
             except UnusableTrackError as error:
-                raise HTTPException(415, f"{name} cannot be used: {error}") from None
+                raise HTTPException(
+                    415,
+                    f"{name} cannot be used: {error}. Send a song as WAV, AU, FLAC, MP3 or OGG",
+                ) from None
         prediction = await self.predict_song(song)
         shortest = song.shortest
         is_audio = shortest.times is not None
@@ -322,7 +251,7 @@ class Replica:
 
     def _compute_features(self, path: str) -> SongFeatures:
         """The features of a song; HTTPException 413 for one that is too long."""
-        most = self._config.max_seconds
+        most = self._config.serve.max_seconds
         too_long = HTTPException(413, f"a song may be {most:g} s long at most: send a part")
         if stated_seconds(path) > most:
             raise too_long

@@ -7,18 +7,18 @@ limits.
 
 import asyncio
 import contextlib
-import ipaddress
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from mgc_ray.data.names import one_line
+
 _DRAIN_SECONDS = 10.0
-_HOW = (
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+HOW = (
     "send one song as the field `file` of a form (multipart/form-data), as "
     "`curl -F file=@song.mp3 ADDRESS/predict` does"
 )
@@ -44,48 +44,6 @@ FORM = {
         },
     }
 }
-
-
-def check_origin(request: Request, listening: str, hosts: Sequence[str]) -> None:
-    """HTTPException 403 for what a page of another site has made a browser send.
-
-    Where only this machine can connect, the name that the browser looked up must be this machine's
-    own: a site whose name suddenly means 127.0.0.1 (DNS rebinding) would be within.
-    """
-    host = request.headers.get("host", "")
-    name = _name_in(f"//{host}")
-    if is_loopback(listening) and not (name in hosts or name == "localhost" or _is_address(name)):
-        raise HTTPException(
-            403,
-            f"the server must be asked as localhost, but it is asked as {name!r}: use that "
-            "name, or start it with --set hosts=NAME",
-        )
-    origin = request.headers.get("origin")
-    if origin and origin.partition("://")[2] != host and _name_in(origin) not in hosts:
-        raise HTTPException(
-            403,
-            f"pages of other sites may not send songs, but {origin} does: use the server's "
-            "own page, or start it with --set hosts=NAME",
-        )
-
-
-def _name_in(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name))
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to what listens there."""
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 class Receiving:
@@ -157,16 +115,33 @@ async def receive_song(request: Request, megabytes: float) -> UploadFile:
         songs = form.getlist("file")
         if len(songs) == 1 and isinstance(songs[0], UploadFile):
             return songs[0]
-        count = "are several songs" if len(songs) > 1 else "is no song"
-        raise HTTPException(422, f"there {count} in the field `file`: {_HOW}")
+        wrong = _wrong_with(form, request.headers.get("content-type", ""))
+        raise HTTPException(422, f"{wrong}: {HOW}")
     except StarletteHTTPException as error:
         await body.drain()
         if error.status_code == 400:
-            raise HTTPException(400, f"{error.detail.rstrip('.')}: {_HOW}") from None
+            detail = error.detail.rstrip(".")
+            raise HTTPException(400, f"the form is damaged ({detail}): {HOW}") from None
         raise
-    except (ValueError, LookupError) as error:  # of a form that starlette does not expect
+    except (ValueError, LookupError):  # of a form that starlette does not expect
         await body.drain()
-        raise HTTPException(400, f"the form cannot be read ({error!r}): {_HOW}") from None
+        raise HTTPException(400, f"the form is damaged: {HOW}") from None
+
+
+def _wrong_with(form: FormData, content_type: str) -> str:
+    """Why there is not one song in the field `file`."""
+    songs = form.getlist("file")
+    if len(songs) > 1:
+        return "there are several songs in the field `file`"
+    if songs:
+        return "the field `file` holds text and no file (curl needs the @ before a file's name)"
+    others = [name for name, value in form.multi_items() if isinstance(value, UploadFile)]
+    if others:
+        return f"the song is in the field `{one_line(others[0])[:40]}` and not in `file`"
+    kind = content_type.partition(";")[0].strip()
+    if kind and kind not in _FORMS:
+        return f"there is no song in the field `file`, as the body is no form but {kind[:40]}"
+    return "there is no song in the field `file`"
 
 
 async def drain(request: Request, megabytes: float) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import ray
 from ray import serve
@@ -15,15 +16,19 @@ from mgc_ray import RequestError
 from mgc_ray.config import ClusterConfig, ServeConfig
 from mgc_ray.ensembling.saved import Ensemble
 from mgc_ray.models import own_families
+from mgc_ray.serving.access import token_digest
 from mgc_ray.serving.app import Replica, ReplicaConfig
+from mgc_ray.serving.metrics import Totals
 from mgc_ray.tuning.cluster import ray_cluster
 
 _APP = "mgc_ray"
 
 
 @contextmanager
-def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[tuple[str, int]]:
+def serving(ensemble: Ensemble, config: ServeConfig, token: str = "") -> Iterator[tuple[str, int]]:
     """Serve inside the block; yields the address and the number of replicas.
+
+    `token`: what requests must have; "" for none.
 
     Raises RequestError where the port is taken.
     """
@@ -49,11 +54,15 @@ def serving(ensemble: Ensemble, config: ServeConfig) -> Iterator[tuple[str, int]
                 num_replicas=count,
                 ray_actor_options={"num_cpus": of_a_cpu, "num_gpus": of_a_gpu},
             )
+            # a song is received and predicted within twice the timeout
+            totals: Any = ray.remote(Totals).options(num_cpus=0, max_restarts=-1)
             replica = ReplicaConfig(
                 serve=config,
                 own_families=own_families(),
                 threads=max(1, cpus // count),
                 waiting=math.ceil(config.queue / count),
+                token_digest=token_digest(token),
+                totals=totals.remote(count, config.queue, 2 * config.timeout + 1),
             )
             # a list, as Serve would fetch the model itself and send it to each replica by value
             serve.run(deployment.bind([ray.put(ensemble)], replica), name=_APP, route_prefix="/")

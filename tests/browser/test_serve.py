@@ -1,15 +1,17 @@
 """The server as programs and people use it: real HTTP, real songs, a real browser."""
 
 import base64
+import contextlib
 import io
 import json
 import select
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -26,6 +28,7 @@ from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 from tests.commands import command
 from tests.made_models import Member, register_own_family, write_ensemble
 from tests.server import post_song, running_server
+from tests.serving.test_metrics import samples
 
 pytest.importorskip("fastapi", reason="fastapi is not installed")
 pytest.importorskip("multipart", reason="python-multipart is not installed")
@@ -106,7 +109,7 @@ def test_the_server_listens_by_ipv6_and_answers_head(tmp_path: Path) -> None:
     except OSError as error:
         pytest.skip(f"no IPv6: {error}")
     with running_server("--replicas", "1", host="::1") as address:
-        for path in ("/health", "/model", "/", "/docs", "/openapi.json"):
+        for path in ("/healthz", "/model", "/", "/docs", "/openapi.json"):
             with urlopen(address + path, timeout=20) as got:
                 length = len(got.read())
             with urlopen(Request(address + path, method="HEAD"), timeout=20) as head:
@@ -121,7 +124,7 @@ def test_the_server_listens_by_ipv6_and_answers_head(tmp_path: Path) -> None:
 def test_the_server_describes_its_interface_and_its_model(server: str) -> None:
     with urlopen(f"{server}/openapi.json", timeout=20) as response:
         described = json.load(response)
-    assert set(described["paths"]) == {"/health", "/model", "/predict"}
+    assert set(described["paths"]) == {"/healthz", "/model", "/predict", "/metrics"}
     assert set(described["paths"]["/predict"]["post"]["responses"]) >= {"200", "413", "415", "503"}
     with urlopen(f"{server}/model", timeout=20) as response:
         model = json.load(response)
@@ -178,19 +181,19 @@ _FIELD = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.wav"\r\
             "audio/mpeg",
             b"ID3\x04\x00\xff\xfb\x90",
             422,
-            "there is no song in the field `file`: send one",
+            "there is no song in the field `file`, as the body is no form but audio/mpeg: send one",
         ),
         (
             "multipart/form-data; boundary=x",
             b"\xff\xfbno form",
             400,
-            "Invalid multipart data: send one",
+            "the form is damaged (Invalid multipart data): send one",
         ),
         (
             "multipart/form-data; boundary=x",
             _FIELD % b"song" + b"--x--\r\n",
             422,
-            "there is no song in the field `file`",
+            "the song is in the field `song` and not in `file`",
         ),
         (
             "multipart/form-data; boundary=x",
@@ -261,6 +264,42 @@ def test_too_many_songs_at_once_are_refused_and_all_others_predicted(tmp_path: P
         assert post_song(address, "noise.wav", content)[0] == 200  # and afterwards as before
 
 
+def test_the_metrics_are_of_all_replicas_and_a_token_is_seen_nowhere(tmp_path: Path) -> None:
+    token, content = "correct-horse-battery", song(tmp_path / "a.wav", 3.0).read_bytes()
+    started = time.time()
+    with running_server("--replicas", "2", token=token) as address:
+        served: set[int] = set()
+        for number in range(24):  # of which each replica gets some
+            served.add(post_song(address, f"{number}.wav", content, token=token)[0])
+        assert served == {200}
+        assert post_song(address, "a.wav", content)[0] == 401
+        assert post_song(address, "a.mp3", b"dear reader", token=token)[0] == 415
+        bearer = {"Authorization": f"Bearer {token}"}
+        expected = {
+            "requests_total{/predict,200}": 24,
+            "requests_total{/predict,401}": 1,
+            "errors_total{/predict,415}": 1,
+            "music_seconds_total": 72,
+            "queue_songs": 0,
+            "running_songs": 0,
+            "replicas": 2,
+        }
+        for _ in range(6):  # whichever replica is asked
+            deadline, found = time.monotonic() + 10, {}
+            while not expected.items() <= found.items():
+                assert time.monotonic() < deadline, found
+                with urlopen(Request(f"{address}/metrics", headers=bearer), timeout=20) as got:
+                    assert got.headers["content-type"].startswith("text/plain; version=0.0.4")
+                    found = samples(got.read())
+        sessions = Path(tempfile.gettempdir(), "ray").glob("session_2*")
+        own = [session for session in sessions if session.stat().st_mtime > started]
+        written = [path for session in own for path in session.rglob("*") if path.is_file()]
+        assert any(path.name.startswith("raylet") for path in written)
+        for path in (*written, *Path("/proc").glob("[0-9]*/cmdline")):
+            with contextlib.suppress(OSError):
+                assert token.encode() not in path.read_bytes(), path
+
+
 def test_a_port_that_is_in_use_is_refused(server: str, tmp_path: Path) -> None:
     port = server.rsplit(":", 1)[1]
     done = command("serve", "--port", port, cwd=tmp_path, status=2)
@@ -313,6 +352,49 @@ def test_a_song_dropped_on_the_page_shows_its_genres(
         time.sleep(0.1)
     assert length == pytest.approx(40.0, abs=0.1)  # it can be heard
     assert [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"] == []
+
+
+def test_the_page_asks_for_the_token_and_continues_with_the_song(
+    chromium: Any, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.by import By
+
+    token, path = "correct-horse-battery", song(tmp_path / "my song.wav", 4.0)
+    status, form = (By.ID, "status"), (By.ID, "token")
+
+    def wait_for(done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not done():
+            assert time.monotonic() < deadline, chromium.find_element(*status).text
+            time.sleep(0.1)
+
+    with running_server("--replicas", "1", token=token) as address:
+        chromium.get(address)
+        wait_for(lambda: chromium.find_element(*form).is_displayed())
+        chromium.find_element(By.ID, "file").send_keys(str(path))
+        wait_for(lambda: "is only for those" in chromium.find_element(*status).text)
+        field = chromium.find_element(By.CSS_SELECTOR, "#token input")
+        field.send_keys(token)
+        field.submit()
+        wait_for(lambda: "my song.wav: " in chromium.find_element(*status).text)
+        assert not chromium.find_element(*form).is_displayed()
+        assert token not in chromium.current_url
+        about = chromium.find_element(By.ID, "about").get_attribute("textContent")
+        assert about.startswith("It knows ")
+
+
+def test_the_documentation_needs_no_network(chromium: Any, server: str) -> None:
+    from selenium.webdriver.common.by import By
+
+    chromium.get(f"{server}/docs")
+    headings = [one.text for one in chromium.find_elements(By.TAG_NAME, "h2")]
+    assert {"GET /healthz", "POST /predict", "Prediction"} <= set(headings)
+    names = "return performance.getEntriesByType('resource').map(one => one.name)"
+    assert [one for one in chromium.execute_script(names) if not one.startswith(server)] == []
+    for width in (1200, 500):
+        chromium.set_window_size(width, 900)
+        wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert chromium.execute_script(wide) == 0
 
 
 def test_the_page_shows_why_a_file_is_refused(chromium: Any, server: str, tmp_path: Path) -> None:

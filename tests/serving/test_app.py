@@ -1,10 +1,8 @@
 """The server's own computations, without a server; see tests/browser/test_serve.py for the rest."""
 
-import asyncio
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -118,36 +116,3 @@ def test_the_length_of_a_song_is_stated_by_its_header(
     assert capfd.readouterr().err == ""  # libmpg123 would write what it thinks of it
     (tmp_path / "a.raw").write_bytes(content)
     assert stated_seconds(str(tmp_path / "a.raw")) == 0
-
-
-def test_head_is_answered_as_get_without_the_body() -> None:
-    from fastapi import FastAPI
-
-    from mgc_ray.serving.app import HeadAsGet, app
-
-    assert HeadAsGet in [middleware.cls for middleware in app.user_middleware]
-    other = FastAPI()
-    other.add_middleware(HeadAsGet)
-    other.get("/health")(lambda: {"status": "ok"})
-    other.post("/predict")(lambda: {"genres": {}})
-
-    def request(method: str, path: str) -> tuple[int, dict[bytes, bytes], bytes]:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
-        asyncio.run(other(scope, receive, send))  # type: ignore[arg-type]
-        start, *bodies = sent
-        return start["status"], dict(start["headers"]), b"".join(one["body"] for one in bodies)
-
-    status, headers, body = request("GET", "/health")
-    assert (status, body) == (200, b'{"status":"ok"}')
-    assert request("HEAD", "/health") == (200, headers, b"")
-    assert headers[b"content-length"] == b"15"
-    assert request("HEAD", "/nothing")[0] == 404
-    assert request("HEAD", "/predict")[1][b"allow"] == b"POST"
