@@ -14,7 +14,7 @@ share).
 As a library: `run_search` is the main job, `load_search` reads its results, `load_ensemble` gives
 what predicts; `evaluate`, `compare` and `similar` are the commands of these names.
 `register_family` and `register_feature` make a file of your own known, as `--family` and
-`--features` do.
+`--features` do. `Callback` is what hears of a search as it runs.
 """
 
 import importlib
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mgc_ray.results import load_search as load_search
     from mgc_ray.search import run_search as run_search
     from mgc_ray.similar import similar as similar
+    from mgc_ray.tuning.tracking import Callback as Callback
 
 __version__ = "0.1.0"
 
@@ -73,6 +74,7 @@ _LIBRARY = {
     "load_search": "mgc_ray.results",
     "load_ensemble": "mgc_ray.ensembling.saved",
     "shipped_model": "mgc_ray.ensembling.saved",
+    "Callback": "mgc_ray.tuning.tracking",
     "register_family": "mgc_ray.models",
     "register_feature": "mgc_ray.data.features",
     "SearchConfig": "mgc_ray.config",

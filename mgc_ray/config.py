@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mgc_ray import RequestError
-from mgc_ray.settings import Names, Params, configuration, setting
+from mgc_ray.settings import Names, Objects, Params, configuration, setting
 
 CHUNK_SECONDS = 66_000 / 22_050  # the published baseline's chunk: 66,000 samples at 22,050 Hz
 
@@ -362,6 +362,14 @@ class SearchConfig:
         "OWNER/NAME).",
         flag=True,
         metavar="MODEL",
+    )
+    callbacks: Objects = setting(
+        (),
+        "What hears of the search as it runs: mlflow, a callback of an installed package, or of "
+        "your own as a path, ./my_callback.py.",
+        flag=True,
+        metavar="NAME",
+        compared=False,
     )
     memory: float | None = _memory()
     smoke: bool = setting(False, "The smallest run that goes through every step.", flag=True)

@@ -44,6 +44,9 @@ P = ParamSpec("P")
 Names = Annotated[  # several names; a single one needs no brackets
     tuple[str, ...], pydantic.BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
 ]
+Objects = Annotated[  # names, or objects that a function is given in their place
+    tuple[Any, ...], pydantic.BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+]
 Params = dict[str, Any]  # settings by name: flat for a trial, by section for a configuration
 
 NONE = "none"  # no value, for an optional setting; command lines and TOML have no other way

@@ -253,6 +253,7 @@ def test_only_results_py_uses_the_keys_of_its_files() -> None:
         ("pipeline/request.py", "tracks"),
         ("reporting/history.py", "trial"),  # of Optuna's journal
         ("reporting/parallel.py", "trial"),
+        ("serving/metrics.py", "status"),  # of an ASGI message
     }
 
 

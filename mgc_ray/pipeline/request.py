@@ -5,7 +5,7 @@ Imports neither PyTorch nor Ray, so that a wrong request is refused at once.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from mgc_ray.pipeline.continued import fetch_search, has_search
 from mgc_ray.results import SEARCH, SearchResult, load_search, search_folder, search_names
 from mgc_ray.settings import Params, as_json, nearest, options, validated
 from mgc_ray.tuning.address import check_address
+from mgc_ray.tuning.tracking import load_callbacks, with_names
 
 if TYPE_CHECKING:
     from mgc_ray.pipeline.tables import Tables
@@ -47,6 +48,7 @@ _SHARED_FOLDERS = ("datasets", "corpora")  # beside the searches in the results 
 _MAY_CHANGE = (
     *("tuning.trials", "tuning.time_limit", "tuning.trial_timeout", "tuning.concurrent"),
     *("tuning.gpus_per_trial", "tuning.keep", "memory", "cluster.address", "cluster.storage"),
+    "callbacks",
 )
 _OWN_OPTIONS = {"max_epochs": "--max-epochs", "seed": "--seed", "init_from": "--init-from"}
 
@@ -56,6 +58,7 @@ class SearchRequest:
     """A complete search, and what was read for it.
 
     `why_families`: see `reason_for_families`.
+    `callbacks`: by name, see tuning/tracking.py.
     `earlier`: this search, where it is resumed. `dataset`: its finished one. `tables`: None for the
     built-in corpus, and where the dataset is there.
     """
@@ -66,6 +69,7 @@ class SearchRequest:
     dataset: Path | None
     tables: "Tables | None"
     warm_start: tuple[SearchResult, ...]
+    callbacks: dict[str, Any] = field(default_factory=dict)
 
 
 def dataset_defaults(given: Params) -> Params:
@@ -84,6 +88,7 @@ def search_defaults(given: Params) -> Params:
     Also those of `dataset_defaults`. Raises RequestError for a search that cannot be resumed, or
     not with what is given.
     """
+    given = with_names(given)
     if given.get("resume"):
         return _resumed(given)
     given = dataset_defaults(given)
@@ -216,10 +221,11 @@ def read_request(config: SearchConfig, why_families: str = "") -> SearchRequest:
         one.check_has_dataset()
     if config.init_from:
         check_initial(config.init_from)
+    callbacks = load_callbacks(config.callbacks, resumed=earlier is not None)
     # last, as it may take long
     tables = read_tables(config.dataset) if config.dataset.tracks and not dataset else None
     why_families = earlier.why_families if earlier else why_families
-    return SearchRequest(config, why_families, earlier, dataset, tables, warm_start)
+    return SearchRequest(config, why_families, earlier, dataset, tables, warm_start, callbacks)
 
 
 def _finished_dataset(earlier: SearchResult) -> Path | None:

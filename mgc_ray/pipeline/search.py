@@ -52,6 +52,7 @@ from mgc_ray.results import (
     SEARCH,
     SearchResult,
     TrialRecord,
+    load_search,
     ranked,
     write_predictions,
 )
@@ -67,6 +68,7 @@ from mgc_ray.tuning.refit import refit
 from mgc_ray.tuning.run import run_trials
 from mgc_ray.tuning.searcher import WarmStart
 from mgc_ray.tuning.space import Suggest, load_space
+from mgc_ray.tuning.tracking import Callback, apart
 from mgc_ray.tuning.trial import STATE
 
 BUILT_IN = "built-in corpus"
@@ -117,7 +119,10 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
     if result.why_families:
         console.print(result.why_families)
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder, lambda holder: refuse_second(folder, holder)):
+    with (
+        exclusive_lock(folder, lambda holder: refuse_second(folder, holder)),
+        apart(request.callbacks) as callbacks,
+    ):
         delete_partial_files(folder)
         storage = Storage(config.cluster.storage) if config.cluster.storage else None
         try:
@@ -129,7 +134,10 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
                 "connecting to Ray" if config.cluster.address else "starting Ray", style="dim"
             )
             with ray_cluster(config.cluster, config.tuning.gpus_per_trial or 0.0) as cluster:
-                result, held = _train(result, plan, shared, cluster)
+                result, held = _train(result, plan, shared, cluster, callbacks)
+        except SearchFailedError:
+            _end(load_search(folder), callbacks)
+            raise
         except RequestError:
             if not earlier and not (folder / "trials").exists():
                 shutil.rmtree(folder)  # nothing has come of it, and its name is free again
@@ -144,7 +152,13 @@ def search(request: SearchRequest, command: str = "") -> SearchResult:
         shared.send(SEARCH)
         write_report([result], folder / REPORT)  # last: all that it shows is safe by now
         shared.send(REPORT)
+        _end(result, callbacks)
     return result
+
+
+def _end(result: SearchResult, callbacks: Sequence[Callback]) -> None:
+    for callback in callbacks:
+        callback.on_search_end(result)
 
 
 def _check(request: SearchRequest) -> _Plan:
@@ -160,7 +174,11 @@ def _check(request: SearchRequest) -> _Plan:
 
 
 def _train(
-    result: SearchResult, plan: _Plan, shared: SharedFolder, cluster: Cluster
+    result: SearchResult,
+    plan: _Plan,
+    shared: SharedFolder,
+    cluster: Cluster,
+    callbacks: Sequence[Callback],
 ) -> tuple[SearchResult, HeldOut]:
     """All that needs Ray: the dataset, the trials, their refit."""
     config = plan.request.config
@@ -192,9 +210,12 @@ def _train(
     if config.ensemble.refit_folds:
         _check_refit(info, chunks, config.ensemble.refit_folds)
     warm_start = [_warm_start(one, result, info) for one in plan.request.warm_start]
+    for callback in callbacks:
+        callback.on_search_start(result)
     try:
         records = run_trials(
-            shared, config, plan.spaces, chunks, resources, earlier, warm_start, plan.initial
+            *(shared, config, plan.spaces, chunks, resources),
+            *(earlier, warm_start, plan.initial, callbacks),
         )
     except AllTrialsFailError as error:
         failures = f"all trials failed, {error.count} of them alike, so no more are started"

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -25,6 +25,7 @@ from mgc_ray.results import (
     write_leaderboard,
 )
 from mgc_ray.tuning.cluster import cluster_now
+from mgc_ray.tuning.tracking import Callback
 from mgc_ray.tuning.trial import EXAMPLES, STATE, VALIDATION, TrialReport
 
 _MOST_ASKED = 1000  # trials for which a cluster that grows is asked for nodes
@@ -40,14 +41,6 @@ class AllTrialsFailError(Exception):
         self.count, self.reason = count, reason
 
 
-class Listener(Protocol):
-    """What hears of every trial: the sampler, the display and TensorBoard."""
-
-    def on_start(self, record: TrialRecord) -> None: ...
-    def on_epoch(self, record: TrialRecord) -> None: ...
-    def on_end(self, record: TrialRecord) -> None: ...
-
-
 def trial_status(result: dict[str, Any] | None, error: bool) -> str:
     """The status of a trial that has ended with this last report (None or {}: before any)."""
     report = TrialReport.of(result or {})
@@ -61,6 +54,7 @@ class TrialLog(tune.Callback):
 
     The `keep` best trials keep their weights, the others' are deleted, so that disk use does not
     grow with the number of trials. `records` also holds those of an earlier, interrupted run.
+    `callbacks` hear of each trial: the sampler, the display, TensorBoard, the user's own.
     """
 
     def __init__(
@@ -70,10 +64,10 @@ class TrialLog(tune.Callback):
         split_id: str,
         keep: int,
         earlier: Sequence[TrialRecord],
-        listeners: Sequence[Listener],
+        callbacks: Sequence[Callback],
     ) -> None:
         self._search, self._metric, self._split_id, self._keep = search, metric, split_id, keep
-        self._listeners = listeners
+        self._callbacks = callbacks
         self._started: dict[str, float] = {}
         self._earlier = {record.trial for record in earlier}
         self.failure: Exception | None = None  # for which the search has to end
@@ -99,8 +93,8 @@ class TrialLog(tune.Callback):
         if name in self.records:  # it runs again, and the reason is worth keeping
             record.reason = self.records[name].reason
         self.records[name] = record
-        for listener in self._listeners:
-            listener.on_start(record)
+        for callback in self._callbacks:
+            callback.on_trial_start(record)
         # before the trial's own files, so that the storage has none that the journal there does
         # not know: another head would give the trial's name to another one
         self._search.send(JOURNAL)
@@ -123,8 +117,8 @@ class TrialLog(tune.Callback):
         record.curve.append(report.metrics)
         if report.best:
             record.best_epoch = report.epoch
-        for listener in self._listeners:
-            listener.on_epoch(record)
+        for callback in self._callbacks:
+            callback.on_epoch(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), trial_status(trial.last_result, error=False))
@@ -178,8 +172,8 @@ class TrialLog(tune.Callback):
         ended = [r for r in self.records.values() if r.ended]
         write_leaderboard(self._search.folder / LEADERBOARD, ended)
         self._delete_weights(ended)
-        for listener in self._listeners:
-            listener.on_end(record)
+        for callback in self._callbacks:
+            callback.on_trial_end(record)
         self._search.delete(f"{place}/{EXAMPLES}")  # TensorBoard has their picture
         for name in (LEADERBOARD, JOURNAL):
             self._search.send(name)

@@ -24,6 +24,7 @@ from mgc_ray.results import (
 from mgc_ray.settings import Params
 from mgc_ray.task import score_cell, score_heading, score_in_words
 from mgc_ray.terminal.command import console, count_of
+from mgc_ray.tuning.tracking import Callback
 
 _SHOWN = 5
 _SETTINGS_SHOWN = 3  # of each trial; `show` has all
@@ -31,8 +32,8 @@ _SECONDS_BETWEEN_LINES = 30.0  # in a log
 _WIDTH_OF_TABLE = 70  # columns of a terminal, below which a table has no room for settings
 
 
-class Display:
-    """Shows counts, the best five and the time left, as a Listener of the trial log.
+class Display(Callback):
+    """Shows counts, the best five and the time left, as a Callback of the trial log.
 
     `defaults` of each family, so that only differences from them are shown.
     """
@@ -70,7 +71,7 @@ class Display:
         if self._live:
             self._live.stop()
 
-    def on_start(self, record: TrialRecord) -> None:
+    def on_trial_start(self, record: TrialRecord) -> None:
         self._records[record.trial] = record
 
     def on_epoch(self, record: TrialRecord) -> None:
@@ -87,7 +88,7 @@ class Display:
             f"{r.trial} epoch {min(r.epochs + 1, last)}" for r in running
         )
 
-    def on_end(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         if self._live:
             return
         self._printed = time.monotonic()

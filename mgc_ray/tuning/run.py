@@ -17,7 +17,6 @@ from mgc_ray.tuning.asha import AshaByFamily
 from mgc_ray.tuning.callbacks import (
     AllTrialsFailError,
     FollowCluster,
-    Listener,
     RetryOnWholeGpu,
     TrialLog,
     TrialTimeout,
@@ -27,6 +26,7 @@ from mgc_ray.tuning.display import Display
 from mgc_ray.tuning.searcher import OptunaSearcher, WarmStart, forget_lost
 from mgc_ray.tuning.space import Suggest, parameter_types, with_features, with_fixed
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
+from mgc_ray.tuning.tracking import Callback
 from mgc_ray.tuning.trial import STATE, TrialContext, run_trial, send_initial
 
 
@@ -39,14 +39,15 @@ def run_trials(
     earlier: Sequence[TrialRecord] = (),
     warm_start: Sequence[WarmStart] = (),
     initial: Params | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> list[TrialRecord]:
     """Run (or continue) a search in its folder; the records of all its trials.
 
     `spaces`: of each family, see `load_space`. `earlier`: this search's trials that have ended
     before. `initial`: settings of the family `transfer` that say where it starts
-    (training/initial.py). Writes study.journal, leaderboard.csv, trials/ and tensorboard/. Must be
-    called inside `ray_cluster`. KeyboardInterrupt passes through; AllTrialsFailError where
-    the first trials have all failed alike.
+    (training/initial.py). `callbacks` hear of its trials. Writes study.journal, leaderboard.csv,
+    trials/ and tensorboard/. Must be called inside `ray_cluster`. KeyboardInterrupt passes through;
+    AllTrialsFailError where the first trials have all failed alike.
     """
     tuning, features = config.tuning, chunks.info.features
     spaces = {
@@ -85,14 +86,14 @@ def run_trials(
             threads=max(1, int(resources.cpus_per_trial)),
         )
         keep = max(tuning.keep, config.ensemble.top_k)
-        listeners: list[Listener] = [searcher, writer, display]
+        hearing: list[Callback] = [searcher, writer, display, *callbacks]
         split_id = chunks.info.split_id
-        log = TrialLog(search, config.metric, split_id, keep, earlier, listeners)
+        log = TrialLog(search, config.metric, split_id, keep, earlier, hearing)
         limiter = ConcurrencyLimiter(searcher, resources.concurrent)
         cluster = FollowCluster(limiter, resources, tuning.concurrent, remaining)
-        callbacks = [log, RetryOnWholeGpu(), cluster]
+        tune_callbacks = [log, RetryOnWholeGpu(), cluster]
         if tuning.trial_timeout:
-            callbacks.append(TrialTimeout(tuning.trial_timeout, log))
+            tune_callbacks.append(TrialTimeout(tuning.trial_timeout, log))
         per_trial = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
         tuner = tune.Tuner(
             tune.with_resources(
@@ -110,7 +111,7 @@ def run_trials(
                 # Tune's own files are of no use beside ours, and full of pickles
                 storage_path=tune_folder,
                 name="tune",
-                callbacks=callbacks,
+                callbacks=tune_callbacks,
                 verbose=0,
                 # of processes and nodes, and of trials that ran out of a shared GPU's memory
                 failure_config=tune.FailureConfig(max_failures=3),

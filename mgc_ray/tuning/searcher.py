@@ -27,6 +27,7 @@ from mgc_ray.results import COMPLETED, FAILED, OUT_OF_TIME, STOPPED_EARLY, Trial
 from mgc_ray.settings import Params
 from mgc_ray.task import scores_so_far
 from mgc_ray.tuning.space import Suggest, default_params, params_within
+from mgc_ray.tuning.tracking import Callback
 from mgc_ray.tuning.trial import TrialReport
 
 _STATES = {
@@ -54,7 +55,7 @@ class WarmStart:
 _TRIED_FIRST = 5  # of the best settings of a search whose scores are not comparable
 
 
-class OptunaSearcher(Searcher):
+class OptunaSearcher(Searcher, Callback):
     """Suggests trials of one or several families in turn, each family from a study of its own.
 
     A suggestion is `{"trial": "gru-0003", "family": "gru", "params": {...}}`. The first of each
@@ -62,7 +63,7 @@ class OptunaSearcher(Searcher):
     `warm_start`: earlier searches, whose spaces need not be the same. `earlier`: this search's own
     trials that ended before it was interrupted.
 
-    Optuna learns how a trial ended as a Listener of the trial log, after its record was written: a
+    Optuna learns how a trial ended as a Callback of the trial log, after its record was written: a
     driver that dies in between leaves a record that Optuna does not know, which is mended when the
     search is resumed, and never a trial that Optuna knows and the leaderboard does not.
     """
@@ -146,16 +147,10 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing yet: see `on_end`."""
+        """Nothing yet: see `on_trial_end`."""
         self._trials.pop(trial_id, None)
 
-    def on_start(self, record: TrialRecord) -> None:
-        """Nothing: it has been suggested."""
-
-    def on_epoch(self, record: TrialRecord) -> None:
-        """Nothing: see `on_trial_result`, which the sampler needs before the next suggestion."""
-
-    def on_end(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         """Write into the study how the trial ended."""
         trial = self._by_name.pop(record.trial, None)
         if trial is not None:

@@ -22,6 +22,7 @@ from mgc_ray.evaluation.metrics import confusion_matrix
 from mgc_ray.results import TrialRecord
 from mgc_ray.settings import Params
 from mgc_ray.tuning.pictures import confusion_picture, spectrogram_picture
+from mgc_ray.tuning.tracking import Callback
 from mgc_ray.tuning.trial import EXAMPLES, VALIDATION
 
 FOLDER = "tensorboard"  # in a search's folder
@@ -42,8 +43,8 @@ _TAGS = {
 _LONGEST_SIGNATURE = 60  # characters
 
 
-class TensorBoardWriter:
-    """Writes each trial's events to SEARCH/tensorboard/RUN, as a Listener of the trial log.
+class TensorBoardWriter(Callback):
+    """Writes each trial's events to SEARCH/tensorboard/RUN, as a Callback of the trial log.
 
     `types`: all names that the families' spaces can suggest, with the type of their values.
     `defaults`: all settings of each family. `earlier` trials are written where they are missing,
@@ -69,7 +70,7 @@ class TensorBoardWriter:
             if not (self._folder / self._run(record)).exists():
                 self._write_again(record)
 
-    def on_start(self, record: TrialRecord) -> None:
+    def on_trial_start(self, record: TrialRecord) -> None:
         folder = self._folder / self._run(record)
         if folder.exists():  # it runs again, and reports all epochs again
             shutil.rmtree(folder)
@@ -80,7 +81,7 @@ class TensorBoardWriter:
     def on_epoch(self, record: TrialRecord) -> None:
         self._write_epoch(self._writers[record.trial], record.curve[-1], record.epochs)
 
-    def on_end(self, record: TrialRecord) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         writer = self._writers.pop(record.trial, None)
         if writer is None:
             return
@@ -121,10 +122,10 @@ class TensorBoardWriter:
             writer.add_pr_curve(tag, true == number, probs[:, number], record.best_epoch)
 
     def _write_again(self, record: TrialRecord) -> None:
-        self.on_start(record)
+        self.on_trial_start(record)
         for number, metrics in enumerate(record.curve, 1):
             self._write_epoch(self._writers[record.trial], metrics, number)
-        self.on_end(record)
+        self.on_trial_end(record)
 
 
 def run_name(record: TrialRecord, defaults: Params) -> str:

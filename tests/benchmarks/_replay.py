@@ -172,7 +172,7 @@ class TuneEngine:
         self._searcher.on_trial_complete(name, result=result)
         if isinstance(self._searcher, OptunaSearcher):  # by the program's trial log
             record.status = COMPLETED if result["finished"] else STOPPED_EARLY
-            self._searcher.on_end(record)
+            self._searcher.on_trial_end(record)
         del self._trials[name], self._records[name]
         return False
 

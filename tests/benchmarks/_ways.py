@@ -85,8 +85,8 @@ class OptunaEngine:
 class StoppedAsComplete(OptunaSearcher):
     """As Ray's own searcher does: a stopped trial counts as complete, with its early accuracy."""
 
-    def on_end(self, record: TrialRecord) -> None:
-        super().on_end(replace(record, status=COMPLETED))
+    def on_trial_end(self, record: TrialRecord) -> None:
+        super().on_trial_end(replace(record, status=COMPLETED))
 
 
 def reporting(metric: str, kind: type[OptunaSearcher] = OptunaSearcher) -> type[OptunaSearcher]:
@@ -96,10 +96,10 @@ def reporting(metric: str, kind: type[OptunaSearcher] = OptunaSearcher) -> type[
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             super().on_trial_result(trial_id, {**result, "best_so_far": result[metric]})
 
-        def on_end(self, record: TrialRecord) -> None:
+        def on_trial_end(self, record: TrialRecord) -> None:
             # all but the last epoch are reported already
             last = {ACCURACY: record.curve[-1][metric], "val_loss": 0.0}
-            super().on_end(replace(record, curve=[last] * record.epochs))
+            super().on_trial_end(replace(record, curve=[last] * record.epochs))
 
     return Reporting
 

@@ -60,7 +60,9 @@ def suggestion_cost(known: int, asked: int, running: int = 8) -> dict[str, float
             report = {"metrics": metrics, "best_so_far": 0.5, "epoch": 3, "finished": True}
             started = time.perf_counter()
             searcher.on_trial_result(f"t{i}", report)
-            searcher.on_end(TrialRecord(name, "gru", {}, status=COMPLETED, curve=[metrics] * 3))
+            searcher.on_trial_end(
+                TrialRecord(name, "gru", {}, status=COMPLETED, curve=[metrics] * 3)
+            )
             tells.append(time.perf_counter() - started)
     return {
         "known": known,

@@ -59,7 +59,7 @@ def run_trial(chunks: ChunkTable, family: str, epochs: int, seed: int) -> dict[s
         types = {key: type(value) for key, value in defaults[family].items()}
         started = time.perf_counter()
         writer = TensorBoardWriter(search, types, defaults, chunks.info.genres)
-        clocks["events"].timed(writer.on_start)(record)
+        clocks["events"].timed(writer.on_trial_start)(record)
         try:
             for epoch in train(family, params, chunks):
                 if epoch.best:
@@ -68,7 +68,7 @@ def run_trial(chunks: ChunkTable, family: str, epochs: int, seed: int) -> dict[s
                 record.curve.append(epoch.metrics)
                 clocks["events"].timed(writer.on_epoch)(record)
             record.status = COMPLETED
-            clocks["events"].timed(writer.on_end)(record)
+            clocks["events"].timed(writer.on_trial_end)(record)
         finally:
             descent._gradient_norm = untimed
         seconds = {"all": time.perf_counter() - started}

@@ -74,8 +74,8 @@ def test_a_log_has_one_line_for_each_end_with_its_reason(printed: io.StringIO) -
     display.console.soft_wrap = True
     with Display(CONFIG, "track_accuracy", [], {"gru": {}}) as shown:
         failed = _record(1, FAILED, "the loss is NaN")
-        shown.on_start(failed)
-        shown.on_end(failed)
+        shown.on_trial_start(failed)
+        shown.on_trial_end(failed)
     assert printed.getvalue() == (
         "[1/3] gru-0001 failed after 1 epoch: the loss is NaN, lr 0.002, hidden 64, schedule "
         "cosine\n"
@@ -88,7 +88,7 @@ def test_a_log_shows_now_and_then_that_the_search_is_alive(
     display.console.soft_wrap = True
     running = _record(1, RUNNING)
     with Display(CONFIG, "track_accuracy", [], {"gru": {}}) as shown:
-        shown.on_start(running)
+        shown.on_trial_start(running)
         shown.on_epoch(running)
         assert printed.getvalue() == ""
         monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)

@@ -29,7 +29,7 @@ def _end(
     searcher: OptunaSearcher, name: str, *values: float, status: str = COMPLETED, reason: str = ""
 ) -> None:
     """Report the end of a trial whose epochs had these accuracies."""
-    searcher.on_end(_record(name, values, status, reason))
+    searcher.on_trial_end(_record(name, values, status, reason))
 
 
 def _record(
@@ -89,7 +89,7 @@ def test_a_log_loss_is_reported_with_its_sign_changed_as_optuna_maximises(tmp_pa
     searcher.suggest("a")
     metric: Metric = "log_loss"
     curve = [{"val_log_loss": value, "val_loss": 1.0} for value in (1.5, 0.5, 0.75)]
-    searcher.on_end(TrialRecord("gru-0000", "gru", {}, metric, COMPLETED, curve=curve))
+    searcher.on_trial_end(TrialRecord("gru-0000", "gru", {}, metric, COMPLETED, curve=curve))
     trial = _trials(tmp_path)[0]
     assert trial.value == -0.5
     assert trial.intermediate_values == {1: -1.5, 2: -0.5, 3: -0.5}
