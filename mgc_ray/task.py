@@ -90,7 +90,12 @@ def loss(logits: "Tensor", target: "Tensor", label_smoothing: float) -> "Tensor"
 
 def probabilities(logits: "Tensor") -> "Tensor":
     """Logits [B, C] -> probabilities float64 [B, C]."""
-    return logits.softmax(1).double()
+    return in_double(logits.softmax(1))
+
+
+def in_double(x: "Tensor") -> "Tensor":
+    """As float64, on the CPU where the device has none: an Apple GPU."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def validation_metrics(

@@ -5,7 +5,6 @@ Both know the same about every chunk (`ChunkTable`); both give features by `piec
 """
 
 import os
-import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,9 +26,15 @@ from mgc_ray.data.storage import SharedFolder, Storage
 from mgc_ray.data.tracks import Track
 from mgc_ray.data.untrusted import LARGEST
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 Features = dict[str, np.ndarray]  # chunks [n, bands, frames] by feature
 
 _MOST_COMPRESSED = 300  # times; LZ4 cannot do more than 255
+_UNKNOWN_MEMORY = 8 * 2**30  # bytes, where the system does not say; `--memory` does
 _PIECE = 256  # chunks that `pieces` gives at a time: 34 MB of the default size
 
 
@@ -192,6 +197,8 @@ def open_chunks(
 
 def available_memory() -> int:
     """Bytes this process may use: the machine's, its container's limit, or its own (ulimit)."""
+    if resource is None:
+        return _UNKNOWN_MEMORY
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:

@@ -200,7 +200,7 @@ class _Silence:
         self._lock, self._users = threading.Lock(), 0
         self._stderr, self._nowhere = None, None
         self._saved: int | None = None
-        with contextlib.suppress(ValueError, OSError):  # without a GNU C library
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # without a GNU C library
             os.confstr("CS_GNU_LIBC_VERSION")
             library = ctypes.CDLL(None)
             library.fopen.restype, library.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p] * 2

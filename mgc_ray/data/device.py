@@ -1,6 +1,7 @@
 """The device that networks run on, and what its errors mean."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -8,35 +9,58 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgc_ray import RequestError
+
 if TYPE_CHECKING:
     import torch
 
 # what PyTorch and the libraries of CUDA report where a GPU's memory is full
 _FULL = re.compile(
-    r"(CUDA|HIP)\b.*out of memory|OUT_OF_MEMORY|MemoryAllocation"
+    r"(CUDA|HIP|MPS)\b.*out of memory|OUT_OF_MEMORY|MemoryAllocation"
     # NOT_INITIALIZED: there was no memory for the library's own
     r"|(CU|HIP|ROC)(BLAS|DNN|FFT|SOLVER|SPARSE)_\w*(ALLOC|NOT_INITIALIZED)",
     re.IGNORECASE,
 )
 _BROKEN = re.compile(r"(CUDA|HIP) error|(CU|HIP|ROC)(BLAS|DNN|FFT|SOLVER|SPARSE)_STATUS_")
+_DEVICE = "MGC_RAY_DEVICE"
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def best_device() -> "torch.device":
-    """CUDA where there is a GPU that this process may use, else the CPU.
+    """CUDA where there is a GPU that this process may use, else an Apple GPU, else the CPU.
 
+    MGC_RAY_DEVICE gives another, e.g. cpu. Ray knows no Apple GPUs, so trials run on CPUs there.
     A task or actor of Ray may use only the GPUs that it holds, but where it holds none, Ray hides
     none from it. So Ray is asked first: a process in which CUDA has started keeps memory of a GPU.
     Raises OSError (ENODEV) where one holds a GPU that PyTorch cannot use.
     """
     import torch
 
+    if given := os.environ.get(_DEVICE):
+        return _given_device(given)
     held = _held_gpus(sys.modules.get("ray"))  # what needs no cluster does not load it
     if held == 0:
         return torch.device("cpu")
     if held:
         check_gpu()
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _given_device(given: str) -> "torch.device":
+    """The device that the environment gives, which must be one that computes here."""
+    import torch
+
+    try:
+        torch.zeros(1, device=given).cpu()
+        return torch.device(given)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a PyTorch without CUDA
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(
+            f"{_DEVICE} must be a device that PyTorch can use here (cpu, cuda, mps), but it is "
+            f"{given!r}: {reason}"
+        ) from None
 
 
 def _held_gpus(ray: Any) -> int | None:

@@ -7,11 +7,11 @@ whether a place can be written at all, which is found out before any work.
 import csv
 import ctypes
 import errno
-import fcntl
 import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +21,11 @@ from mgc_ray import RequestError
 from mgc_ray.data.names import to_cell
 from mgc_ray.data.untrusted import parse_json, read_text
 from mgc_ray.settings import Params, validated
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -56,6 +61,8 @@ def create_new(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or the names in a folder, are on the disk."""
+    if os.name == "nt":  # syncs only what is open for writing
+        return
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
@@ -83,6 +90,8 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 def _exchanged(a: Path, b: Path) -> bool:
     """Exchange two folders at once, where the system can (Linux, on most file systems)."""
+    if sys.platform != "linux":
+        return False
     library = ctypes.CDLL(None)
     names = os.fsencode(a), os.fsencode(b)
     return hasattr(library, "renameat2") and not library.renameat2(
@@ -120,17 +129,18 @@ def exclusive_lock(folder: Path, in_use: Callable[[str], None]) -> Iterator[None
     """Hold FOLDER's lock; where another process holds it, call `in_use(holder)`, then wait.
 
     The lock ends with the process, however that ends; the file `.lock` stays, unless the holder
-    deletes the folder, which is made again for the next one.
+    deletes the folder, which is made again for the next one. Windows has no such lock.
     """
     while True:
         folder.mkdir(exist_ok=True)
         with open(folder / LOCK, "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                in_use(file.read().strip() or "another process")
-                fcntl.flock(file, fcntl.LOCK_EX)
+            if fcntl:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    in_use(file.read().strip() or "another process")
+                    fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file.fileno(), folder / LOCK):
                 continue
             file.truncate(0)
@@ -146,6 +156,11 @@ def _is_at(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def user_id() -> int:
+    """Of the user whose process this is, as `st_uid` has it of files; 0 on Windows, for all."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 # ---- places to write ----
@@ -171,7 +186,7 @@ def check_output_folder(option: str, folder: Path) -> None:
         if not place.is_dir():
             kind = "a file" if place.exists() else "a link to nothing"
             raise RequestError(f"{option} must be a folder, but {place} is {kind}: give another")
-        longest = os.pathconf(place, "PC_NAME_MAX")
+        longest = os.pathconf(place, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
         if any(len(os.fsencode(name)) > longest for name in folder.relative_to(place).parts):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         try_to_write(place / "writable")

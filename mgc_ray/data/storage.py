@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import stat
 import tempfile
 import threading
@@ -30,7 +31,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from mgc_ray import RequestError
-from mgc_ray.data.files import atomic_write, delete
+from mgc_ray.data.files import atomic_write, delete, user_id
 from mgc_ray.data.waiting import keep, within
 
 _SECRET = re.compile("key|secret|token|passw|sas|sig|cred|auth", re.IGNORECASE)
@@ -252,7 +253,7 @@ class Claim:
         `over`: take the search over from earlier drivers, else only one that nobody has.
         """
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "claim").write_text(f"process {os.getpid()} on {os.uname().nodename}")
+            (Path(folder) / "claim").write_text(f"process {os.getpid()} on {socket.gethostname()}")
             self.storage.put(Path(folder) / "claim", f"{self.key}/{CLAIMS}/{self.name}")
         ends = time.monotonic() + _RIVAL_SECONDS
         while True:
@@ -401,10 +402,10 @@ def local_path(path: str) -> str:
 
 def scratch() -> Path:
     """A folder for copies on this node that only this user can read."""
-    folder = Path(tempfile.gettempdir()) / f"mgc_ray-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"mgc_ray-{user_id()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()  # not of what a link points at, which someone else may have put there
-    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+    if status.st_uid != user_id() or not stat.S_ISDIR(status.st_mode):
         raise RequestError(f"{folder} belongs to another user: set TMPDIR to another folder")
     return folder
 

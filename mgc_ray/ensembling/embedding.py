@@ -23,6 +23,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
+from mgc_ray.task import in_double
 
 SOUND = 512  # values
 _LARGEST = 10.0  # deviations, at most; see `_HeadInputs`
@@ -90,7 +91,7 @@ class _HeadInputs:
 
     def _add(self, head: nn.Module, inputs: tuple[Tensor]) -> None:
         (x,) = inputs  # [B, width]
-        self._sum = self._sum + x.double().clamp(-_LARGEST, _LARGEST).sum(0)
+        self._sum = self._sum + in_double(x).clamp(-_LARGEST, _LARGEST).sum(0)
 
     @property
     def sum(self) -> np.ndarray:

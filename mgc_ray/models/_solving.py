@@ -8,6 +8,8 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from mgc_ray.task import in_double
+
 _LEAST = 1e-3  # added to each variance, which is about 1: some values hardly vary
 _ROUNDING = 1e-5  # of a value: devices and libraries differ by no more
 
@@ -50,13 +52,15 @@ class ClassSums:
     """The sums that the weights depend on, batch by batch: memory does not grow with the music."""
 
     def __init__(self, count: int, genres: int, device: torch.device) -> None:
+        if device.type == "mps":  # an Apple GPU, which has no float64
+            device = torch.device("cpu")
         self.weight = torch.zeros(genres, dtype=torch.float64, device=device)
         self.sum = torch.zeros(genres, count, dtype=torch.float64, device=device)
         self.product = torch.zeros(count, count, dtype=torch.float64, device=device)
 
     def add(self, values: Tensor, target: Tensor) -> None:
         """values [B, count], target [B, genres]."""
-        values, target = values.double(), target.double()
+        values, target = in_double(values), in_double(target)
         self.weight += target.sum(0)
         self.sum += target.T @ values
         self.product += values.T @ values

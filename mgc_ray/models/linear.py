@@ -116,7 +116,8 @@ def fit(network: Model, config: Config, batches: Iterator[tuple[Tensor, Tensor]]
     if config.solver == "discriminant":
         sums = ClassSums(reduced.shape[1], target.shape[1], values.device)
         sums.add(reduced, target)
-        weight, bias = (solved.float() for solved in sums.solve(config.shrinkage))
+        solved = sums.solve(config.shrinkage)
+        weight, bias = (one.float().to(values.device) for one in solved)
     else:
         weight, bias = _logistic(reduced, target, config)
     if axes is not None:

@@ -25,16 +25,21 @@ _RAY_SETTINGS = {
     # its handler of SIGTERM would abort this process with a dump of its stack
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
+# what Apple's GPUs cannot do yet is then done by the CPU; PyTorch reads it when it is imported
+_MPS_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def prepare_process() -> None:
-    """Set what Ray reads when it is imported, and keep freed memory; called once per command.
+    """Set what Ray and PyTorch read when they are imported, and keep freed memory.
+
+    Called once per command.
 
     Variables that are set already stay.
     """
     for name, value in _RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault(_MPS_FALLBACK, "1")
     # `ray start` makes a token and asks for it, but `ray.init(address=...)` sends one only in this
     # mode: set after Ray's import, only the servers that Ray starts would know it.
     if "ray" not in sys.modules and _has_token():

@@ -21,11 +21,10 @@ from typing import NoReturn
 from mgc_ray.data.waiting import waits
 
 STATUS = 130
-_SIGNALS: dict[int, str] = {
-    signal.SIGINT: "Ctrl-C",
-    signal.SIGTERM: "SIGTERM",
-    signal.SIGHUP: "the end of its terminal (SIGHUP)",
-}
+_SIGNALS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_HANG_UP = getattr(signal, "SIGHUP", 0)  # 0 on Windows
+if _HANG_UP:
+    _SIGNALS[_HANG_UP] = "the end of its terminal (SIGHUP)"
 _ONE_REQUEST = 0.1  # seconds in which `timeout` and shells send a signal twice, by pid and by group
 _PATIENCE = 9.0  # seconds until a process is ended that was asked to; Docker kills it after ten
 _LOST = 0  # no signal: a KeyboardInterrupt had no effect
@@ -46,6 +45,8 @@ def obey_signals(name: str) -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, _interrupt)
+    if not _HANG_UP:  # nor can a thread wait for signals there
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -98,7 +99,7 @@ def end_if_stopped(status: int) -> None:
 
 def _interrupt(number: int, _: object) -> None:
     _Process.stopped_by = _Process.stopped_by or number
-    if number == signal.SIGHUP:
+    if number == _HANG_UP:
         _leave_terminal()
     if not _Process.held:
         _raise_once()

@@ -137,7 +137,7 @@ def precision_of(device: torch.device, autocast: bool | None) -> AbstractContext
         autocast = (
             torch.cuda.is_bf16_supported(including_emulation=False)
             if device.type == "cuda"
-            else torch.cpu._is_amx_tile_supported()
+            else device.type == "cpu" and torch.cpu._is_amx_tile_supported()
         )
     return torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext()
 

@@ -1,7 +1,6 @@
 """What every way of training needs: the network before it, its batches, and what an epoch gives."""
 
 import math
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,11 @@ from mgc_ray.results import EpochMetrics
 from mgc_ray.settings import Params
 from mgc_ray.training.augment import augment, mixup, mixup_shares
 from mgc_ray.training.batches import Batches, batches
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 BandStatistics = dict[str, tuple[np.ndarray, np.ndarray]]  # mean and deviation by feature
 
@@ -148,9 +152,11 @@ class Training:
         return metrics, TrackPredictions(by_track, true)
 
     def memory_mib(self) -> float:
-        """The most memory so far, of the GPU where there is one."""
+        """The most memory so far, of the GPU where there is one; 0 where it is not known."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
+        if resource is None:
+            return 0.0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

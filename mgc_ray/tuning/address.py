@@ -2,6 +2,7 @@
 
 import os
 import socket
+from importlib.util import find_spec
 
 from mgc_ray import RequestError
 
@@ -14,9 +15,15 @@ _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0,
 def check_address(address: str) -> str:
     """The cluster that a command is to use: `address`, else $RAY_ADDRESS, else "" (this machine).
 
-    Raises RequestError for what is no address, and where nothing listens or something else than
-    Ray: Ray itself would try for minutes.
+    Raises RequestError for what is no address, where nothing listens or something else than Ray
+    (Ray itself would try for minutes), and on Windows.
     """
+    if find_spec("fcntl") is None:
+        raise RequestError(
+            "this needs Ray, which works for it on Linux and macOS alone: on Windows, use the "
+            "Windows Subsystem for Linux (wsl --install), or what needs no Ray, such as train, "
+            "predict without --out, and evaluate"
+        )
     given = address or os.environ.get("RAY_ADDRESS", "")
     if given in _BY_RAY:
         return given

@@ -9,9 +9,7 @@ import errno
 import logging
 import math
 import os
-import pwd
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -33,6 +31,12 @@ import mgc_ray
 from mgc_ray import RequestError
 from mgc_ray.data.files import nearest_that_exists, try_to_write
 from mgc_ray.terminal.command import console
+
+try:
+    import pwd
+    import resource
+except ImportError:  # Windows, where check_address refuses
+    pwd, resource = None, None  # type: ignore[assignment]
 
 _SHARED_MEMORY = Path("/dev/shm")
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path

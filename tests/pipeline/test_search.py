@@ -17,6 +17,7 @@ from mgc_ray.config import Metric
 from mgc_ray.results import SearchResult, TrialRecord, load_search
 from tests.commands import command
 from tests.pipeline.making import music, without_other_clusters
+from tests.tuning.test_tracking import Hearing
 
 # python imports this at the start of each process, also of Ray's: it notes each decoded file
 NOTE_DECODED_FILES = """
@@ -292,8 +293,15 @@ def test_a_time_limit_before_the_end_of_any_epoch_ends_the_search_with_the_remed
 
 def test_a_search_of_which_all_trials_fail_ends_with_the_first_reason(home: Path) -> None:
     args = ("--family", "statistics", "--smoke", "--name", "failing", "--set", "lr=1e30")
+    (home / "heard.py").write_text(
+        "class Heard:\n"
+        "    def on_search_end(self, search):\n"
+        "        open('failure', 'w').write(search.failure)\n"
+    )
+    args += ("--callbacks", "heard.py")
     failed = command("search", *args, "--concurrent", 1, cwd=home, status=1)
     reason = load_search(home / "results/failing").failure
+    assert (home / "failure").read_text() == reason
     assert "loss is nan in epoch 1" in reason
     assert f"all 2 trials failed; the first: {reason}; all reasons are in" in failed.stderr
 
@@ -320,9 +328,18 @@ def test_run_search_is_the_command_as_a_function(
     from mgc_ray import TuneConfig
 
     monkeypatch.chdir(home)
+    callback = Hearing()
     result = mgc_ray.run_search(
-        family="statistics", smoke=True, name="library", tuning=TuneConfig(trials=1, max_epochs=1)
+        family="statistics",
+        smoke=True,
+        name="library",
+        tuning=TuneConfig(trials=1, max_epochs=1),
+        callbacks=(callback,),
     )
+    assert callback.heard == [
+        *(("search", "library"), ("start", "statistics-0000"), ("epoch", 1)),
+        *(("end", "completed"), ("finished", True)),
+    ]
     assert result.finished
     assert (len(result.trials), result.epochs) == (1, 1)
     assert os.path.exists(result.folder / "ensemble/ensemble.json")

@@ -19,6 +19,7 @@ from mgc_ray.serving.access import (
     take_token,
     token_digest,
 )
+from tests.commands import command
 
 TOKEN = "correct-horse-battery"
 
@@ -125,3 +126,30 @@ def test_pages_of_other_sites_are_refused(
         with pytest.raises(HTTPException) as error:
             check_origin(made, listening, ("music.example",), ("https://player.example",))
         assert error.value.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "warned"),
+    [
+        ("0.0.0.0", "", True),
+        ("::", "", True),
+        ("192.168.1.2", "", True),
+        ("0.0.0.0", TOKEN, False),
+        ("127.0.0.1", "", False),
+        ("::1", "", False),
+    ],
+)
+def test_a_server_for_others_advises_a_token(
+    host: str, token: str, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mgc_ray import serve
+
+    given = []
+    monkeypatch.setattr(serve, "_serve", lambda config, token: given.append(token))
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    if token:
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+    printed = command("serve", "--host", host, cwd=tmp_path).stderr
+    assert given == [token]
+    assert ("WARNING: everyone who reaches this machine may use the server" in printed) == warned
+    assert TOKEN not in printed

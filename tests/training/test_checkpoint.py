@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +206,7 @@ def test_a_pickle_in_place_of_the_weights_is_not_run(saved: Path, tmp_path: Path
 
 
 def _peak_mib() -> float:
+    resource = pytest.importorskip("resource", reason="only Unix says it")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 

@@ -274,12 +274,13 @@ def test_the_search_does_not_wait_long_where_it_is_stopped() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # Ray starts twice
 def test_a_search_that_is_killed_and_resumed_is_heard_of_and_not_harmed(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FILE)
     music(tmp_path / "music", 4)
     options = ["--family", "gru", "--tracks", "music", "--name", "own", "--callbacks", "./mine.py"]
-    options += ["--trials", "3", "--max-epochs", "12", "--concurrent", "1"]
-    options += ["--set", "patience=40", "--set", "tuning.grace_period=12"]
+    options += ["--trials", "3", "--max-epochs", "6", "--concurrent", "1"]
+    options += ["--set", "patience=40", "--set", "tuning.grace_period=6"]
     search = subprocess.Popen(
         [sys.executable, "-m", "mgc_ray.search", *options],
         cwd=tmp_path,
@@ -297,7 +298,7 @@ def test_a_search_that_is_killed_and_resumed_is_heard_of_and_not_harmed(tmp_path
     before = _heard(tmp_path)
     assert before[0] == ["search", "own", False]
     assert ["start", "gru-0000", 0] in before
-    assert ["epoch", "gru-0000", 12] in before
+    assert ["epoch", "gru-0000", 6] in before
 
     done = process("search", "--resume", "own", cwd=tmp_path)
     assert done.stderr.count("the callback mine failed in on_trial_end (OSError: the tracker") == 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mgc_ray.data.features.log_mel import LogMel
-from mgc_ray.data.files import exclusive_lock
+from mgc_ray.data.files import exclusive_lock, user_id
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def share_compiled_code() -> None:
         return
     made_by = (sys.prefix, sys.version, version("numba"), version("librosa"))
     name = hashlib.sha256(repr(made_by).encode()).hexdigest()[:16]
-    place = Path(tempfile.gettempdir()) / f"mgc_ray-numba-{os.getuid()}"
+    place = Path(tempfile.gettempdir()) / f"mgc_ray-numba-{user_id()}"
     try:
         place.mkdir(mode=0o700, exist_ok=True)
-        if place.stat().st_uid != os.getuid():
+        if place.stat().st_uid != user_id():
             return  # what is in it would be executed
         if not (place / name).exists():
             with exclusive_lock(place, lambda holder: None):
