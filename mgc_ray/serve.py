@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         import fastapi  # noqa: F401
         import multipart  # noqa: F401  of python-multipart, which reads forms
+        import prometheus_client  # noqa: F401
     except ImportError as error:
         raise RequestError(
             f'serving needs the package {error.name}: pip install "mgc-ray[serve]"'

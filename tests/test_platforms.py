@@ -130,6 +130,7 @@ def test_without_unix_a_search_is_refused_with_what_to_do(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow  # the same tests as before, once more
+@pytest.mark.timeout(1800)
 def test_without_unix_the_quick_tests_pass(tmp_path: Path) -> None:
     quick = ("training", "models", "evaluation", "ensembling", "data/features", "terminal")
     done = subprocess.run(
@@ -145,7 +146,7 @@ def test_without_unix_the_quick_tests_pass(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=1500,
+        timeout=1700,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stdout[-5000:]
