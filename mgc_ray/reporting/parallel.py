@@ -78,17 +78,11 @@ def settings(
         + (f"<br>{importances[name]:.0%}" if name in importances else "")
         for name in shown
     ]
-    texts = [
-        "<br>".join(
-            [
-                f"{record.trial}: {heading} {score_cell(record.best, record.metric)}",
-                *(
-                    f"{name} {_cell(values[name][record.trial])}"
-                    for name in shown
-                    if record.trial in values[name]
-                ),
-            ]
-        )
+    texts = [  # of each trial at each row
+        [
+            *(f"{record.trial}: {_cell(values[name].get(record.trial))}" for name in shown),
+            f"{record.trial}: {score_cell(record.best, record.metric)}",
+        ]
         for record in records
     ]
     figure = _drawn([*axes, _score_axis(records)], [*rows, f"<b>{_broken(heading)}</b>"], texts)
@@ -130,8 +124,10 @@ def _which(count: int, importances: dict[str, float]) -> str:
     )
 
 
-def _drawn(axes: Sequence[_Axis], names: Sequence[str], texts: Sequence[str]) -> go.Figure:
-    """The figure; the last axis has all trials, best first, and `texts` is about them."""
+def _drawn(
+    axes: Sequence[_Axis], names: Sequence[str], texts: Sequence[Sequence[str]]
+) -> go.Figure:
+    """The figure; the last axis has all trials, best first, as `texts` has."""
     trials = list(axes[-1].places)
     quarter = max(2, math.ceil(len(trials) / 4))
     levels = [-row for row in range(len(axes))]
@@ -145,9 +141,10 @@ def _drawn(axes: Sequence[_Axis], names: Sequence[str], texts: Sequence[str]) ->
         y: list[int | None] = []
         text: list[str] = []
         for trial, words in zip(trials[shown], texts[shown], strict=True):
-            x += [*(axis.places.get(trial) for axis in axes), None]  # a gap where it has none
+            places = (axis.places.get(trial) for axis in axes)  # a gap where it has none
+            x += [*(None if place is None else round(place, 4) for place in places), None]
             y += [*levels, None]
-            text += [words] * (len(levels) + 1)
+            text += [*words, ""]
         if x:
             figure.add_scatter(
                 x=x,

@@ -167,7 +167,7 @@ def test_the_best_trial_has_a_line_of_its_own() -> None:
     assert len(quarter.x) == 2 * 3  # with the best one three of nine trials
     assert len(others.x) == 6 * 3
     assert best.line.width > quarter.line.width > others.line.width
-    assert best.text[0] == "gru-0008: validation track accuracy 0.700<br>dropout 0.4"
+    assert list(best.text) == ["gru-0008: 0.4", "gru-0008: 0.700", ""]
 
 
 def test_a_trial_without_a_setting_has_a_gap() -> None:
