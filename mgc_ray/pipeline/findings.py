@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
 from mgc_ray import RequestError
 from mgc_ray.data.artists import is_known
@@ -18,6 +17,7 @@ from mgc_ray.data.split.words import PARTS
 from mgc_ray.data.tracks import Skipped, Track
 from mgc_ray.data.walk import no_audio_in_words
 from mgc_ray.pipeline.tables import Tables
+from mgc_ray.reporting.dataset import split_table
 from mgc_ray.terminal.command import console, count_of
 
 _GENRES_SHOWN = 30
@@ -87,33 +87,25 @@ def report_copies(folder: Path, tracks: Sequence[Track], recordings: Mapping[str
 
 
 def report_split(tracks: Sequence[Track]) -> None:
-    """A table of the tracks and artists of each genre in each part; nothing where chunks are split.
-
-    An artist is a group of the split: artists who play together are one, and so is each track of an
-    unknown one.
-    """
-    parts = [part for part in PARTS if any(track.split == part for track in tracks)]
-    if not parts or any(track.split not in PARTS for track in tracks):
+    """A table of the tracks and artists of each genre in each part; none where chunks are split."""
+    if any(track.split not in PARTS for track in tracks):
         return
-    by_artist = any(is_known(track.artist) for track in tracks)
+    found = split_table(tracks)
+    if not found:
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("tracks (artists)" if by_artist else "tracks", overflow="fold")
+    first, *parts = found.head
+    table.add_column(first, overflow="fold")
     for part in parts:
         table.add_column(part, justify="right")
-    genres = sorted({track.genre for track in tracks})
+    *genres, everything = found.rows
     shown = genres if len(genres) <= _GENRES_SHOWN else genres[: _GENRES_SHOWN - 1]
-    rows = [(genre or "(no genre)", {genre}) for genre in shown]
-    if rest := set(genres) - set(shown):
-        rows.append((f"{len(rest)} other genres", rest))
-    if len(genres) > 1:
-        rows.append(("all", set(genres)))
-    for name, of in rows:
-        cells = []
-        for part in parts:
-            found = [track for track in tracks if track.genre in of and track.split == part]
-            artists = f" ({len({track.group for track in found})})" if by_artist and found else ""
-            cells.append(f"{len(found)}{artists}")
-        table.add_row(Text(one_line(name)), *cells)
+    for row in shown:
+        table.add_row(*map(one_line, row))
+    if len(shown) < len(genres):
+        table.add_row(f"{len(genres) - len(shown)} other genres")
+    table.add_row(*everything)
+    console.print(f"{found.caption}:")
     console.print(table)
 
 

@@ -89,11 +89,10 @@ def _kept_together(tracks: Tracks) -> Iterator[tuple[str, str]]:
         )
 
 
-def split_table(tracks: Tracks) -> Table | None:
+def split_table(rows: Sequence[Track]) -> Table | None:
     """Tracks and artists of each genre in each part, as `64 (52)`; None where there are none."""
-    if not tracks:
+    if not rows:
         return None
-    rows = [track for track, _ in tracks]
     parts = [part for part in PARTS if any(track.split == part for track in rows)]
     known = bool(_artists(rows))
 

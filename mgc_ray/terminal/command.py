@@ -38,7 +38,12 @@ class _Console(Console):
 # A terminal gets lines broken between words, a file or pipe gets each message as one line. What is
 # to be copied (commands, paths) is printed with soft_wrap=True.
 console = _Console(
-    stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty()
+    stderr=True,
+    highlight=False,
+    markup=False,
+    emoji=False,
+    soft_wrap=not sys.stderr.isatty(),
+    width=None if sys.stderr.isatty() or "COLUMNS" in os.environ else 100,  # of tables in a file
 )
 
 

@@ -107,7 +107,7 @@ def test_after_its_last_epoch_a_trial_is_still_in_it(
     running = _record(1, RUNNING)
     config = TuneConfig(trials=3, max_epochs=1)
     with Display(config, "track_accuracy", [], {"gru": {}}) as shown:
-        shown.on_start(running)
+        shown.on_trial_start(running)
         shown.on_epoch(running)
     assert printed.getvalue().endswith("running: gru-0001 epoch 1\n")
 
