@@ -141,7 +141,7 @@ def test_without_unix_the_quick_tests_pass(tmp_path: Path) -> None:
             *("-p", "no:cacheprovider", "-m", "not slow", f"--basetemp={tmp_path / 'base'}"),
             *(f"tests/{one}" for one in quick),
             "--ignore=tests/terminal/test_stopping.py",  # of signals that only Unix has
-            *("tests/data/test_files.py", "tests/data/test_chunks.py", "tests/data/test_tracks.py"),
+            *("tests/data/test_chunks.py", "tests/data/test_tracks.py"),
         ],
         cwd=ROOT,
         capture_output=True,
