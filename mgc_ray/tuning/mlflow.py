@@ -41,6 +41,8 @@ class MLflowCallback(Callback):
         if find_spec("mlflow") is None:
             raise RequestError('the callback mlflow needs MLflow: pip install "mgc-ray[mlflow]"')
         _check_reachable(os.environ.get("MLFLOW_TRACKING_URI", ""))
+        # its addresses of runs, on standard output, which is for results
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         self._search_run = ""
         self._runs: dict[str, str] = {}  # of trials
         self._sent: dict[str, int] = {}  # epochs of each

@@ -165,7 +165,8 @@ def test_a_search_is_a_run_and_its_trials_are_runs_within(
             (search.folder / name).write_text(f"the {name}")
         finished = replace(search, finished=True).with_trials([running, *others])
         callback.on_search_end(finished)
-    assert "WARNING" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert ("WARNING" in printed.err, printed.out) == (False, "")
     run, trials = run_of(client, search)
     assert (run.info.run_name, run.info.status) == ("own", "FINISHED")
     assert run.data.params["tuning.trials"] == "20"
