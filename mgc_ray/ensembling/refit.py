@@ -157,7 +157,10 @@ def read_refitted(refit: Path) -> list[Refitted]:
         if is_damaged(path):  # as after a loss of power; those that are wanted now are whole
             continue
         plan = read_typed(RefitPlan, path, "refit", "delete its folder")
-        done = [fold for fold in range(plan.folds) if is_done(path.parent, fold)]
+        # of the folders that are there, as a damaged plan may want any number
+        names = [one.name.removeprefix("fold-") for one in path.parent.glob("fold-*")]
+        there = sorted({int(name) - 1 for name in names if name.isdecimal()})
+        done = [fold for fold in there if fold in range(plan.folds) and is_done(path.parent, fold)]
         folds = tuple(fold_folder(path.parent, fold) for fold in done)
         refitted.append(Refitted(path.parent.name, plan, folds))
     return sorted(refitted, key=lambda one: one.plan.score, reverse=True)

@@ -130,10 +130,11 @@ def test_an_unfinished_refit_is_not_complete(
     tmp_path: Path, chunks: Chunks, fold_of: np.ndarray
 ) -> None:
     folder = tmp_path / "gru-0001"
-    _refit(folder, chunks, fold_of, (0,))
-    assert is_done(folder, 0)
-    assert not is_done(folder, 1)
+    _refit(folder, chunks, fold_of, (1,))
+    assert is_done(folder, 1)
+    assert not is_done(folder, 0)
     (refitted,) = read_refitted(tmp_path)
+    assert refitted.folds == (fold_folder(folder, 1),)
     assert not refitted.complete
     with pytest.raises(ValueError, match=f"must cover {len(chunks.track)} chunks"):
         refitted.out_of_fold(np.arange(len(chunks.track)))
@@ -166,6 +167,16 @@ def test_a_damaged_plan_is_refused_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "a" / "refit.json").write_text('{"family": "gru"}')
     with pytest.raises(RequestError, match=r"a/refit\.json is damaged, or .*: delete its folder"):
         read_refitted(tmp_path)
+
+
+@pytest.mark.timeout(10)
+def test_a_plan_of_any_number_of_folds_is_read_at_once(tmp_path: Path) -> None:
+    replace(PLAN, folds=10**12).write(tmp_path / "a")
+    for name in ("fold-0", "fold-1", "fold-x", "fold-9999999999999"):
+        (tmp_path / "a" / name).mkdir()
+    (refitted,) = read_refitted(tmp_path)
+    assert not refitted.folds
+    assert not refitted.complete
 
 
 # --- which configurations, and for how long ---
