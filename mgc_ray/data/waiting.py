@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,23 @@ def within(seconds: float, function: Callable[..., T], *arguments: Any) -> T:
         raise error
     answer: T = result
     return answer
+
+
+class RunningTime:
+    """Seconds for which this process has run, as it looks at them every few seconds.
+
+    A pause, by Ctrl-Z or with the whole machine, counts as no more than `look` seconds: who is
+    waited for may have been paused as well, or has had no chance to be heard.
+    """
+
+    def __init__(self, look: float = 60.0) -> None:
+        self._look, self._seconds, self._last = look, 0.0, time.monotonic()
+
+    def now(self) -> float:
+        now = time.monotonic()
+        self._seconds += min(now - self._last, self._look)
+        self._last = now
+        return self._seconds
 
 
 def keep(thing: object) -> None:

@@ -11,7 +11,7 @@ that has not seen it, which is what selection and calibration need, and no track
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -125,6 +125,7 @@ def fit_fold(
     chunks: ChunkTable,
     fold_of: np.ndarray,
     device: torch.device,
+    before_writing: Callable[[], object] = lambda: None,
 ) -> None:
     """Train on all folds but one, predict that one, write FOLDER/fold-K.
 
@@ -140,12 +141,13 @@ def fit_fold(
         if epoch.number == plan.epochs:
             break
     seconds = time.perf_counter() - started
-    out = fold_folder(folder, fold)
-    delete(out)  # what an earlier attempt has left may be of other settings
-    save_checkpoint(out, epoch, plan.family, plan.params, chunks.info)
     rows = np.flatnonzero(left_out)
     source = batches(parts, epoch.classifier.names, device)
     probs = predict_probs(epoch.classifier, source, rows)
+    out = fold_folder(folder, fold)
+    before_writing()
+    delete(out)  # what an earlier attempt has left may be of other settings
+    save_checkpoint(out, epoch, plan.family, plan.params, chunks.info)
     with atomic_write(out / "held.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, rows=rows, probs=probs, seconds=seconds)
 

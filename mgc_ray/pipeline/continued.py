@@ -31,7 +31,7 @@ def fetch_search(storage: Storage, name: str, folder: Path) -> None:
     latest = claims(storage, name)[-1:]
     if has_search(folder) and (not latest or latest[0] in load_search(folder).claims):
         return
-    keys = [key for key in storage.files(name) if not key.startswith(f"{name}/{CLAIMS}/")]
+    keys = [key for key in storage.files(name) if f"/{CLAIMS}/" not in key]
     if f"{name}/{SEARCH}" not in keys:
         return
     if not folder.exists():

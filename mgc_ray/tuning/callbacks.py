@@ -12,6 +12,7 @@ from ray.tune.search import ConcurrencyLimiter
 
 from mgc_ray.config import Metric
 from mgc_ray.data.storage import SharedFolder
+from mgc_ray.data.waiting import RunningTime
 from mgc_ray.results import (
     COMPLETED,
     FAILED,
@@ -24,12 +25,17 @@ from mgc_ray.results import (
     ranked,
     write_leaderboard,
 )
+from mgc_ray.terminal.command import console
+from mgc_ray.tuning.attempts import end_attempts
 from mgc_ray.tuning.cluster import cluster_now
 from mgc_ray.tuning.tracking import Callback
 from mgc_ray.tuning.trial import EXAMPLES, STATE, VALIDATION, TrialReport
 
 _MOST_ASKED = 1000  # trials for which a cluster that grows is asked for nodes
 _LOOK = 2.0  # seconds between two looks at the cluster's nodes
+_SILENCE = 1800.0  # seconds that a trial may always take to its next report
+_SLOWER = 20  # times as long as its longest epoch so far an epoch may take, where that is more
+_MOST_NODES = 10  # that may die under a trial, which is not its fault unless it is each time
 _FAILURES = 3  # of the same kind, before any epoch, from which on no more trials are started
 
 
@@ -130,6 +136,13 @@ class TrialLog(tune.Callback):
         _drop_history(trial)
         self._refuse_to_fail_again()
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Not count as the trial's failure that its node has left, or froze and counts as dead."""
+        here = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        node = self._record(trial).node
+        if node and node not in here and trial.max_failures < _MOST_NODES:
+            trial.max_failures += 1
+
     def _refuse_to_fail_again(self) -> None:
         """End the search where what is wrong is in no single trial."""
         own = [r for r in self.records.values() if r.trial not in self._earlier]
@@ -163,6 +176,7 @@ class TrialLog(tune.Callback):
         if record.status == FAILED and not record.reason:
             record.reason = "its process or node died, each time it was run (out of memory?)"
         place = f"trials/{record.trial}"
+        end_attempts(self._search, record.trial)
         self._search.fetch(f"{place}/checkpoint")
         for name in (EXAMPLES, VALIDATION):
             self._search.fetch(f"{place}/{name}")
@@ -254,36 +268,69 @@ class FollowCluster(tune.Callback):
         self._ask(0)
 
 
-class TrialTimeout(tune.Callback):
-    """Ends a trial that takes longer than `limit` seconds, whatever it is doing, as failed.
+class TrialWatch(tune.Callback):
+    """Ends the process of a trial that hangs, whatever it is doing.
 
-    Its process is killed, as one that hangs would not react.
+    One that takes longer than `limit` seconds in all (None: any number) has failed, as it would
+    hang again. One that is silent for much longer than any of its epochs took, as on a node whose
+    disk or GPU does not answer, continues in a new process from its last state. How long its first
+    epoch may take nobody knows, so there only a line says so.
     """
 
-    def __init__(self, limit: float, log: TrialLog) -> None:
-        self._limit = limit
-        self._log = log
-        self._deadlines: dict[str, float] = {}
+    def __init__(self, limit: float | None, log: TrialLog) -> None:
+        self._limit, self._log, self._time = limit, log, RunningTime()
+        self._began: dict[str, float] = {}  # by the trial's name in Tune, as all of these
+        self._heard: dict[str, float] = {}
+        self._longest: dict[str, float] = {}  # epoch
+        self._next_line: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles this for a restore of its own, which is never used."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._deadlines[trial.trial_id] = time.monotonic() + self._limit
+        self._began[trial.trial_id] = self._heard[trial.trial_id] = self._time.now()
+        self._next_line[trial.trial_id] = _SILENCE
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        name, now = trial.trial_id, self._time.now()
+        if not TrialReport.of(result).repeated:
+            self._longest[name] = max(self._longest.get(name, 0.0), now - self._heard[name])
+        self._heard[name] = now
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        now = time.monotonic()
+        now = self._time.now()
         for trial in trials:
-            late = self._deadlines.get(trial.trial_id, now) < now
-            actor = trial.temporary_state.ray_actor
-            if late and actor and trial.status == "RUNNING":
-                del self._deadlines[trial.trial_id]
-                self._log.fail(
-                    trial, f"it took longer than tuning.trial_timeout, {self._limit:g} s"
-                )
-                trial.max_failures = 0  # it would hang again
-                ray.kill(actor)
+            if trial.status == "RUNNING" and trial.temporary_state.ray_actor:
+                self._look_at(trial, now)
+
+    def _look_at(self, trial: Any, now: float) -> None:
+        name = trial.trial_id
+        if name not in self._began:
+            return
+        if self._limit and now - self._began[name] > self._limit:
+            trial.max_failures = 0  # it would hang again
+            self._end(trial, f"it took longer than tuning.trial_timeout, {self._limit:g} s")
+            return
+        silent = now - self._heard[name]
+        if name in self._longest and silent > max(_SILENCE, _SLOWER * self._longest[name]):
+            self._end(trial, f"it reported nothing for {silent:.0f} s")
+        elif silent > self._next_line[name]:
+            self._next_line[name] = 2 * silent
+            console.print(
+                f"{trial.config['trial']} has reported nothing for {silent / 60:.0f} min: where it "
+                "hangs, end the search by Ctrl-C and continue it with --resume and --set "
+                "tuning.trial_timeout=SECONDS, which ends such trials",
+                style="yellow",
+                markup=False,
+            )
+
+    def _end(self, trial: Any, reason: str) -> None:
+        del self._began[trial.trial_id]
+        self._log.fail(trial, reason)
+        ray.kill(trial.temporary_state.ray_actor)
 
 
 def _drop_history(trial: Any) -> None:

@@ -3,7 +3,8 @@
 What a fold is and what is written is described in ensembling/refit.py.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mgc_ray.data.chunks import ChunkTable
 from mgc_ray.data.device import best_device, is_out_of_memory
 from mgc_ray.data.split.folds import draw_folds
 from mgc_ray.data.storage import SharedFolder
+from mgc_ray.data.waiting import RunningTime
 from mgc_ray.ensembling.refit import (
     RefitPlan,
     Refitted,
@@ -33,11 +35,16 @@ from mgc_ray.results import TrialRecord, TrialResources
 from mgc_ray.settings import Params
 from mgc_ray.terminal.command import console
 from mgc_ray.terminal.progress import progress
+from mgc_ray.tuning.attempts import begin_attempt, end_attempts
 from mgc_ray.tuning.cluster import cluster_now
 from mgc_ray.tuning.run import fixed_params
 from mgc_ray.tuning.trial import failure_reason, fetch_initial, is_of_the_machine
 
 _BESIDE_OTHERS = "out of memory on a shared GPU: run again alone on one"
+_AGAIN = "no end after a multiple of its trial's time, so it runs again in another process"
+_LOOK = 10.0  # seconds between two looks at how long folds take
+_SHORTEST = 1800.0  # seconds that a fold may always take
+_SLOWER = 20  # times as long as its trial took a fold may take, where that is more
 
 
 @dataclass(frozen=True)
@@ -81,25 +88,34 @@ def refit(
             place.fetch(_name(trial, fold))  # another head of the cluster may have seen its end
             if not is_done(place.folder / trial, fold):
                 missing.append((trial, fold))
+    end_attempts(search)  # of a driver before this one
     chunks.band_statistics  # noqa: B018  computed once here instead of once per fold
     shared = ray.put((chunks, fold_of))
     context = _Context(search, own_families(), max(1, int(resources.cpus_per_trial)))
+    limits = {r.trial: _seconds_at_most(r, plans[r.trial]) for r in records if r.trial in plans}
     alone: set[tuple[str, int]] = set()  # those that get a whole GPU
+    late: set[tuple[str, int]] = set()  # those that were ended once, as they took too long
     with progress("refitting", len(jobs), "models") as advance:
         done = len(jobs) - len(missing)
         advance(done)
-        running: dict[Any, tuple[str, int]] = {}
+        running: dict[Any, _Running] = {}
+        time = RunningTime()
         while missing or running:
             while missing and len(running) < _at_once(config, resources):
                 trial, fold = job = missing.pop(0)
                 task = _task(resources, job in alone)
-                running[task.remote(context, trial, fold, plans[trial], shared)] = job
-            ready, _ = ray.wait(list(running))
-            trial, fold = job = running.pop(ready[0])
-            reason = _reason(ready[0])
-            if reason == _BESIDE_OTHERS:
+                stream = task.remote(context, trial, fold, plans[trial], shared)
+                running[stream] = _Running(job, limits[trial], repeated=job in late)
+            ended = _wait(running, time)
+            if ended is None:
+                continue
+            one = running.pop(ended)
+            trial, fold = job = one.job
+            reason = one.too_long if one.is_late else _reason(ended, one.begun)
+            end_attempts(search, _name(trial, fold))
+            if reason in (_BESIDE_OTHERS, _AGAIN):
                 console.print(f"{trial}, fold {fold + 1}: {reason}", markup=False)
-                alone.add(job)
+                (alone if reason == _BESIDE_OTHERS else late).add(job)
                 missing.append(job)
                 continue
             place.fetch(_name(trial, fold))
@@ -111,7 +127,48 @@ def refit(
                 missing = [job for job in missing if job[0] != trial]
             done += 1
             advance(done)
+    end_attempts(search)
     return read_refitted(place.folder)
+
+
+@dataclass
+class _Running:
+    """A fold whose task Ray has; `begun` and `ends`: that it has, and when it must have ended."""
+
+    job: tuple[str, int]
+    limit: float
+    repeated: bool
+    begun: Any = None
+    ends: float = math.inf
+    is_late: bool = False
+
+    @property
+    def too_long(self) -> str:
+        if not self.repeated:
+            return _AGAIN
+        return f"it took longer than {self.limit:.0f} s, twice: its process or node hangs"
+
+
+def _wait(running: dict[Any, _Running], time: RunningTime) -> Any | None:
+    """The task of a fold that has ended, or was ended as it took too long; None: none as yet."""
+    ready: list[Any] = ray.wait(list(running), timeout=_LOOK)[0]
+    now = time.now()
+    for task in ready:
+        one = running[task]
+        if one.begun is not None:
+            return task
+        one.begun, one.ends = next(task), now + one.limit
+    for task, one in running.items():
+        if one.ends < now:
+            one.is_late = True
+            ray.cancel(task, force=True)
+            return task
+    return None
+
+
+def _seconds_at_most(record: TrialRecord, plan: RefitPlan) -> float:
+    """How long the refit of a fold may take, by the time that its trial took for an epoch."""
+    return max(_SHORTEST, _SLOWER * plan.epochs * record.seconds / max(1, record.epochs))
 
 
 def _name(trial: str, fold: int) -> str:
@@ -128,13 +185,16 @@ def _task(resources: TrialResources, alone: bool) -> Any:
     """The task that trains one fold; with a GPU, each run of it is a process of its own."""
     gpus = 1.0 if alone else resources.gpus_per_trial
     # not by options(), with which Ray would use processes again whose GPU is another one now
-    return ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=gpus)(_fit_fold)
+    return ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=gpus, num_returns="streaming")(
+        _fit_fold
+    )
 
 
-def _reason(task: Any) -> str | None:
+def _reason(task: Any, begun: Any) -> str | None:
     """Why a fold could not be trained; raises what is no fold's fault."""
     try:
-        reason: str | None = ray.get(task)
+        ray.get(begun)  # where it could not even begin, there is nothing behind it
+        reason: str | None = ray.get(next(task))
     except RayTaskError as error:
         if isinstance(error.cause, OSError):  # a full disk, a GPU that cannot be used
             raise error.cause from None
@@ -150,23 +210,37 @@ def _fit_fold(
     fold: int,
     plan: RefitPlan,
     shared: tuple[ChunkTable, np.ndarray],
+) -> Iterator[str | None]:
+    """In a process of Ray's; something when it begins, then the reason if it cannot be trained."""
+    yield None
+    yield _fitted(context, trial, fold, plan, shared)
+
+
+def _fitted(
+    context: _Context,
+    trial: str,
+    fold: int,
+    plan: RefitPlan,
+    shared: tuple[ChunkTable, np.ndarray],
 ) -> str | None:
-    """In a process of Ray's; the reason where the fold cannot be trained."""
     torch.set_num_threads(context.threads)
     for name, source in context.own_families.items():
         register_source(name, *source)
     fetch_initial(plan.params, context.search)
-    refits = context.search.subfolder("refit").on_this_node()
+    attempt = begin_attempt(context.search, "refit", _name(trial, fold))
+    refits = attempt.files
     try:
-        fit_fold(refits.folder / trial, fold, plan, *shared, best_device())
+        device = best_device()
+        fit_fold(refits.folder / trial, fold, plan, *shared, device, attempt.check)
         refits.send(_name(trial, fold))
-        refits.clear(_name(trial, fold))
     except Exception as error:  # whatever it is, the others are refitted
         if is_of_the_machine(error):
             raise
         if is_out_of_memory(error) and _shares_a_gpu():
             return _BESIDE_OTHERS
         return failure_reason(error)
+    finally:
+        attempt.end()
     return None
 
 

@@ -14,12 +14,13 @@ from mgc_ray.models._classifier import readable
 from mgc_ray.results import JOURNAL, LEADERBOARD, TrialRecord, TrialResources, write_leaderboard
 from mgc_ray.settings import Params
 from mgc_ray.tuning.asha import AshaByFamily
+from mgc_ray.tuning.attempts import end_attempts
 from mgc_ray.tuning.callbacks import (
     AllTrialsFailError,
     FollowCluster,
     RetryOnWholeGpu,
     TrialLog,
-    TrialTimeout,
+    TrialWatch,
 )
 from mgc_ray.tuning.cluster import check_shared
 from mgc_ray.tuning.display import Display
@@ -60,6 +61,7 @@ def run_trials(
     (search.folder / "trials").mkdir(parents=True, exist_ok=True)
     for record in earlier:  # where the driver died between a record and what follows it
         search.delete(f"trials/{record.trial}/{STATE}")
+    end_attempts(search)  # of a driver before this one
     journal = search.folder / JOURNAL
     forget_lost(journal, earlier)
     searcher = OptunaSearcher(journal, spaces, config.seed, warm_start, earlier)
@@ -91,9 +93,8 @@ def run_trials(
         log = TrialLog(search, config.metric, split_id, keep, earlier, hearing)
         limiter = ConcurrencyLimiter(searcher, resources.concurrent)
         cluster = FollowCluster(limiter, resources, tuning.concurrent, remaining)
-        tune_callbacks = [log, RetryOnWholeGpu(), cluster]
-        if tuning.trial_timeout:
-            tune_callbacks.append(TrialTimeout(tuning.trial_timeout, log))
+        watch = TrialWatch(tuning.trial_timeout, log)
+        tune_callbacks = [log, RetryOnWholeGpu(), cluster, watch]
         per_trial = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
         tuner = tune.Tuner(
             tune.with_resources(
@@ -127,6 +128,7 @@ def run_trials(
         finally:
             cluster.end()
         log.end_running()
+    end_attempts(search)
     records = list(log.records.values())
     write_leaderboard(search.folder / LEADERBOARD, records)
     return records

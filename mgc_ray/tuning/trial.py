@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +27,7 @@ from mgc_ray.training.checkpoint import save_checkpoint
 from mgc_ray.training.epoch import Epoch
 from mgc_ray.training.loop import train
 from mgc_ray.training.state import StateError, read_progress
+from mgc_ray.tuning.attempts import Attempt, begin_attempt
 
 STATE = "state.safetensors"  # in a trial's folder while it runs
 EXAMPLES = "examples.npy"  # some augmented spectrograms [n, bands, frames], while it runs
@@ -46,7 +47,8 @@ class TrialReport:
 
     `best`: it is the best epoch so far; `best_so_far`: the score's value, the higher the better,
     which ASHA and Optuna compare; `finished`: training has ended by itself. `machine_error`: errno,
-    reason and file of an error for which the whole search ends.
+    reason and file of an error for which the whole search ends. `repeated`: an earlier run of the
+    trial has reported it before.
     """
 
     epoch: int = 0
@@ -57,6 +59,7 @@ class TrialReport:
     failure: str = ""
     out_of_memory: bool = False
     machine_error: tuple[int, str, str] | None = None
+    repeated: bool = False
 
     @staticmethod
     def of(result: dict[str, Any]) -> "TrialReport":
@@ -101,16 +104,19 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
         register_source(name, *source)
     family, trial = suggestion["family"], suggestion["trial"]
     params = context.fixed[family] | suggestion["params"]
-    trials = context.search.subfolder("trials").on_this_node()
+    attempt: Attempt | None = None
     try:
+        attempt = begin_attempt(context.search, "trials", trial)
+        trials = attempt.files
         fetch_initial(params, context.search)
         kept = _KeptState(trials, f"{trial}/{STATE}", params | {"split_id": chunks.info.split_id})
         if kept.state is None:  # what an earlier attempt has left is of other settings, or damaged
             delete(trials.folder / trial)
         for report in kept.reported:
-            report.send()
+            replace(report, repeated=True).send()
         best_so_far = kept.reported[-1].best_so_far if kept.reported else WORST.value
         for epoch in _epochs(family, params, chunks, kept.state, context.metric):
+            attempt.check()
             if epoch.best:
                 best_so_far = score(epoch.metrics, context.metric).value
                 folder = trials.folder / trial / "checkpoint"
@@ -136,7 +142,8 @@ def run_trial(suggestion: Params, chunks: ChunkTable, context: TrialContext) -> 
         TrialReport(failure=reason, finished=out_of_memory).send()
         raise
     finally:
-        trials.clear(trial)
+        if attempt:
+            attempt.end()
 
 
 def free_last_trial() -> None:

@@ -6,6 +6,7 @@ Each test takes up to a minute on two cores, which the four nodes share.
 import contextlib
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -213,6 +214,48 @@ def _replicas(node: Node) -> int:
         with contextlib.suppress(OSError):  # it has ended since
             names.append(Path(f"/proc/{pid}/cmdline").read_text())
     return sum("ServeReplica" in name for name in names)
+
+
+@pytest.mark.parametrize("stage", ["search", "refit"])
+def test_a_worker_that_freezes_costs_nothing_and_writes_nothing_when_it_thaws(
+    cluster: list[Node], stage: str
+) -> None:
+    """Ray takes it for dead after a minute."""
+    head, _, victim, _ = cluster
+    shared = head.home.parent / f"shared-frozen-{stage}"
+    search = head.outside / f"results/frozen-{stage}"
+    longer = ["--trials", "4", "--max-epochs", "8", "--set", "grace_period=8"]
+    options = [*SMALL, *longer, "--refit-folds", "3", "--top-k", "2", "--storage", str(shared)]
+    process = head.start(*_search(head, f"frozen-{stage}", *options), stderr=subprocess.PIPE)
+    part = {"search": "trials", "refit": "refit"}[stage]
+
+    def works() -> bool:
+        return any((victim.outside / "tmp").glob(f"mgc_ray-*/*/*{'fold' * (part == 'refit')}*/*"))
+
+    _when(process, works, stage)
+    frozen = victim.processes()
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        _, printed = process.communicate(timeout=600)
+        assert process.returncode == 0, printed
+        assert "node" in printed  # Ray's message about it
+        before = _content(shared) | _content(search)
+    finally:
+        for pid in victim.processes():
+            os.kill(pid, signal.SIGCONT)
+    time.sleep(15)  # its raylet learns that it is dead, and ends
+    try:
+        assert _content(shared) | _content(search) == before
+        _check(search, trials=4)
+        assert len(list(search.glob("refit/*/fold-*/held.npz"))) == 6
+    finally:
+        victim.die()
+        victim.join(head, cpus=1)
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("stage", ["preprocessing", "search", "refit"])

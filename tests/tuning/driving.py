@@ -6,6 +6,7 @@ what is sent to a storage. A trial has EPOCHS epochs; its scores are decided by 
 
 import csv
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from mgc_ray.results import (
 )
 from mgc_ray.settings import Params
 from mgc_ray.training.checkpoint import is_checkpoint
+from mgc_ray.tuning.attempts import begin_attempt
 from mgc_ray.tuning.callbacks import TrialLog
 from mgc_ray.tuning.recovery import ended_trials
 from mgc_ray.tuning.searcher import OptunaSearcher, forget_lost, load_studies
@@ -84,16 +86,28 @@ class Trial:
             last_result={},
             run_metadata=SimpleNamespace(metric_analysis={}, metric_n_steps={}),
         )
-        driver.log.on_trial_start(0, [], self._tune)
-        self._trials = driver.search.subfolder("trials").on_this_node()
-        params = suggestion["params"]
+        self._run()
+
+    def _run(self) -> None:
+        """Begin in a new process, from the last state."""
+        self._driver.log.on_trial_start(0, [], self._tune)
+        self._attempt = begin_attempt(self._driver.search, "trials", self.name)
+        self._trials = self._attempt.files
+        params = self._tune.config["params"]
         self._kept = _KeptState(self._trials, f"{self.name}/{STATE}", params)
         self.resumed_at = len(self._kept.reported)
         self.epochs = 0
         for report in self._kept.reported:
             self._report(report)
 
+    def run_again(self) -> "Trial":
+        """Run again elsewhere, as its node is taken for dead; what goes on if that was frozen."""
+        frozen = copy(self)
+        self._run()
+        return frozen
+
     def epoch(self) -> None:
+        self._attempt.check()
         number = self.epochs + 1
         score = ((7 * int(self.name[-4:]) + number) % 10) / 10
         best = number == 1 or score > self._tune.last_result["best_so_far"]
@@ -119,7 +133,7 @@ class Trial:
         self._driver.running.remove(self)
         self._driver.searcher.on_trial_complete(self._tune.trial_id)
         self._driver.log.on_trial_complete(0, [], self._tune)
-        self._trials.clear(self.name)
+        self._attempt.end()
 
     def step(self) -> None:
         """The next thing that a trial does."""

@@ -2,7 +2,8 @@
 
 A search runs on two machines that share a storage. Its driver is killed and resumed on either of
 them, thaws after another one has taken over, loses the storage in the middle of a send, loses a
-machine with its disk; files of ended trials are damaged.
+machine with its disk; files of ended trials are damaged. A trial's node freezes, so that the trial
+runs again, and thaws.
 """
 
 import shutil
@@ -17,7 +18,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mgc_ray.data.storage import Storage, StorageError
 from mgc_ray.results import JOURNAL
 from tests.places import DAMAGE
-from tests.tuning.driving import Driver, begin, check, ended_for_optuna, on_leaderboard, run
+from tests.tuning.driving import (
+    EPOCHS,
+    Driver,
+    Trial,
+    begin,
+    check,
+    ended_for_optuna,
+    on_leaderboard,
+    run,
+)
 
 MACHINES = ("one", "two")
 
@@ -43,6 +53,7 @@ class Search(RuleBasedStateMachine):
         self.storage = FailingStorage(str(self.folder / "storage"))
         self.machine = "one"
         self.old: Driver | None = None
+        self.frozen: Trial | None = None
         self.sent: set[str] = set()
         self.driver: Driver | None = Driver(begin(self.folder / "one", self.storage))
 
@@ -90,6 +101,27 @@ class Search(RuleBasedStateMachine):
         with suppress(StorageError):  # it may have nothing to send
             old.running[0].step()
         assert _content(self.folder / "storage") == before
+
+    @precondition(lambda self: self.driver and self.driver.running)
+    @rule(which=st.integers(0, 1))
+    def freeze_a_node(self, which: int) -> None:
+        def freeze(driver: Driver) -> None:
+            self.frozen = driver.running[which % len(driver.running)].run_again()
+
+        self._do(freeze)
+
+    @precondition(lambda self: self.frozen)
+    @rule()
+    def thaw_a_node(self) -> None:
+        """The trial on it goes on, whatever has become of the one that was run in its place."""
+        frozen, self.frozen = self.frozen, None
+        assert frozen
+        if frozen.epochs == EPOCHS:
+            return
+        before = _content(self.folder)
+        with suppress(StorageError):
+            frozen.epoch()
+        assert _content(self.folder) == before
 
     @precondition(lambda self: self.driver is None)
     @rule(machine=st.sampled_from(MACHINES))

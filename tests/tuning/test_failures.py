@@ -1,11 +1,13 @@
 """Trials that are killed, hang or raise, in real processes: the search ends with the others."""
 
 import os
+import re
 import signal
 import time
 import weakref
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,10 @@ from ray import tune
 
 from mgc_ray.data.chunks import Chunks
 from mgc_ray.data.device import check_gpu
+from mgc_ray.data.storage import SharedFolder
 from mgc_ray.results import COMPLETED, FAILED, TrialRecord
+from mgc_ray.tuning import callbacks
+from mgc_ray.tuning.callbacks import TrialLog
 from mgc_ray.tuning.cluster import Cluster
 from mgc_ray.tuning.trial import free_last_trial
 from tests.conftest import make_chunks
@@ -27,8 +32,8 @@ class FaultyChunks(Chunks):
     """Chunks with which one trial fails when it reads genres for the `at`-th time.
 
     A trial reads them once before training and once at the end of each epoch. `fault`: kill,
-    kill once, hang, raise, break CUDA once, no GPU. The folder holds which trial it is, how often
-    it has read, and in which processes.
+    kill once, hang, hang once, raise, break CUDA once, no GPU. The folder holds which trial it is,
+    how often it has read, and in which processes.
     """
 
     folder: Path
@@ -57,7 +62,7 @@ class FaultyChunks(Chunks):
         return genres
 
     def _fail(self) -> None:
-        if self.fault == "hang":
+        if self.fault.startswith("hang"):
             time.sleep(600)
         elif self.fault == "raise":
             raise ValueError("this trial does not like music")
@@ -158,9 +163,47 @@ def test_the_last_trial_of_a_process_is_freed_on_its_gpu(monkeypatch: pytest.Mon
 
 
 def test_a_trial_that_hangs_is_ended_after_its_timeout(
-    tmp_path: Path, ray_cluster: Cluster
+    tmp_path: Path,
+    ray_cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """In its first epoch, of which nobody knows how long it may take."""
+    monkeypatch.setattr(callbacks, "_SILENCE", 2.0)
     started = time.monotonic()
     failed = _failed(_search(tmp_path, ray_cluster, "hang", at=2, trial_timeout=8.0))
     assert failed.reason == "it took longer than tuning.trial_timeout, 8 s"
     assert time.monotonic() - started < 100
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"{failed.trial} has reported nothing for 0 min: where it hangs, end the" in printed
+
+
+def test_a_trial_that_is_silent_for_longer_than_its_epochs_took_continues_in_a_new_process(
+    tmp_path: Path, ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "_SILENCE", 6.0)
+    monkeypatch.setattr(callbacks, "_SLOWER", 1)
+    records = _search(tmp_path, ray_cluster, "hang once", at=4)
+    assert {record.status for record in records.values()} == {COMPLETED}
+    assert {record.epochs for record in records.values()} == {4}
+    (reason,) = {record.reason for record in records.values()} - {""}
+    assert re.fullmatch(r"it reported nothing for \d+ s", reason)
+
+
+@pytest.mark.parametrize(("nodes", "most"), [((), 4), (("10.0.0.1", "10.0.0.2"), 3)])
+def test_a_node_that_dies_is_no_failure_of_its_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: tuple[str, ...], most: int
+) -> None:
+    """`nodes`: those that are left."""
+    log = TrialLog(SharedFolder(tmp_path, None), "track_accuracy", "", 1, (), ())
+    config = {"trial": "gru-0000", "family": "gru", "params": {}}
+    trial = SimpleNamespace(config=config, max_failures=3)
+    log.on_trial_start(0, [], trial)
+    log.on_trial_result(0, [], trial, {"node_ip": "10.0.0.1"})
+    alive = [{"NodeManagerAddress": node, "Alive": True} for node in nodes]
+    monkeypatch.setattr(callbacks.ray, "nodes", lambda: alive)
+    log.on_trial_recover(0, [], trial)
+    assert trial.max_failures == most
+    for _ in range(20):  # it may be what kills them
+        log.on_trial_recover(0, [], trial)
+    assert trial.max_failures == (3 if nodes else 10)

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +16,10 @@ from mgc_ray.data.storage import SharedFolder
 from mgc_ray.ensembling.refit import configurations, plan_refit, read_refitted
 from mgc_ray.results import COMPLETED, FAILED, TrialRecord, TrialResources
 from mgc_ray.settings import Params
+from mgc_ray.tuning import refit as refits
 from mgc_ray.tuning.cluster import Cluster
 from mgc_ray.tuning.refit import refit
+from tests.conftest import make_chunks
 from tests.places import DAMAGE
 
 SMALL: Params = {"blocks": 2, "channels": 4, "hidden": 8, "batch_size": 8}
@@ -108,6 +113,49 @@ def test_a_configuration_that_diverges_is_left_out_with_a_reason(
     complete = {one.name: one.complete for one in read_refitted(tmp_path / "refit")}
     assert complete == {"gru-0000": False, "cnn-0001": True}
     assert "gru-0000 is left out of the refit" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class HangingChunks(Chunks):
+    """Chunks with which folds hang before they train, so often."""
+
+    folder: Path
+    often: int
+
+    @property
+    def band_statistics(self) -> Any:  # type: ignore[override]
+        hung = len(list(self.folder.iterdir()))
+        if hung < self.often and "default_worker" in sys.argv[0]:
+            (self.folder / f"{hung}").touch()
+            time.sleep(600)
+        return make_chunks().band_statistics
+
+
+@pytest.mark.parametrize("often", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_fold_that_hangs_runs_again_in_another_process_then_is_left_out(
+    tmp_path: Path,
+    ray_cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    often: int,
+) -> None:
+    monkeypatch.setattr(refits, "_SHORTEST", 12.0)
+    monkeypatch.setattr(refits, "_LOOK", 1.0)
+    (tmp_path / "hung").mkdir()
+    sound = make_chunks()
+    values = [getattr(sound, field.name) for field in fields(Chunks)]
+    hanging = HangingChunks(*values, tmp_path / "hung", often)
+    one = TrialResources(1, 0, 1)  # fold after fold
+    search = SharedFolder(tmp_path, None)
+    (config, record) = (_config(2, top_k=1), _record(0, "gru", 0.9))
+    config = replace(config, tuning=replace(config.tuning, concurrent=1))
+    refit(search, config, [record], hanging, one)
+    (refitted,) = read_refitted(tmp_path / "refit")
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "no end after a multiple of its trial's time, so it runs again in another" in printed
+    assert refitted.complete == (often == 1)
+    assert ("it took longer than 12 s, twice: its process or node hangs" in printed) == (often == 3)
+    assert not (tmp_path / "attempts").exists()
 
 
 TOO_LARGE = '''
