@@ -9,6 +9,7 @@ driver and opens in optuna-dashboard.
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,9 +92,11 @@ class OptunaSearcher(Searcher, Callback):
         }
         ended = {record.trial: record for record in earlier}
         self._add_unknown(ended)
-        numbers = [record.number for record in earlier]
-        asked = sum(len(_real_trials(study)) for study in self._studies.values())
-        self._asked = max([asked, *(number + 1 for number in numbers)])
+        own = [trial for study in self._studies.values() for trial in _real_trials(study)]
+        # also by their names, as a journal that was damaged may know fewer trials than there were
+        names = [*ended, *(trial.user_attrs.get("trial", "") for trial in own)]
+        found = [re.fullmatch(r".+-(\d+)", name) for name in names]
+        self._asked = max([len(own), *(1 + int(one[1]) for one in found if one)])
         self._unfinished = []
         for family, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

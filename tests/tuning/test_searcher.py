@@ -160,6 +160,20 @@ def test_a_journal_that_was_cut_in_the_middle_of_a_line_can_be_continued(tmp_pat
     assert len(_trials(tmp_path)) == 2
 
 
+def test_a_journal_that_has_lost_trials_gives_no_name_twice(tmp_path: Path) -> None:
+    searcher = _searcher(tmp_path, "gru")
+    searcher.suggest("a")
+    searcher.suggest("b")
+    journal = tmp_path / "journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    named = next(i for i, line in enumerate(lines) if '"gru-0000"' in line)
+    journal.write_text("".join(lines[:named]))  # of one trial, without its name
+    assert _searcher(tmp_path, "gru").suggest("c")["trial"] == "gru-0001"
+    searcher = _searcher(tmp_path, "gru")
+    names = [searcher.suggest(f"t{i}")["trial"] for i in range(3)]
+    assert names == ["gru-0001", "gru-0002", "gru-0003"]
+
+
 @pytest.mark.parametrize("family", ["gru"])
 def test_later_suggestions_learn_from_earlier_trials(tmp_path: Path, family: str) -> None:
     """With dropout near 0 rewarded, TPE proposes less of it than random sampling would."""
