@@ -424,7 +424,7 @@ def read_skipped(folder: Path) -> list[Skipped]:
         with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
             return [
                 Skipped(from_cell(row["path"]), from_cell(row["reason"]))
-                for row in csv.DictReader(file)
+                for row in csv.DictReader(file, restval="")
             ]
     except (OSError, ValueError, KeyError, csv.Error):
         return []

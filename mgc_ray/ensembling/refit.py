@@ -58,7 +58,7 @@ class Refitted:
 
     @property
     def complete(self) -> bool:
-        return len(self.folds) == self.plan.folds
+        return 0 < self.plan.folds == len(self.folds)
 
     @property
     def seconds(self) -> float:

@@ -134,6 +134,13 @@ def test_a_reason_with_commas_and_line_ends_stays_one_row(tmp_path: Path) -> Non
     assert read_skipped(tmp_path / "elsewhere") == []
 
 
+@pytest.mark.parametrize("line", ["", "a.mp3", "a.mp3,x,y,z", "\0", '"a.mp3', "path,reason"])
+def test_a_damaged_list_of_what_was_skipped_says_what_it_can(tmp_path: Path, line: str) -> None:
+    (tmp_path / "skipped.csv").write_text(f"path,reason\n{line}\nb.mp3,silent\n")
+    read = read_skipped(tmp_path)
+    assert Skipped("b.mp3", "silent") in read or line in ("\0", '"a.mp3')
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no parquet"])
 def test_a_missing_or_damaged_list_of_tracks_is_refused(
     tmp_path: Path, content: bytes | None

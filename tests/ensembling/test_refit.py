@@ -170,8 +170,9 @@ def test_a_damaged_plan_is_refused_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(10)
-def test_a_plan_of_any_number_of_folds_is_read_at_once(tmp_path: Path) -> None:
-    replace(PLAN, folds=10**12).write(tmp_path / "a")
+@pytest.mark.parametrize("folds", [10**12, 0, -1])
+def test_a_plan_of_any_number_of_folds_is_read_at_once(tmp_path: Path, folds: int) -> None:
+    replace(PLAN, folds=folds).write(tmp_path / "a")
     for name in ("fold-0", "fold-1", "fold-x", "fold-9999999999999"):
         (tmp_path / "a" / name).mkdir()
     (refitted,) = read_refitted(tmp_path)
