@@ -18,6 +18,9 @@ NOT_STATED = "not stated"
 _CARD = "README.md"
 _MOST_LAYERS, _MOST = 1000, 10_000_000  # a damaged number would ask for all time and memory
 _SMALL = 1 << 20  # weights of any network
+_MOST_WEIGHTS = 4_000_000_000  # of one in the hub; the largest encoders of audio have two billion
+_BYTES, _LARGEST = 16, 1 << 26  # of a file in the hub: for each weight, and for all else
+_HUB_SECONDS = 20.0
 _LAYERS = ("num_hidden_layers", "hidden_size")
 _REMEDY = (
     "give a folder with config.json, preprocessor_config.json and the weights of one, or "
@@ -62,6 +65,30 @@ def _check_size(source: str | Path, network: Any, config: Any) -> None:
         if parameters > most:
             raise RequestError(
                 f"config.json describes {parameters} weights, which its files cannot hold"
+            )
+    else:
+        _check_download(str(source), parameters)
+
+
+def _check_download(name: str, parameters: int) -> None:
+    """Refuse to download what no network of its config.json needs, or fits into a machine.
+
+    A hub that cannot be asked, as there is no network, gives nothing but what is here already.
+    """
+    if parameters > _MOST_WEIGHTS:
+        raise RequestError(f"config.json describes {parameters} weights, too many to be used here")
+    from huggingface_hub import HfApi
+
+    try:
+        files = HfApi().model_info(name, files_metadata=True, timeout=_HUB_SECONDS).siblings or []
+    except Exception:
+        return
+    sizes = {one.rfilename: one.size or 0 for one in files}
+    for file, size in sizes.items():
+        most = _BYTES * parameters if file.endswith((".safetensors", ".bin")) else 0
+        if file.endswith((".safetensors", ".bin", ".json")) and size > _LARGEST + most:
+            raise RequestError(
+                f"{file} has {size / 1e9:.1f} GB, but the network has {parameters} weights"
             )
 
 

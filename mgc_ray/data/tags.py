@@ -16,6 +16,7 @@ from tinytag import TinyTag
 from mgc_ray import RequestError
 from mgc_ray.data.artists import Artists, is_known
 from mgc_ray.data.tracks import Track, TrackTable
+from mgc_ray.data.untrusted import check_regular
 
 _THREADS = 8  # most of the time is spent waiting for disks
 _DISC = re.compile(r"(cd|dis[ck]|side|vol(ume)?|part)?[\W_]*\d+", re.IGNORECASE)
@@ -69,6 +70,7 @@ def _tags(path: str) -> tuple[str, str]:
     if path.lower().endswith(".npy"):
         return "", ""
     try:
+        check_regular(Path(path))
         tag = TinyTag.get(path, duration=False)
     except Exception:  # whatever a damaged file or another format makes of it
         return "", ""

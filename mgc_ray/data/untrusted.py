@@ -9,10 +9,11 @@ import io
 import json
 import os
 import stat
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -59,6 +60,13 @@ def check_folder(folder: Path, marker: str) -> None:
 
 def _is_below(path: str, root: str) -> bool:
     return path != root and os.path.commonpath([path, root]) == root
+
+
+def leads_out(name: object) -> bool:
+    """Whether what a file names as a path below a folder is none, or is not below it."""
+    return (
+        not isinstance(name, str) or os.path.isabs(name) or "\0" in name or ".." in name.split("/")
+    )
 
 
 def check_regular(path: Path, most: int | None = None) -> None:
@@ -123,7 +131,14 @@ def check_size(size: int, path: Path) -> None:
 
 
 def _array(content: bytes) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    return read_npy(io.BytesIO(content))
+
+
+def read_npy(file: BinaryIO) -> np.ndarray:
+    """The array of a `.npy`; many kinds of errors where it is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that Python 2 has written its header
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from mgc_ray import RequestError
@@ -25,6 +24,7 @@ from mgc_ray.data.audio import UnusableTrackError, keep_freed_memory
 from mgc_ray.data.features import TOO_SHORT
 from mgc_ray.data.files import delete_partial_files, exclusive_lock
 from mgc_ray.data.names import as_text, from_text
+from mgc_ray.data.untrusted import read_table
 from mgc_ray.data.walk import no_audio_in_words, walk
 from mgc_ray.ensembling.embedding import VERSION, embedding_length, predict_and_embed
 from mgc_ray.ensembling.saved import Ensemble
@@ -270,7 +270,7 @@ def _read_parts(parts: Path, schema: pa.Schema) -> list[pa.Table]:
     tables = []
     for path in sorted(parts.glob("*.parquet")):
         try:
-            table = pq.read_table(path)
+            table = read_table(path)
         except (OSError, pa.ArrowException):  # as after a loss of power: its songs are read again
             table = None
         if table is not None and table.schema.equals(schema):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mgc_ray import RequestError
 from mgc_ray.data.files import atomic_write
 from mgc_ray.data.names import FORMULA
-from mgc_ray.data.untrusted import parse_json, read_table
+from mgc_ray.data.untrusted import leads_out, parse_json, read_table
 from mgc_ray.models import own_families
 from mgc_ray.results import Member
 from mgc_ray.settings import validated
@@ -92,13 +92,20 @@ def read_earlier(out: Path, schema: pa.Schema) -> pa.Table:
             table = pa.csv.read_csv(out, parse_options=lines, convert_options=options)
             table = _texts(table, f"^'({FORMULA})", r"\1")
         if set(OWN_COLUMNS) <= set(table.column_names):
+            _check_paths(table)
             return table
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, ValueError):
         pass
     raise RequestError(
         f"--out {out} exists already, and is not a table of genres that this program wrote: give "
         "another, or delete it"
     )
+
+
+def _check_paths(table: pa.Table) -> None:
+    """Raise ValueError where a table names a song that is not below its folder."""
+    if outside := [path for path in table["path"].to_pylist() if leads_out(path)]:
+        raise ValueError(f"its path {outside[0]!r} is not below its folder")
 
 
 def _texts(table: pa.Table, pattern: str, replacement: str) -> pa.Table:
@@ -163,6 +170,7 @@ def read_embedded(path: Path) -> EmbeddedSongs:
     try:
         # not by pyarrow's read_table and to_numpy, which import pandas
         table = read_table(path, [*OWN_COLUMNS, EMBEDDING])
+        _check_paths(table)
         origin = validated(Origin, parse_json(table.schema.metadata[_ORIGIN]))
         columns = {name: table[name].to_pylist() for name in OWN_COLUMNS}
         (model,) = set(columns["model"])

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import io
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ from mgc_ray.data.ffmpeg import format_of, seconds_by_ffmpeg
 from mgc_ray.ensembling.saved import Ensemble, SongFeatures, SongPrediction
 from mgc_ray.models import register_sources
 from mgc_ray.serving.interface import ModelInfo, Part, Prediction, interface
-from mgc_ray.serving.receiving import Receiving, drain
+from mgc_ray.serving.receiving import Receiving, drain, ending_of
 from mgc_ray.tuning.pictures import coloured
 
 _BLOCK = 2**20  # bytes that are read at a time
@@ -214,8 +213,7 @@ class Replica:
 
     async def _predict(self, file: UploadFile, picture: bool) -> Prediction:
         name = os.path.basename(file.filename or "") or "song"
-        ending = re.sub(r"[^.\w]", "", os.path.splitext(name)[1][:8])
-        with tempfile.NamedTemporaryFile(suffix=ending) as copy:
+        with tempfile.NamedTemporaryFile(suffix=ending_of(name)) as copy:
             while block := await file.read(_BLOCK):
                 copy.write(block)
             copy.flush()

@@ -7,6 +7,8 @@ limits.
 
 import asyncio
 import contextlib
+import os
+import re
 from collections import Counter
 from typing import Any
 
@@ -142,6 +144,11 @@ def _wrong_with(form: FormData, content_type: str) -> str:
     if kind and kind not in _FORMS:
         return f"there is no song in the field `file`, as the body is no form but {kind[:40]}"
     return "there is no song in the field `file`"
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file's name, without what no name here may hold."""
+    return re.sub(r"[^.\w]", "", os.path.splitext(name)[1][:8])
 
 
 async def drain(request: Request, megabytes: float) -> None:

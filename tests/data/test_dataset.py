@@ -104,6 +104,27 @@ def test_several_features_are_columns_of_their_own_shape_and_type(tmp_path: Path
         np.testing.assert_array_equal(column, columns[name])
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("feature", ["log_mel", "array"])  # float16 and float32
+def test_spectrograms_with_values_that_are_no_numbers_are_refused(
+    tmp_path: Path, feature: str, value: str
+) -> None:
+    """A stranger's dataset: training would only say that the loss of each trial is NaN."""
+    features = audio_features(DatasetConfig(features=("log_mel",), chunk_seconds=1))
+    info = info_of(features) if feature == "log_mel" else info_of()
+    one = info.features.columns[feature]
+    chunks = np.ones((2, one.bands, one.frames), one.dtype)
+    path = shard_path(tmp_path, 0)
+    write_shard(path, info, [(track_of("a"), TrackFeatures({feature: chunks}, 2.0, "h"))], [])
+    np.testing.assert_array_equal(read_shard(path, info, [0], [feature])[feature], chunks)
+    chunks[1, -1, -1] = float(value)
+    write_shard(path, info, [(track_of("a"), TrackFeatures({feature: chunks}, 2.0, "h"))], [])
+    with pytest.raises(
+        RequestError, match=rf"{feature} holds NaN or infinity\): delete it and run"
+    ):
+        read_shard(path, info, [0], [feature])
+
+
 def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     wrong = TrackFeatures({"array": np.zeros((2, BANDS, FRAMES + 1), np.float32)}, 6.0, "hash")
     with pytest.raises((ValueError, TypeError, pa.ArrowException)):

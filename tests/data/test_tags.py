@@ -1,5 +1,6 @@
 """Artists of songs that no table gives: from tags and folders, in real files."""
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_files_without_readable_tags_have_no_artist(tmp_path: Path) -> None:
     (tmp_path / "cut.flac").write_bytes(whole[:30])
     for name in ("text.mp3", "empty.flac", "a.npy", "cut.flac", "nowhere.wav"):
         assert artist_in_tags(str(tmp_path / name)) == ""
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_has_no_tags(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp3")
+    assert artist_in_tags(str(tmp_path / "a.mp3")) == ""
 
 
 def test_tags_come_before_folders_and_the_table_before_both(tmp_path: Path) -> None:

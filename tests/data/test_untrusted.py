@@ -12,7 +12,7 @@ import pytest
 from mgc_ray import RequestError
 from mgc_ray.data import untrusted
 from mgc_ray.data.files import read_json
-from mgc_ray.data.untrusted import check_folder, parse_json, read_arrays, read_table
+from mgc_ray.data.untrusted import check_folder, leads_out, parse_json, read_arrays, read_table
 
 # ---- folders ----
 
@@ -66,6 +66,17 @@ def test_a_folder_that_is_something_else_is_not_searched(model: Path) -> None:
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("name", "leads"),
+    [
+        *((one, False) for one in ("a.mp3", "a/b.mp3", "..a/b..", "a/...", "", ".", "a\\..\\b")),
+        *((one, True) for one in ("..", "../a", "a/..", "a/../b", "/a", "//a", "a\0", None, 3)),
+    ],
+)
+def test_a_name_that_leads_out_of_its_folder_is_recognised(name: object, leads: bool) -> None:
+    assert leads_out(name) == leads
+
+
 def test_a_pipe_in_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
     os.mkfifo(path)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,6 +23,7 @@ from mgc_ray.ensembling.saved import load_ensemble, shipped_model
 from mgc_ray.models import register_family
 from mgc_ray.pipeline import library
 from mgc_ray.pipeline.library import predict_library
+from mgc_ray.pipeline.library_table import read_earlier, table_schema, write_table
 from tests.commands import command
 from tests.made_models import Member, register_own_family, write_ensemble
 from tests.places import DAMAGE
@@ -484,6 +486,22 @@ def test_a_file_with_nothing_in_it_is_no_table_of_something_else(
 ) -> None:
     (tmp_path / "genres.parquet").touch()
     assert predict_library(songs, tmp_path / "genres.parquet", shipped_model()).files == 23
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("path", ["../secret.wav", "/etc/passwd", None])
+def test_a_table_that_names_files_elsewhere_is_not_taken_for_an_earlier_one(
+    tmp_path: Path, path: str | None, suffix: str
+) -> None:
+    schema, out = table_schema(("rock",)), tmp_path / f"genres.{suffix}"
+    for name, is_refused in (("a.wav", False), (path, True)):
+        table = pa.Table.from_pylist([{"path": name, "genre": "rock"}], schema=schema)
+        write_table(out, table)
+        if is_refused:
+            with pytest.raises(RequestError, match="is not a table of genres that this program"):
+                read_earlier(out, schema)
+        else:
+            assert len(read_earlier(out, schema)) == 1
 
 
 def test_a_table_of_something_else_is_not_overwritten(songs: Path, tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def made(tmp_path: Path) -> Path:
     return tmp_path / "t.parquet"
 
 
+@pytest.mark.parametrize("name", ["../secret.mp3", "a/../../secret.mp3", "/etc/passwd", "a\0.mp3"])
+def test_a_table_that_names_files_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """Their tags would be read, and a playlist would have them."""
+    write_made(tmp_path / "t.parquet", {"a.mp3": angle(0), name: angle(10)}, tmp_path / "music")
+    with pytest.raises(RequestError, match=r"is damaged or .* is not below its folder"):
+        mgc_ray.similar(song="a.mp3", table=tmp_path / "t.parquet")
+
+
 def test_songs_are_listed_by_their_cosine_without_the_song_itself(made: Path) -> None:
     found = mgc_ray.similar(song="a.mp3", table=made)
     assert found.song == "a.mp3"

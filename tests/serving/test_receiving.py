@@ -10,7 +10,7 @@ pytest.importorskip("multipart", reason="python-multipart is not installed")
 
 from fastapi import HTTPException, Request
 
-from mgc_ray.serving.receiving import Receiving, receive_song
+from mgc_ray.serving.receiving import Receiving, ending_of, receive_song
 from tests.server import form_of
 
 
@@ -100,6 +100,13 @@ def test_what_is_wrong_with_an_upload_is_said_in_words(kind: str, body: str, rea
         asyncio.run(receive_song(made, 1))
     assert reason in error.value.detail
     assert "curl -F file=@song.mp3" in error.value.detail
+
+
+@pytest.mark.parametrize("name", ["a\0.wav", "\0", "../../a\0b.mp3", "a.\0\0\0"])
+def test_a_song_whose_name_holds_nul_is_received(name: str) -> None:
+    body, kind = form_of(name, b"content")
+    song = asyncio.run(receive_song(request(body, content_type=kind), 1))
+    assert not {"\0", "/"} & {*ending_of(str(song.filename))}  # of the file that it is copied to
 
 
 def test_a_client_that_sends_nothing_does_not_keep_others_out() -> None:

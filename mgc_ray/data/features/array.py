@@ -8,6 +8,7 @@ of its excerpts becomes the array that would have been published, and is cut as 
 incomplete last excerpt gives its whole chunks.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from mgc_ray import RequestError
 from mgc_ray.data.audio import UnusableTrackError, Waveform, check_openable
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
-from mgc_ray.data.untrusted import LARGEST, check_regular
+from mgc_ray.data.untrusted import LARGEST, check_regular, read_npy
 from mgc_ray.settings import Params, configuration, setting
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def read_array(path: str | Path) -> np.ndarray:
     try:
         check_regular(Path(path), LARGEST)
         with open(path, "rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
+            array = read_npy(file)
     # a damaged header also ends in SyntaxError, TokenError, OverflowError, ...
     except Exception as error:
         raise UnusableTrackError(f"no .npy array, or corrupt: {error}") from None
@@ -211,7 +212,10 @@ def is_transposed(shapes: Counter[tuple[int, int]]) -> bool | None:
 def array_shape(path: str | Path) -> tuple[tuple[int, int], np.dtype] | None:
     """Shape [bands, frames] and type of an array by its header alone; None where it has none."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        check_regular(Path(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # as in `read_npy`
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # a damaged header also ends in SyntaxError, TokenError, OverflowError, ...
         return None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or 0 in array.shape:

@@ -1,5 +1,7 @@
 """Published .npy spectrograms -> chunks, and audio -> the same arrays by a recipe."""
 
+import json
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -15,6 +17,7 @@ from mgc_ray.data.audio import UnusableTrackError, read_waveform
 from mgc_ray.data.features import FeatureSet, TrackFeatures
 from mgc_ray.data.features._array_recipe import GTZAN_ARRAYS, ArrayRecipe
 from mgc_ray.data.features.array import Array, array_shape, is_transposed, read_array
+from mgc_ray.settings import as_json, validated
 
 RATE = 22050
 
@@ -134,6 +137,39 @@ def test_an_array_that_is_no_spectrogram_is_reported(
     np.save(tmp_path / "b.npy", content, allow_pickle=True)
     with pytest.raises(UnusableTrackError, match=reason):
         read_array(tmp_path / "b.npy")
+
+
+def test_an_array_by_python_2_is_read_without_a_message(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "old.npy"
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2L, 3L), }".ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00v\x00" + header + bytes(range(6)))
+    np.testing.assert_array_equal(read_array(path), [[0, 1, 2], [3, 4, 5]])
+    assert array_shape(path) == ((2, 3), np.dtype("uint8"))
+    assert not recwarn.list
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_no_array(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    assert array_shape(tmp_path / "a.npy") is None
+    with pytest.raises(UnusableTrackError):
+        read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_mels": 64}, {"hop_length": 1}, {"sample_rate": 10**9}, {"columns": 10**9}]
+)
+def test_a_recipe_that_is_none_of_this_program_is_refused(change: dict[str, int]) -> None:
+    """As in a stranger's dataset or model: its numbers may ask for all memory and time."""
+    settings = Array(bands=128, frames=38, value_type="uint8", recipe=GTZAN_ARRAYS)
+    stored = json.loads(json.dumps(as_json(settings)))
+    assert validated(Array, stored) == settings
+    unknown = {name: value for name, value in change.items() if name in stored["recipe"]}
+    assert unknown
+    with pytest.raises(RequestError, match=r"must be one of this program \(gtzan\)|recipe"):
+        validated(Array, stored | {"recipe": stored["recipe"] | unknown})
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64", "float16", ">f4", "float64"])
