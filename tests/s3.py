@@ -1,10 +1,12 @@
 """An S3 server on this machine: the real protocol, objects in memory; and one with faults."""
 
 import http.client
+import random
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,12 +53,16 @@ def s3_server(host: str, port: int) -> Iterator[str]:
         process.wait()
 
 
+_DENIED_SECONDS, _SLOW_SECONDS = 4.0, 5.0
+
+
 class FaultyS3(ThreadingHTTPServer):
     """Stands before an S3 server and passes requests on, but for `faults` of those that come.
 
     `fault`: an HTTP status to answer with; "silence", to answer nothing; "torn", to send half of
-    what the other answers; "cut", to close the connection within a request; "" for none. `faults`:
-    of how many requests, then it passes all on. `seen` has the method and path of all requests.
+    what the other answers; "cut", to close the connection within a request; "slow", to wait before
+    it answers; "" for none. `faults`: of how many requests, then it passes all on. `seen` has the
+    method and path of all requests, `failed` how often each fault was made.
     """
 
     daemon_threads = True
@@ -68,11 +74,37 @@ class FaultyS3(ThreadingHTTPServer):
         self.faults = 0
         self.only = ""  # methods; all where it is empty
         self.seen: list[tuple[str, str]] = []
+        self.failed: Counter[int | str] = Counter()
+        self._draw: random.Random | None = None
+        self._share = 0.0
+        self._denied_until = 0.0
+        self._one = threading.Lock()
         self.ended = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def fail(self, fault: int | str, requests: int = 1_000_000, only: str = "") -> None:
         self.fault, self.faults, self.only = fault, requests, only
+
+    def fail_at_random(self, seed: int, share: float) -> None:
+        """From now on let a share of all requests fail, each in one of all ways."""
+        self._draw, self._share = random.Random(seed), share
+
+    def next_fault(self, method: str) -> int | str:
+        """What is done to a request that comes."""
+        with self._one:
+            fault: int | str = ""
+            if self.faults > 0 and (not self.only or method in self.only.split()):
+                self.faults -= 1
+                fault = self.fault
+            elif time.monotonic() < self._denied_until:
+                fault = 403
+            elif self._draw and self._draw.random() < self._share:
+                fault = self._draw.choice([500, 503, 403, "silence", "torn", "cut", "slow"])
+                if fault == 403:  # as until a key has been renewed
+                    self._denied_until = time.monotonic() + _DENIED_SECONDS
+            if fault:
+                self.failed[fault] += 1
+            return fault
 
     def uri(self, folder: str) -> str:
         return f"s3://music/{folder}?scheme=http&endpoint_override=127.0.0.1:{self.server_port}"
@@ -96,10 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         server = self.server
         server.seen.append((self.command, self.path))
-        fault: int | str = ""
-        if server.faults > 0 and (not server.only or self.command in server.only.split()):
-            server.faults -= 1
-            fault = server.fault
+        fault = server.next_fault(self.command)
+        if fault == "slow":
+            server.ended.wait(_SLOW_SECONDS)
         if fault == "silence":
             server.ended.wait(300)
             self.close_connection = True

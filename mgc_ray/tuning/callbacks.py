@@ -2,8 +2,9 @@
 
 import re
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
 import ray
 from ray import tune
@@ -39,6 +40,9 @@ _MOST_NODES = 10  # that may die under a trial, which is not its fault unless it
 _FAILURES = 3  # of the same kind, before any epoch, from which on no more trials are started
 
 
+P = ParamSpec("P")
+
+
 class AllTrialsFailError(Exception):
     """No trial has come to an epoch, and `count` have failed for one reason: others would too."""
 
@@ -53,6 +57,26 @@ def trial_status(result: dict[str, Any] | None, error: bool) -> str:
     if error or report.failure:
         return FAILED
     return COMPLETED if report.finished else STOPPED_EARLY
+
+
+def _ends_the_search(call: Callable[P, None]) -> Callable[P, None]:
+    """Keep what a callback of the log raises, and raise it again in whatever is called next.
+
+    Tune takes some errors of callbacks for those of a trial, and would run that again.
+    """
+
+    @wraps(call)
+    def kept(*args: P.args, **options: P.kwargs) -> None:
+        log: Any = args[0]
+        if log.failure:
+            raise log.failure
+        try:
+            call(*args, **options)
+        except Exception as error:
+            log.failure = log.failure or error
+            raise
+
+    return kept
 
 
 class TrialLog(tune.Callback):
@@ -83,6 +107,11 @@ class TrialLog(tune.Callback):
         """Nothing: Tune pickles this for a restore of its own, which is never used."""
         return {}
 
+    @_ends_the_search
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Nothing but to end the search where another of these has failed."""
+
+    @_ends_the_search
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._start(trial)
 
@@ -106,14 +135,14 @@ class TrialLog(tune.Callback):
         self._search.send(JOURNAL)
         return record
 
+    @_ends_the_search
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record, report = self._record(trial), TrialReport.of(result)
         record.node = result.get("node_ip", "")
         if report.machine_error:
-            self.failure = OSError(*report.machine_error)
-            raise self.failure
+            raise OSError(*report.machine_error)
         if not report.metrics:
             record.reason = report.failure
             if report.out_of_memory:
@@ -126,11 +155,13 @@ class TrialLog(tune.Callback):
         for callback in self._callbacks:
             callback.on_epoch(record)
 
+    @_ends_the_search
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), trial_status(trial.last_result, error=False))
         _drop_history(trial)
         self._refuse_to_fail_again()
 
+    @_ends_the_search
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._record(trial), trial_status(trial.last_result, error=True))
         _drop_history(trial)
@@ -154,8 +185,7 @@ class TrialLog(tune.Callback):
                 alike.setdefault(re.sub(r"\d+", "", record.reason), []).append(record.reason)
         for reasons in alike.values():
             if len(reasons) >= _FAILURES:
-                self.failure = AllTrialsFailError(len(reasons), reasons[0])
-                raise self.failure
+                raise AllTrialsFailError(len(reasons), reasons[0])
 
     def fail(self, trial: Any, reason: str) -> None:
         """Note why a trial is about to be ended as failed."""

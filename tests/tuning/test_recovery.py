@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from mgc_ray.data.files import delete
-from mgc_ray.data.storage import SharedFolder, Storage
+from mgc_ray.data.storage import SharedFolder, Storage, StorageError
 from mgc_ray.results import JOURNAL, read_records
 from tests.places import DAMAGE
-from tests.tuning.driving import Driver, check, ended_for_optuna, run
+from tests.tuning.driving import EPOCHS, Driver, begin, check, ended_for_optuna, run
+from tests.tuning.sequences import FailingStorage
 
 
 def _weights(folder: Path) -> set[str]:
@@ -97,3 +98,27 @@ def test_a_folder_that_is_deleted_is_there_whole_or_not_at_all(tmp_path: Path) -
     delete(tmp_path / "a")
     delete(tmp_path / "nothing")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_storage_that_fails_when_a_trial_ends_ends_the_search(tmp_path: Path) -> None:
+    """Tune takes what is raised then for an error of the trial, and would run it again."""
+    storage = FailingStorage(str(tmp_path / "storage"))
+    driver = Driver(begin(tmp_path / "one", storage))
+    trial = driver.start()
+    for _ in range(EPOCHS):
+        trial.step()
+    storage.left = 0
+    with pytest.raises(StorageError) as first:
+        trial.step()
+    storage.left = 100
+    calls = (
+        lambda log: log.on_step_begin(0, []),
+        lambda log: log.on_trial_start(0, [], trial._tune),
+        lambda log: log.on_trial_complete(0, [], trial._tune),
+    )
+    for call in calls:
+        with pytest.raises(StorageError) as again:
+            call(driver.log)
+        assert again.value is first.value
+    assert driver.log.failure is first.value
+    assert Driver(begin(tmp_path / "one", storage)).ended == {"gru-0000"}
