@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mgc_ray.data.files import delete, is_damaged
 from mgc_ray.data.storage import SharedFolder
-from mgc_ray.results import TRIAL, TrialRecord, read_records
+from mgc_ray.results import LEADERBOARD, TRIAL, TrialRecord, read_records, write_leaderboard
 from mgc_ray.terminal.command import console
 from mgc_ray.training.checkpoint import is_checkpoint
 
@@ -38,7 +38,10 @@ def ended_trials(search: SharedFolder) -> list[TrialRecord]:
             style="yellow",
         )
     search.send_missing("trials")  # what an earlier driver could not send
-    return read_records(trials.folder)
+    records = read_records(trials.folder)
+    if records:  # the driver may have died between the last record and the leaderboard
+        write_leaderboard(search.folder / LEADERBOARD, records)
+    return records
 
 
 def _is_damaged(trial: Path) -> bool:

@@ -181,7 +181,8 @@ def run(search: SharedFolder, trials: int) -> Driver:
         while len(driver.running) < min(2, trials - len(driver.ended)):
             driver.start()
         driver.running[-1].step()  # so that trials do not end in their order
-    search.send(JOURNAL)  # as at the end of a search
+    for name in (LEADERBOARD, JOURNAL):  # as at the end of a search
+        search.send(name)
     return driver
 
 

@@ -7,9 +7,17 @@ import pytest
 
 from mgc_ray.data.files import delete
 from mgc_ray.data.storage import SharedFolder, Storage, StorageError
-from mgc_ray.results import JOURNAL, read_records
+from mgc_ray.results import JOURNAL, LEADERBOARD, read_records
 from tests.places import DAMAGE
-from tests.tuning.driving import EPOCHS, Driver, begin, check, ended_for_optuna, run
+from tests.tuning.driving import (
+    EPOCHS,
+    Driver,
+    begin,
+    check,
+    ended_for_optuna,
+    on_leaderboard,
+    run,
+)
 from tests.tuning.sequences import FailingStorage
 
 
@@ -121,4 +129,7 @@ def test_a_storage_that_fails_when_a_trial_ends_ends_the_search(tmp_path: Path) 
             call(driver.log)
         assert again.value is first.value
     assert driver.log.failure is first.value
-    assert Driver(begin(tmp_path / "one", storage)).ended == {"gru-0000"}
+    again = begin(tmp_path / "one", storage)
+    assert not (again.folder / LEADERBOARD).exists()
+    assert Driver(again).ended == {"gru-0000"}
+    assert on_leaderboard(again.folder) == ["gru-0000"]  # also where no more trials are to be run
