@@ -473,12 +473,11 @@ def read_records(trials: Path) -> list[TrialRecord]:
 def _read_record(path: Path) -> TrialRecord:
     remedy = "delete the trial's folder"
     record = read_typed(TrialRecord, path, "trial", remedy)
-    best = record.curve[record.best_epoch - 1 : record.best_epoch] or [{}]
     if (
         record.trial != path.parent.name
         or not re.fullmatch(r".+-\d+", record.trial)
         or not 0 <= record.best_epoch <= record.epochs
-        or (record.best_epoch and not {*_LEADERBOARD_METRICS, "val_loss"} <= best[0].keys())
+        or not all({*_LEADERBOARD_METRICS, "val_loss"} <= epoch.keys() for epoch in record.curve)
     ):
         raise RequestError(f"{path} is damaged, or that of another trial: {remedy}")
     return record

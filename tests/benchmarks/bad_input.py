@@ -6,8 +6,11 @@ MODEL: checkpoints and ensembles to damage, besides results/gtzan/model. Prints 
 result, how many were refused, and each case that had neither, hung, needed more than 1 GiB of
 address space, wrote to standard error or opened a file outside of its folder. What libraries open:
 
-    strace -f -e trace=openat -o opened python tests/benchmarks/bad_input.py --kinds strangers
-    grep /outside/ opened
+    strace -f -y -e trace=openat -o opened python tests/benchmarks/bad_input.py --kinds strangers
+    grep "= [0-9]*<[^>]*/outside/" opened    # where a descriptor leads, also behind a link
+
+What is left then are the folder's own files when they are made (O_CREAT, and a second damage behind
+a first one), and songs.parquet, which is itself what the user names.
 """
 
 import argparse
