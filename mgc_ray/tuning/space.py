@@ -30,7 +30,9 @@ def load_space(family: str) -> Suggest:
         check_space(family, own)
         return own
     try:
-        module = importlib.import_module(f"search_spaces.{family}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # its error follows, with the line
+            module = importlib.import_module(f"search_spaces.{family}")
     except ModuleNotFoundError as error:
         if error.name not in ("search_spaces", f"search_spaces.{family}"):
             raise _wrong_space(family, "cannot be imported", error) from None

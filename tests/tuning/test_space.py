@@ -1,8 +1,12 @@
 """What is put around a space: the choice of features, settings that are fixed."""
 
+import sys
+from pathlib import Path
+
 import optuna
 import pytest
 
+import search_spaces
 from mgc_ray import RequestError
 from mgc_ray.config import DatasetConfig
 from mgc_ray.data.features import FeatureSet, audio_features, hf, musicnn
@@ -120,6 +124,17 @@ def test_a_space_that_suggests_what_is_no_setting_is_refused() -> None:
 
     with pytest.raises(RequestError, match="suggests lrr, which is no field of gru's Config"):
         check_space("gru", suggest)
+
+
+def test_a_space_that_python_warns_of_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "gru.py").write_text("def suggest(trial) -> None[str, int]:\n    return {}\n")
+    monkeypatch.setattr(search_spaces, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "search_spaces.gru", raising=False)
+    with pytest.raises(RequestError, match=r"gru\.py.*cannot be imported"):
+        load_space("gru")
+    assert not recwarn.list
 
 
 def test_each_family_takes_the_settings_that_it_has() -> None:
