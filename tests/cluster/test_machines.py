@@ -224,7 +224,7 @@ def test_a_worker_that_freezes_costs_nothing_and_writes_nothing_when_it_thaws(
     head, _, victim, _ = cluster
     shared = head.home.parent / f"shared-frozen-{stage}"
     search = head.outside / f"results/frozen-{stage}"
-    longer = ["--trials", "4", "--max-epochs", "8", "--set", "grace_period=8"]
+    longer = ["--trials", "4", "--max-epochs", "8", "--set", "tuning.grace_period=8"]
     options = [*SMALL, *longer, "--refit-folds", "3", "--top-k", "2", "--storage", str(shared)]
     process = head.start(*_search(head, f"frozen-{stage}", *options), stderr=subprocess.PIPE)
     part = {"search": "trials", "refit": "refit"}[stage]
