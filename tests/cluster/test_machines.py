@@ -220,14 +220,21 @@ def test_a_worker_that_freezes_costs_nothing_and_writes_nothing_when_it_thaws(
     cluster: list[Node],
 ) -> None:
     """Ray takes it for dead after a minute."""
-    head, _, victim, _ = cluster
+    head, *workers = cluster
     shared = head.home.parent / "shared-frozen"
     search = head.outside / "results/frozen"
     longer = ["--trials", "4", "--max-epochs", "8", "--set", "tuning.grace_period=8"]
     options = [*SMALL, *longer, "--refit-folds", "3", "--top-k", "2", "--storage", str(shared)]
     process = head.start(*_search(head, "frozen", *options), stderr=subprocess.PIPE)
     begun = "mgc_ray-*/*/*-000?.000001-*/*/*"  # what a first run of a trial has written
-    _when(process, lambda: any((victim.outside / "tmp").glob(begun)), "trial on the worker")
+    train: list[Node] = []
+
+    def trains() -> bool:
+        train[:] = [one for one in workers if any((one.outside / "tmp").glob(begun))]
+        return bool(train)
+
+    _when(process, trains, "trial that trains")
+    victim = train[0]
     for pid in victim.processes():
         os.kill(pid, signal.SIGSTOP)
     try:
