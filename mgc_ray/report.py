@@ -18,9 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, write the page, print where it is."""
     description = "Write one self-contained HTML page about one or several searches."
     config = parse(ReportConfig, argv, "report", description).config
+    if config.out:
+        check_output_file("--out", config.out, ".html")
     searches = [load_search(search) for search in config.searches]
     out = config.out or searches[0].folder / REPORT
-    check_output_file("--out", out, ".html")
     from mgc_ray.reporting.page import write_report
 
     for note in write_report(searches, out):

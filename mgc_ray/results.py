@@ -650,13 +650,13 @@ def search_folder(given: str | Path) -> Path:
     return given
 
 
-def load_search(given: str | Path) -> SearchResult:
+def load_search(folder: str | Path) -> SearchResult:
     """A search's results, finished or not; RequestError for what is no search.
 
-    `given`: its folder, a place in it, or its name where it is in the folder results.
+    `folder`: its own, a place in it, or its name where it is in the folder results.
     """
-    folder = search_folder(given)
-    near = "" if folder.exists() else nearest(str(given), sorted(search_names(RESULTS)))
+    given, folder = str(folder), search_folder(folder)
+    near = "" if folder.exists() else nearest(given, sorted(search_names(RESULTS)))
     remedy = f"give a search, by its name or folder (results/NAME){near}"
     check_folder(folder, SEARCH)
     result = read_typed(SearchResult, folder / SEARCH, "search", remedy)

@@ -40,6 +40,7 @@ GIVEN: Params = {
     "folder": "data",
     "onnx": "model.onnx",
     "out": "out",
+    "search": "gru-001",
     "searches": ["results/gru-001"],
     "song": "song.mp3",
     "table": "genres.parquet",

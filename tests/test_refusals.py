@@ -68,6 +68,8 @@ WRONG = [  # (command and options, what the message must have)
     ("export --onx f", "no option --onx (nearest: --onnx)"),
     ("export --onnx f.onnx --family grru", "but it is 'grru' (nearest: gru)"),
     ("report s --otu f", "no option --otu (nearest: --out)"),
+    ("show s --jsn", "no option --jsn (nearest: --json)"),
+    ("show", "SEARCH is needed: a search, by name or folder"),
     ("synth --track-per-genre 3", "no option --track-per-genre (nearest: --tracks-per-genre)"),
     ("synth --out o --tracks-per-genre 0", "--tracks-per-genre must be a whole number, 1 or mor"),
 ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mgc_ray import RequestError
-from mgc_ray.corpus.composer import synthesise
+from mgc_ray.corpus.composer import VERSION, synthesise
 from mgc_ray.corpus.files import write_corpus
 from mgc_ray.corpus.instruments import SAMPLE_RATE
 
@@ -82,8 +82,8 @@ def test_a_folder_with_another_corpus_is_refused(
     before = files_of(tmp_path)
     with pytest.raises(
         RequestError,
-        match="was made with seed 0, seconds 0.1, tracks_per_genre 1, version 1, and now it is "
-        "seed 4, seconds 0.1, tracks_per_genre 2, version 1: choose another folder or delete this",
+        match=f"was made with seed 0, seconds 0.1, tracks_per_genre 1, version {VERSION}, and now "
+        f"it is seed 4, seconds 0.1, tracks_per_genre 2, version {VERSION}: choose another folder",
     ):
         write_corpus(tmp_path, 2, 4, 0.1, workers=1)
     assert files_of(tmp_path) == before
