@@ -6,7 +6,6 @@ Each test takes up to a minute on two cores, which the four nodes share.
 import contextlib
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -214,49 +213,6 @@ def _replicas(node: Node) -> int:
         with contextlib.suppress(OSError):  # it has ended since
             names.append(Path(f"/proc/{pid}/cmdline").read_text())
     return sum("ServeReplica" in name for name in names)
-
-
-def test_a_worker_that_freezes_costs_nothing_and_writes_nothing_when_it_thaws(
-    cluster: list[Node],
-) -> None:
-    """Ray takes it for dead after a minute."""
-    head, *workers = cluster
-    shared = head.home.parent / "shared-frozen"
-    search = head.outside / "results/frozen"
-    longer = ["--trials", "4", "--max-epochs", "8", "--set", "tuning.grace_period=8"]
-    options = [*SMALL, *longer, "--refit-folds", "3", "--top-k", "2", "--storage", str(shared)]
-    process = head.start(*_search(head, "frozen", *options), stderr=subprocess.PIPE)
-    begun = "mgc_ray-*/*/*-000?.000001-*/*/*"  # what a first run of a trial has written
-    train: list[Node] = []
-
-    def trains() -> bool:
-        train[:] = [one for one in workers if any((one.outside / "tmp").glob(begun))]
-        return bool(train)
-
-    _when(process, trains, "trial that trains")
-    victim = train[0]
-    for pid in victim.processes():
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        _, printed = process.communicate(timeout=600)
-        assert process.returncode == 0, printed
-        assert "has been marked dead" in printed
-        before = _content(shared) | _content(search)
-    finally:
-        for pid in victim.processes():
-            os.kill(pid, signal.SIGCONT)
-    time.sleep(15)  # its raylet learns that it is dead, and ends
-    try:
-        assert _content(shared) | _content(search) == before
-        _check(search, trials=4)
-        assert len(list(search.glob("refit/*/fold-*/held.npz"))) == 6
-    finally:
-        victim.die()
-        victim.join(head, cpus=1)
-
-
-def _content(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("stage", ["preprocessing", "search", "refit"])
