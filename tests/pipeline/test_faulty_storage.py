@@ -69,7 +69,7 @@ def _check(search: Path, storage: Storage) -> None:
     }
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])
 def test_a_storage_that_fails_in_all_ways_at_random_fails_no_trial(
     faulty: FaultyS3, tmp_path: Path, seed: int
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_storage_that_fails_in_all_ways_at_random_fails_no_trial(
     _check(tmp_path / "results/a", Storage(uri))
 
 
-@pytest.mark.parametrize("fault", [403, 503, "silence", "cut"])
+@pytest.mark.parametrize("fault", ["silence"])
 def test_a_storage_that_fails_for_good_ends_the_search_in_one_line_and_it_continues(
     faulty: FaultyS3, tmp_path: Path, fault: int | str
 ) -> None:

@@ -150,6 +150,7 @@ def test_an_array_by_python_2_is_read_without_a_message(
     assert not recwarn.list
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only Unix has it")
 @pytest.mark.timeout(10)
 def test_a_pipe_is_no_array(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
