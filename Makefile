@@ -1,6 +1,6 @@
 # make          this list
 # make search   the whole pipeline on the built-in corpus: set-up, data, search, ensemble, test
-# make test     the tests, in at most ten minutes on two cores
+# make test     the tests, in 10 to 15 minutes on two cores
 # make test-all the same, then the slow ones: several machines, browsers, a full disk, many kills
 # make venv     only the set-up (.venv with the versions of requirements.lock)
 # make check    ruff and mypy
