@@ -12,8 +12,27 @@ from pathlib import Path
 
 from mgc_ray.results import load_search, read_records
 from mgc_ray.tuning.searcher import load_studies
+from tests.pipeline.making import without_other_clusters
 
 Moment = float | Callable[[Path], bool]  # seconds after the start, or what the folder then shows
+
+
+def killed_search(folder: Path, *options: str) -> None:
+    """Search in `folder` until a trial has ended, then kill the driver."""
+    search = subprocess.Popen(
+        [sys.executable, "-m", "mgc_ray.search", *options],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=without_other_clusters(),
+    )
+    deadline = time.monotonic() + 200
+    while not list(folder.glob("results/*/trials/*/trial.json")):
+        assert search.poll() is None, search.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    search.send_signal(signal.SIGKILL)
+    search.communicate()
 
 
 class KilledSearch:

@@ -6,17 +6,14 @@ and so that Ray's workers have to receive it.
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mgc_ray.results import load_search, read_records
 from tests.commands import process
-from tests.pipeline.making import music, without_other_clusters
+from tests.killing import killed_search
+from tests.pipeline.making import music
 
 FAMILY = '''
 """The mean of each band, and one hidden layer."""
@@ -63,20 +60,7 @@ def test_a_family_in_a_file_can_be_searched_killed_resumed_and_predicted_with(
     options = ["--family", "./my_family.py", "--tracks", "music", "--name", "own"]
     options += ["--trials", "3", "--max-epochs", "40", "--concurrent", "1"]
     options += ["--set", "patience=40", "--set", "tuning.grace_period=40"]
-    search = subprocess.Popen(
-        [sys.executable, "-m", "mgc_ray.search", *options],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=without_other_clusters(),
-    )
-    deadline = time.monotonic() + 150
-    while not list(folder.glob("trials/*/trial.json")):
-        assert search.poll() is None, search.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    search.send_signal(signal.SIGKILL)
-    search.communicate()
+    killed_search(tmp_path, *options)
     ended = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/trial.json")}
     assert 1 <= len(ended) < 3
 

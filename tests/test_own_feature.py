@@ -5,10 +5,6 @@ and so that Ray's workers have to receive it.
 """
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,8 @@ import pytest
 from mgc_ray.results import load_search
 from tests.commands import process
 from tests.data.features.made_own import write_encoder
-from tests.pipeline.making import music, without_other_clusters
+from tests.killing import killed_search
+from tests.pipeline.making import music
 from tests.server import post_song, running_server
 
 # tests/data/features/test_own.py has the quick part
@@ -36,20 +33,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     music(folder / "music", 4)
     options = ["--features", "log_mel", "./my_encoder.py", "--family", "linear", "--name", "own"]
     options += ["--tracks", "music", "--trials", "20", "--concurrent", "1"]
-    search = subprocess.Popen(
-        [sys.executable, "-m", "mgc_ray.search", *options],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=without_other_clusters(),
-    )
-    deadline = time.monotonic() + 150
-    while not list(folder.glob("results/own/trials/*/trial.json")):
-        assert search.poll() is None, search.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    search.send_signal(signal.SIGKILL)
-    search.communicate()
+    killed_search(folder, *options)
     encoder.write_text(encoder.read_text() + "# changed\n")
     given = ("--features", "log_mel", "./my_encoder.py")
     refused = process("search", "--resume", "own", *given, cwd=folder, status=2)

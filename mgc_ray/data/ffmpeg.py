@@ -123,9 +123,8 @@ def _decode(container: "av.container.InputContainer") -> Decoded:
     stream = container.streams.audio[0]
     if stream.codec_context is None:
         raise UnusableTrackError("not audio, or corrupt: no known codec")
-    rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
     blocks: list[np.ndarray] = []
-    count, most = 0, 0
+    rate = channels = count = most = 0
     for frame in _frames(container, stream):
         if not most:  # what a decoder gives may differ from what the file says
             rate, channels = frame.sample_rate, frame.layout.nb_channels

@@ -1,8 +1,6 @@
 """What a search prints at its end, and `show` of it and of its trials."""
 
-import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.table import Table
@@ -10,11 +8,11 @@ from rich.table import Table
 from mgc_ray.data.dataset import read_dataset_tracks
 from mgc_ray.ensembling.calibrate import ENOUGH_TRACKS
 from mgc_ray.models import family_arguments, known_defaults
+from mgc_ray.reporting.content import members_in_words
 from mgc_ray.results import (
     FAILED,
     JOURNAL,
     LEADERBOARD,
-    OUT_OF_TIME,
     REPORT,
     RESULTS,
     EnsembleInfo,
@@ -24,7 +22,7 @@ from mgc_ray.results import (
 )
 from mgc_ray.task import score_cell, score_heading
 from mgc_ray.terminal.command import console, count_of, print_warnings, typed
-from mgc_ray.tuning.display import best_table, clock, main_settings
+from mgc_ray.tuning.display import best_table, clock, main_settings, time_limit_in_words
 
 _SHOWN = 10
 
@@ -39,7 +37,7 @@ def print_summary(result: SearchResult) -> None:
         f"{clock(result.seconds)} {'in this last run' if result.resumed else 'in total'}"
     )
     if late := time_limit_in_words(result):
-        console.print(late, style="yellow")
+        console.print(f"{late}: more by a longer --time-limit", style="yellow")
     for record in records:
         if record.status == FAILED:
             console.print(f"  {record.trial} failed: {record.reason}")
@@ -66,17 +64,6 @@ def print_summary(result: SearchResult) -> None:
         f"  {predict}{again}",
         soft_wrap=True,
     )
-
-
-def time_limit_in_words(result: SearchResult) -> str:
-    """How many trials the time limit ended or kept from beginning; "" where it did neither."""
-    tuning, ended = result.config.tuning, result.trial_counts.get(OUT_OF_TIME, 0)
-    missing = tuning.trials - len(result.records)
-    if tuning.time_limit is None or not (ended or missing > 0):
-        return ""
-    words = f"the time limit of {tuning.time_limit:g} s ended {ended} of {tuning.trials} trials"
-    words += f" and left {missing} unstarted" if missing > 0 else ""
-    return f"{words}: more by a longer --time-limit"
 
 
 def _print_leaderboard(result: SearchResult) -> None:
@@ -155,7 +142,7 @@ def print_ensemble(ensemble: EnsembleInfo) -> None:
     """The members and figures of an ensemble."""
     fold = f", fold {ensemble.fold}" if ensemble.fold else ""
     protocol = f"protocol {ensemble.protocol}{fold}{', LEAKY' if ensemble.leaky else ''}"
-    console.print(f"\nEnsemble of {', '.join(_members(ensemble))}")
+    console.print(f"\nEnsemble of {members_in_words(ensemble)}")
     if also := ensemble.also_trained_on:
         console.print(f"its weights were also trained on {also}")
     console.print(
@@ -175,16 +162,6 @@ def print_ensemble(ensemble: EnsembleInfo) -> None:
         console.print(
             "no test figure: this dataset has no test tracks, so there is only the figure above"
         )
-
-
-def _members(ensemble: EnsembleInfo) -> Iterator[str]:
-    """Each trial with its weight, that of all its folds together."""
-    by_trial: dict[str, list[float]] = {}
-    for member in ensemble.members:
-        by_trial.setdefault(re.sub(r"-fold\d+$", "", member.name), []).append(member.weight)
-    for name, weights in by_trial.items():
-        folds = f", {len(weights)} folds" if len(weights) > 1 else ""
-        yield f"{name} ({sum(weights):.2f}{folds})"
 
 
 def _text(value: object) -> str:

@@ -19,7 +19,6 @@ from mgc_ray.results import (
     ENSEMBLE,
     FAILED,
     OUT_OF_FOLD,
-    OUT_OF_TIME,
     PREDICTIONS,
     STOPPED_EARLY,
     TEST,
@@ -32,7 +31,13 @@ from mgc_ray.results import (
 )
 from mgc_ray.task import LEAKY, score_cell, score_heading
 from mgc_ray.terminal.command import count_of
-from mgc_ray.tuning.display import changed_settings, clock, trial_cells, trial_headings
+from mgc_ray.tuning.display import (
+    changed_settings,
+    clock,
+    time_limit_in_words,
+    trial_cells,
+    trial_headings,
+)
 
 _BEST_TRIALS = 10
 _MISTAKES = 10
@@ -290,11 +295,8 @@ def trials_in_words(result: SearchResult) -> str:
         if number[status]
     ]
     text = f"{_trials_of_families(result)}: {', '.join(ends)}." if ends else ""
-    limit, planned = result.config.tuning.time_limit, result.config.tuning.trials
-    if number[OUT_OF_TIME]:
-        seconds = f" of {limit:g} s" if limit else ""
-        text += f" The time limit{seconds} ended {number[OUT_OF_TIME]} of {len(records)} trials"
-        text += f"; {planned} were planned." if planned > len(records) else "."
+    if late := time_limit_in_words(result):
+        text += f" {late[0].upper()}{late[1:]}."
     return text.lstrip()
 
 

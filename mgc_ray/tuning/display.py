@@ -17,6 +17,7 @@ from mgc_ray.results import (
     OUT_OF_TIME,
     RUNNING,
     STOPPED_EARLY,
+    SearchResult,
     TrialRecord,
     in_words,
     ranked,
@@ -211,6 +212,18 @@ def changed_settings(params: Params, defaults: Params) -> str:
         else:
             words.append(f"{spoken} {value}")
     return ", ".join(words) or "the defaults"
+
+
+def time_limit_in_words(result: SearchResult) -> str:
+    """How many trials the time limit ended or kept from starting; "" where it did neither."""
+    tuning, records = result.config.tuning, result.records
+    ended = sum(record.status == OUT_OF_TIME for record in records)
+    unstarted = tuning.trials - len(records) if result.finished and tuning.time_limit else 0
+    if not ended and unstarted <= 0:
+        return ""
+    limit = f" of {tuning.time_limit:g} s" if tuning.time_limit else ""  # resumed without one
+    words = f"the time limit{limit} ended {ended} of {tuning.trials} trials"
+    return words + (f" and left {unstarted} unstarted" if unstarted > 0 else "")
 
 
 def clock(seconds: float) -> str:

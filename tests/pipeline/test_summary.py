@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from mgc_ray.pipeline import summary
-from mgc_ray.pipeline.summary import print_ensemble, print_summary, time_limit_in_words
-from mgc_ray.results import COMPLETED, OUT_OF_TIME, STOPPED_EARLY, Member, SearchResult
+from mgc_ray.pipeline.summary import print_summary
+from mgc_ray.results import COMPLETED, OUT_OF_TIME, SearchResult
 from tests.reporting.made_search import record, write_search
 
 PREDICTED = [("a", "A", 0, 0.1), ("b", "B", 1, 0.9), ("c", "C", 1, 0.4)]
@@ -34,32 +34,6 @@ def _search(folder: Path, statuses: list[str], trials: int, limit: float | None)
     return replace(result, config=replace(result.config, tuning=tuning)).with_trials(records)
 
 
-@pytest.mark.parametrize(
-    ("statuses", "trials", "limit", "words"),
-    [
-        ([COMPLETED, STOPPED_EARLY], 2, None, ""),
-        ([COMPLETED, STOPPED_EARLY], 2, 180.0, ""),
-        (
-            [COMPLETED, *[OUT_OF_TIME] * 2],
-            3,
-            180.0,
-            "the time limit of 180 s ended 2 of 3 trials: ",
-        ),
-        (
-            [STOPPED_EARLY, OUT_OF_TIME],
-            5,
-            90.5,
-            "the time limit of 90.5 s ended 1 of 5 trials and left 3 unstarted: ",
-        ),
-    ],
-)
-def test_what_a_time_limit_ended_is_said(
-    tmp_path: Path, statuses: list[str], trials: int, limit: float | None, words: str
-) -> None:
-    said = time_limit_in_words(_search(tmp_path / "s", statuses, trials, limit))
-    assert said == (f"{words}more by a longer --time-limit" if words else "")
-
-
 def test_a_leaderboard_fits_a_hundred_columns_with_three_settings_per_trial(
     tmp_path: Path, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,14 +49,3 @@ def test_a_leaderboard_fits_a_hundred_columns_with_three_settings_per_trial(
     assert "the time limit of 60 s ended 1 of 2 trials: more by a longer --time-limit" in lines
     board = lines[: next(n for n, line in enumerate(lines) if line.startswith("2 trials"))]
     assert max(map(len, board[2:])) <= 100
-
-
-def test_the_folds_of_a_trial_are_one_member_in_words(tmp_path: Path, printed: io.StringIO) -> None:
-    result = _search(tmp_path / "s", [COMPLETED], 1, None)
-    assert result.ensemble
-    members = [Member(f"gru-0000-fold{n}", 0.3) for n in (1, 2)] + [Member("cnn-0001", 0.4)]
-    print_ensemble(replace(result.ensemble, members=tuple(members)))
-    assert (
-        printed.getvalue().splitlines()[1]
-        == "Ensemble of gru-0000 (0.60, 2 folds), cnn-0001 (0.40)"
-    )

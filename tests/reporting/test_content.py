@@ -170,15 +170,22 @@ def test_a_strangers_trial_may_have_taken_any_time(tmp_path: Path, seconds: floa
 @pytest.mark.parametrize(
     ("statuses", "words"),
     [
-        ([COMPLETED, COMPLETED], "2 trials of gru: 2 completed."),
-        ([COMPLETED, STOPPED_EARLY], "2 trials of gru: 1 completed, 1 stopped early by ASHA."),
+        ([COMPLETED] * 20, "20 trials of gru: 20 completed."),
+        (
+            [*[COMPLETED] * 18, STOPPED_EARLY, FAILED],
+            "20 trials of gru: 18 completed, 1 stopped early by ASHA, 1 failed.",
+        ),
         (
             [COMPLETED, OUT_OF_TIME, OUT_OF_TIME],
-            "3 trials of gru: 1 completed. The time limit of 180 s ended 2 of 3 trials; 20 were "
-            "planned.",
+            "3 trials of gru: 1 completed. The time limit of 180 s ended 2 of 20 trials and left "
+            "17 unstarted.",
         ),
         ([OUT_OF_TIME] * 20, "The time limit of 180 s ended 20 of 20 trials."),
-        ([FAILED], "1 trial of gru: 1 failed."),
+        (
+            [COMPLETED] * 19,
+            "19 trials of gru: 19 completed. The time limit of 180 s ended 0 of 20 trials and left "
+            "1 unstarted.",
+        ),
     ],
 )
 def test_how_trials_ended(tmp_path: Path, statuses: list[str], words: str) -> None:

@@ -1,9 +1,6 @@
 """Callbacks: which are taken, what they hear, and that none harms a search."""
 
 import json
-import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -22,7 +19,8 @@ from mgc_ray.tuning import tracking
 from mgc_ray.tuning.tensorboard import TensorBoardWriter
 from mgc_ray.tuning.tracking import apart, load_callbacks, with_names
 from tests.commands import process
-from tests.pipeline.making import music, without_other_clusters
+from tests.killing import killed_search
+from tests.pipeline.making import music
 from tests.tuning.driving import Driver, begin
 
 SEARCH = SearchResult("a", SearchConfig(family=("gru",), name="a"), "typed", "music", {})
@@ -281,20 +279,7 @@ def test_a_search_that_is_killed_and_resumed_is_heard_of_and_not_harmed(tmp_path
     options = ["--family", "gru", "--tracks", "music", "--name", "own", "--callbacks", "./mine.py"]
     options += ["--trials", "3", "--max-epochs", "6", "--concurrent", "1"]
     options += ["--set", "patience=40", "--set", "tuning.grace_period=6"]
-    search = subprocess.Popen(
-        [sys.executable, "-m", "mgc_ray.search", *options],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=without_other_clusters(),
-    )
-    folder, deadline = tmp_path / "results/own", time.monotonic() + 200
-    while not list(folder.glob("trials/*/trial.json")):
-        assert search.poll() is None, search.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    search.send_signal(signal.SIGKILL)
-    search.communicate()
+    killed_search(tmp_path, *options)
     before = _heard(tmp_path)
     assert before[0] == ["search", "own", False]
     assert ["start", "gru-0000", 0] in before

@@ -4,7 +4,7 @@ A quarter of the values, so networks train in about a third of the time; what th
 pitch and rhythm. The search without --tracks takes it, to end within minutes.
 """
 
-from mgc_ray.data.features.log_mel import LogMel
+from mgc_ray.data.features.log_mel import LogMel, log_mel_of
 from mgc_ray.settings import configuration, setting
 
 
@@ -17,4 +17,4 @@ class Feature(LogMel):
 
 
 def make(argument: str, chunk_seconds: float) -> Feature:
-    return Feature(chunk_samples=round(chunk_seconds * 22_050))
+    return Feature(chunk_samples=log_mel_of(chunk_seconds).chunk_samples)
