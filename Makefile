@@ -38,7 +38,7 @@ venv: .venv/installed
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "mgc_ray needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1); give another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "Installing into .venv: 2.8 GB on disk, some minutes, once."
+	@echo "Installing into .venv, once: up to 6.7 GB on disk, some minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
 	@# only for the weights in it: what it needs to be imported cannot be installed beside the rest

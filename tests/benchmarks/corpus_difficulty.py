@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tracks-per-genre", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=9.0)
-    parser.add_argument("--families", nargs="+", default=["cnn", "gru"])
+    parser.add_argument("--families", nargs="*", default=["cnn", "gru"])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
