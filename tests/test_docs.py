@@ -119,7 +119,9 @@ def test_options_in_the_documentation_exist() -> None:
 
 
 _OPTION = r"(?<![\w-])--[a-z][a-z-]+"
-_OTHERS = re.compile(r"\b(pip|ray start|tensorboard|docker|make|python tests/\S+) |--no-deps|--num-gpus=0")
+_OTHERS = re.compile(
+    r"\b(pip|ray start|tensorboard|docker|make|python tests/\S+) |--no-deps|--num-gpus=0"
+)
 
 
 def _command_lines(path: Path) -> list[str]:
